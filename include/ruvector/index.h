@@ -1,0 +1,186 @@
+/*
+ * index.h - vector indexes: exact float32 (flat) and RaBitQ codes with or
+ * without the original vectors.
+ *
+ * Threads: any number of readers (search, get, save, views, info) and one
+ * writer at a time (add, upsert, remove, vacuum; more writers queue up) may use
+ * one index at once. A reader sees whole rows only. `_free` must come last.
+ *
+ * Rows keep insertion order; removal keeps the order of the rest. Ids are
+ * unsigned 64-bit, chosen by the caller or counted up from the largest seen.
+ */
+#ifndef RUVECTOR_INDEX_H
+#define RUVECTOR_INDEX_H
+
+#include "ruvector.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define RV_MAX_DIM 8192u
+#define RV_MAX_ROWS UINT64_C(4294967294)
+#define RV_NO_ID UINT64_MAX /* fills unused places of a result; never a valid id */
+
+typedef struct rv_index rv_index;
+
+typedef enum rv_kind {
+    RV_FLAT = 0,   /* float32 vectors, exact search */
+    RV_RABITQ = 1, /* codes only; scores are estimates */
+    RV_PLUS = 2,   /* codes and vectors; scores are exact */
+    RV_ASYM = 3    /* codes, and vectors if built with a rerank factor above 1 */
+} rv_kind;
+
+/* Scores: squared distance for RV_L2 (smaller is better); inner product and
+ * cosine similarity for the others (larger is better). Cosine with a zero
+ * vector is 0. Results come best first; equal scores by ascending id. */
+typedef enum rv_metric { RV_L2 = 0, RV_IP = 1, RV_COSINE = 2 } rv_metric;
+
+typedef struct rv_build_options {
+    size_t size;
+    rv_kind kind;
+    rv_metric metric;
+    uint32_t dim;           /* 1..RV_MAX_DIM */
+    uint32_t rerank_factor; /* 0 = let the bound decide; 1..1024, default of searches */
+    uint32_t n_lists;       /* 0 = chosen from n; else 1..64 */
+    float epsilon;          /* width of the error bound, > 0; default of searches */
+    uint64_t seed;
+    const rv_progress *progress; /* NULL = none */
+} rv_build_options;
+#define RV_BUILD_DEFAULT \
+    { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1.9f, 42, NULL }
+
+/* vectors: n x dim float32, row-major, finite. ids: n values, none RV_NO_ID,
+ * none twice, or NULL for 0..n-1. n may be 0. Bytes of the result depend on
+ * data, ids, options and library version only - not on threads or ISA. */
+RV_API rv_status rv_index_build(const rv_build_options *options, const float *vectors,
+                                const uint64_t *ids, uint64_t n, rv_index **out,
+                                rv_error *err);
+RV_API void rv_index_free(rv_index *index);
+
+typedef struct rv_search_options {
+    size_t size;
+    float epsilon;          /* 0 = the index's */
+    uint32_t rerank_factor; /* floor: the best k * factor estimates are checked
+                               exactly as well. 0 = the index's */
+    uint64_t max_rerank;    /* cap on exact distances per query, >= k; 0 = none */
+    const uint64_t *allow_ids; /* search these only; unknown ids are ignored */
+    uint64_t allow_count;
+    const uint8_t *allow_mask; /* or: one byte per live row, in row order, non-zero = allowed */
+    uint64_t allow_mask_len;   /* must equal the number of live rows */
+    int allow_mask_per_query;  /* non-zero: the mask holds one such row per query */
+    const rv_progress *progress;
+} rv_search_options;
+#define RV_SEARCH_DEFAULT \
+    { sizeof(rv_search_options), 0, 0, 0, NULL, 0, NULL, 0, 0, NULL }
+
+/* queries: m x dim. ids, scores: m x k, best first; places beyond min(k, live
+ * allowed rows) hold RV_NO_ID and the worst value (+inf for L2, -inf else).
+ * allow_ids selects when non-NULL (also with allow_count 0), else allow_mask. */
+RV_API rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t m,
+                                 uint32_t dim, uint64_t k, const rv_search_options *options,
+                                 uint64_t *ids, float *scores, rv_error *err);
+
+/* Appends n rows. ids as in build, but NULL continues after the largest id ever
+ * used; an id already present is RV_ERR_DUPLICATE. */
+RV_API rv_status rv_index_add(rv_index *index, const float *vectors, uint32_t dim,
+                              const uint64_t *ids, uint64_t n, const rv_progress *progress,
+                              rv_error *err);
+/* As add, but rows whose id exists are replaced; the new row goes to the end. */
+RV_API rv_status rv_index_upsert(rv_index *index, const float *vectors, uint32_t dim,
+                                 const uint64_t *ids, uint64_t n,
+                                 const rv_progress *progress, rv_error *err);
+/* Removes the rows with these ids; absent ids are ignored. *removed may be NULL. */
+RV_API rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
+                                 uint64_t *removed, rv_error *err);
+/* Gives back the memory of removed rows. Views taken earlier stay valid. */
+RV_API rv_status rv_index_vacuum(rv_index *index, rv_error *err);
+
+typedef struct rv_index_info {
+    rv_kind kind;
+    rv_metric metric;
+    uint32_t dim;
+    uint32_t code_bytes; /* per row: dim rounded up to 32, in bits; 0 for RV_FLAT */
+    uint32_t n_lists;
+    uint32_t rerank_factor;
+    float epsilon;
+    int has_vectors;
+    uint64_t seed;
+    uint64_t n;    /* live rows */
+    uint64_t dead; /* removed rows not yet vacuumed */
+    uint64_t next_id;
+} rv_index_info;
+RV_API void rv_index_get_info(const rv_index *index, rv_index_info *out);
+
+/* Bytes allocated or mapped, split by use; total is their sum. */
+typedef struct rv_memory_usage {
+    uint64_t codes;    /* codes, factors, norms */
+    uint64_t blocks;   /* scan blocks derived from the codes */
+    uint64_t vectors;  /* original vectors */
+    uint64_t ids;      /* ids, id table, list of each row */
+    uint64_t rotation; /* rotation signs, mean, centroids */
+    uint64_t slack;    /* capacity reserved and not used */
+    uint64_t total;
+    uint64_t mapped;   /* part of total that is a mapped file, not memory of this process */
+} rv_memory_usage;
+RV_API void rv_index_memory(const rv_index *index, rv_memory_usage *out);
+
+/* Copies the original vector of `id` (dim floats). RV_ERR_NO_VECTORS, RV_ERR_NOT_FOUND. */
+RV_API rv_status rv_index_get(const rv_index *index, uint64_t id, float *out, rv_error *err);
+RV_API int rv_index_contains(const rv_index *index, uint64_t id);
+
+/* Copies rows begin..begin+count of the live rows, in row order. Any output may
+ * be NULL. codes: count x code_bytes, bit j of byte j/8 is dimension j of the
+ * rotated residual. vectors: count x dim. */
+RV_API rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t count,
+                                    uint64_t *ids, float *norms, uint8_t *codes,
+                                    float *vectors, rv_error *err);
+
+/* The original vectors where they lie, without a copy. Valid, and unchanged,
+ * until released, whatever happens to the index. Row i starts at
+ * (const char *)data + i * stride_bytes. RV_ERR_NO_VECTORS if none are kept;
+ * RV_ERR_ARGUMENT if removed rows lie between (vacuum first). */
+typedef struct rv_view {
+    const float *data;
+    uint64_t n;
+    uint32_t dim;
+    uint64_t stride_bytes;
+    void *owner;
+} rv_view;
+RV_API rv_status rv_index_view(const rv_index *index, rv_view *out, rv_error *err);
+RV_API void rv_view_release(rv_view *view);
+
+/* Same class, metric, dim, seed, options, ids and vectors (codes where no
+ * vectors are kept), in the same order. */
+RV_API int rv_index_equal(const rv_index *a, const rv_index *b);
+
+/* Files (docs/format.md). Saving is atomic: `path` holds either what it held
+ * before or the whole new index. */
+RV_API rv_status rv_index_save(const rv_index *index, const char *path, rv_error *err);
+
+typedef enum rv_verify {
+    RV_VERIFY_AUTO = 0, /* check the digest of files under 1 GB */
+    RV_VERIFY_ALWAYS = 1,
+    RV_VERIFY_NEVER = 2 /* structure is still checked */
+} rv_verify;
+/* use_mmap non-zero: map the file and leave rows on disk until touched; the
+ * file must then not be truncated while the index lives. */
+RV_API rv_status rv_index_load(const char *path, int use_mmap, rv_verify verify,
+                               rv_index **out, rv_error *err);
+
+/* The bytes `save` would write. Exactly rv_index_serialized_size() of them;
+ * call both under no concurrent writer, else RV_ERR_ARGUMENT may report that
+ * the size has changed. */
+RV_API uint64_t rv_index_serialized_size(const rv_index *index);
+RV_API rv_status rv_index_serialize(const rv_index *index, void *out, uint64_t size,
+                                    rv_error *err);
+/* Uses `data` in place; `release(ctx)` is called once when it is needed no
+ * longer (also on failure). release may be NULL. */
+RV_API rv_status rv_index_from_memory(const void *data, uint64_t size, rv_verify verify,
+                                      void (*release)(void *ctx), void *ctx,
+                                      rv_index **out, rv_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

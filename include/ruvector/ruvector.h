@@ -1,0 +1,103 @@
+/*
+ * ruvector.h - what every part of libruvector shares: status codes, the error
+ * record, the allocator, threads, instruction sets, progress.
+ *
+ * Rules that hold for the whole library:
+ *  - Every call that can fail returns rv_status and takes a last `rv_error *`,
+ *    which may be NULL. On failure nothing the caller can see has changed.
+ *  - Inputs are borrowed for the duration of the call. Outputs go to memory the
+ *    caller owns. Handles are released by the matching `_free`, which takes NULL.
+ *  - Structs that may grow start with their own size; fill them from the
+ *    matching `_DEFAULT` initialiser.
+ */
+#ifndef RUVECTOR_RUVECTOR_H
+#define RUVECTOR_RUVECTOR_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(_WIN32) && defined(RV_SHARED)
+#define RV_API __declspec(dllimport)
+#elif defined(__GNUC__)
+#define RV_API __attribute__((visibility("default")))
+#else
+#define RV_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum rv_status {
+    RV_OK = 0,
+    RV_ERR_MEMORY,    /* an allocation failed */
+    RV_ERR_ARGUMENT,  /* a parameter is outside its domain */
+    RV_ERR_VALUE,     /* data holds NaN, infinity, or overflows float32 when squared */
+    RV_ERR_DIM,       /* vector length is not the index dimension */
+    RV_ERR_EMPTY,     /* search on an index without vectors */
+    RV_ERR_DUPLICATE, /* id already present, or twice in one call */
+    RV_ERR_NOT_FOUND, /* id absent */
+    RV_ERR_NO_VECTORS,/* this kind of index keeps no original vectors */
+    RV_ERR_IO,        /* the operating system said no; see os_errno and path */
+    RV_ERR_FORMAT,    /* bytes are not a valid file of this kind */
+    RV_ERR_DIGEST,    /* bytes are well formed but were altered */
+    RV_ERR_LIMIT,     /* a documented size limit would be exceeded */
+    RV_ERR_CANCELLED  /* the progress callback asked to stop */
+} rv_status;
+
+/* What went wrong, in words that name what came and what to do. `expected` and
+ * `actual` hold the two numbers the message compares; 0 where it compares none. */
+typedef struct rv_error {
+    rv_status code;
+    int os_errno;
+    uint64_t expected;
+    uint64_t actual;
+    char message[256];
+    char path[256]; /* the file concerned, cut at the front if too long; else empty */
+} rv_error;
+
+/* Constant, lower-case name of a status, for logs. Never NULL. */
+RV_API const char *rv_status_name(rv_status status);
+
+/* "major.minor.patch" of the library. */
+RV_API const char *rv_version(void);
+
+/* Called on the calling thread only, about every 50 ms and once at the end.
+ * `done` and `total` are in rows or queries. Non-zero cancels the call, which
+ * then returns RV_ERR_CANCELLED with nothing changed. */
+typedef struct rv_progress {
+    int (*report)(void *ctx, uint64_t done, uint64_t total);
+    void *ctx;
+} rv_progress;
+
+/* Memory for everything the library keeps. Set before any other call and from
+ * one thread; NULL restores malloc/free. `alloc` returns NULL when it cannot. */
+typedef struct rv_allocator {
+    void *(*alloc)(void *ctx, size_t bytes);
+    void (*release)(void *ctx, void *memory);
+    void *ctx;
+} rv_allocator;
+RV_API void rv_set_allocator(const rv_allocator *allocator);
+
+/* Threads used by builds and batches, the caller included. 0 restores the
+ * default: RUVECTOR_NUM_THREADS if set, else the processors this process may
+ * use. 1 runs everything on the caller. At most 1024 (RV_ERR_ARGUMENT). */
+RV_API rv_status rv_set_num_threads(unsigned n, rv_error *err);
+RV_API unsigned rv_get_num_threads(void);
+
+/* Instruction sets: "scalar", "avx2", "avx512", "avx512vbmi", "neon". Results do
+ * not depend on the choice, only speed does. The environment variable
+ * RUVECTOR_ISA names the one to use; unknown or unsupported names are ignored
+ * in favour of the best one found (rv_isa_requested tells). */
+RV_API const char *rv_isa_active(void);
+/* Fills up to `capacity` names this machine can run, best first; returns how many there are. */
+RV_API size_t rv_isa_available(const char **names, size_t capacity);
+/* Forces one by name, for tests and comparisons; NULL returns to the best.
+ * RV_ERR_ARGUMENT if this machine cannot run it. Indexes built before stay
+ * valid: their scan blocks are rearranged at the next search. */
+RV_API rv_status rv_isa_force(const char *name, rv_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

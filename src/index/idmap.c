@@ -1,0 +1,130 @@
+/*
+ * idmap.c - from an id to its row. While ids ascend, which they do unless a
+ * caller chose otherwise, a binary search over the id column needs no memory;
+ * else a hash table of row numbers with linear probing, whose keys are read from
+ * the rows. Only live rows stand in the table.
+ */
+#include "index/index_i.h"
+
+enum { STREAM_HASH = 0x52420020 };
+
+static size_t slot_of(const rvx_idmap *map, uint64_t id) {
+    return (size_t)rvb_random(0, STREAM_HASH, id) & (map->capacity - 1);
+}
+
+static size_t next_slot(const rvx_idmap *map, size_t slot) {
+    return (slot + 1) & (map->capacity - 1);
+}
+
+/* The slot holding `id`, or the free one where it would go. */
+static size_t find_slot(const rvx_idmap *map, const rvx_rows *rows, uint64_t id) {
+    size_t slot = slot_of(map, id);
+    while (map->slots[slot] && rvx_row_id(rows, map->slots[slot] - 1) != id)
+        slot = next_slot(map, slot);
+    return slot;
+}
+
+void rvx_idmap_clear(rvx_idmap *map) {
+    rvb_free(map->slots);
+    *map = (rvx_idmap){0};
+}
+
+/* At most two thirds full. */
+static rv_status table_alloc(size_t n, rvx_idmap *out, rv_error *err) {
+    *out = (rvx_idmap){0};
+    size_t capacity = 16;
+    while (capacity / 3 * 2 < n) {
+        if (capacity > SIZE_MAX / 2) return rvb_fail_memory(err, UINT64_MAX);
+        capacity *= 2;
+    }
+    out->slots = rvb_alloc_zero(capacity, sizeof *out->slots);
+    if (!out->slots) return rvb_fail_memory(err, (uint64_t)capacity * sizeof *out->slots);
+    out->capacity = capacity;
+    return RV_OK;
+}
+
+rv_status rvx_idmap_build(const rvx_rows *rows, size_t extra, bool needed, rvx_idmap *out,
+                          rv_error *err) {
+    *out = (rvx_idmap){0};
+    if (!needed) return RV_OK;
+    size_t n;
+    if (!rvb_add(rows->n_live, extra, &n)) return rvb_fail_memory(err, UINT64_MAX);
+    RVB_TRY(table_alloc(n + n / 2, out, err));
+    for (size_t row = 0; row < rows->n; row++)
+        if (rvx_row_live(rows, row)) rvx_idmap_insert(out, rows, row);
+    return RV_OK;
+}
+
+void rvx_idmap_insert(rvx_idmap *map, const rvx_rows *rows, size_t row) {
+    size_t slot = find_slot(map, rows, rvx_row_id(rows, row));
+    if (map->slots[slot]) return; /* imported twice: the lower row stays */
+    map->slots[slot] = (uint32_t)row + 1;
+    map->n++;
+}
+
+/* Knuth, vol. 3, 6.4 R: entries after the hole move back unless that would put
+ * them before their own slot. */
+void rvx_idmap_erase(rvx_idmap *map, const rvx_rows *rows, size_t row) {
+    size_t hole = find_slot(map, rows, rvx_row_id(rows, row));
+    if (map->slots[hole] != (uint32_t)row + 1) return;
+    size_t mask = map->capacity - 1;
+    for (size_t s = next_slot(map, hole); map->slots[s]; s = next_slot(map, s)) {
+        size_t home = slot_of(map, rvx_row_id(rows, map->slots[s] - 1));
+        if (((s - home) & mask) < ((s - hole) & mask)) continue;
+        map->slots[hole] = map->slots[s];
+        hole = s;
+    }
+    map->slots[hole] = 0;
+    map->n--;
+}
+
+static size_t search_ascending(const rvx_rows *rows, uint64_t id) {
+    size_t low = 0, high = rows->n;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (rvx_row_id(rows, middle) < id)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    bool found = low < rows->n && rvx_row_id(rows, low) == id && rvx_row_live(rows, low);
+    return found ? low : RVX_NO_ROW;
+}
+
+size_t rvx_row_of_id(const rvx_idmap *map, const rvx_rows *rows, uint64_t id) {
+    if (!map->slots) return search_ascending(rows, id);
+    uint32_t entry = map->slots[find_slot(map, rows, id)];
+    return entry ? entry - 1 : RVX_NO_ROW;
+}
+
+static rv_status check_distinct(const uint64_t *ids, size_t n, rv_error *err) {
+    /* The rows' own table, over a one-column row store made of the array itself. */
+    rvx_rows view = {.n = 0};
+    view.column[RVX_IDS] = (rvx_column){
+        .data = (uint8_t *)(uintptr_t)ids, .width = sizeof *ids, .stride = sizeof *ids};
+    rvx_idmap map;
+    RVB_TRY(table_alloc(n + n / 2, &map, err));
+    rv_status status = RV_OK;
+    for (size_t i = 0; i < n && status == RV_OK; i++) {
+        rvx_idmap_insert(&map, &view, i);
+        if (map.n != i + 1)
+            status = rvb_fail_numbers(err, RV_ERR_DUPLICATE, 0, ids[i],
+                                      "id %llu stands twice in this call; pass each id once",
+                                      (unsigned long long)ids[i]);
+    }
+    rvx_idmap_clear(&map);
+    return status;
+}
+
+rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool *ascending, rv_error *err) {
+    *ascending = true;
+    for (size_t i = 0; i < n; i++) {
+        if (ids[i] == RV_NO_ID)
+            return rvb_fail_numbers(err, RV_ERR_ARGUMENT, 0, ids[i],
+                                    "id 2^64-1 (row %zu) is reserved for empty result places; "
+                                    "use another",
+                                    i);
+        if (i && ids[i] <= ids[i - 1]) *ascending = false;
+    }
+    return *ascending ? RV_OK : check_distinct(ids, n, err);
+}

@@ -1,0 +1,312 @@
+/*
+ * index_i.h - the inside of rv_index, shared by the files of this room.
+ *
+ * An index is a quantizer (frozen once trained), rows in insertion order (the
+ * truth, what files hold) and lists of scan blocks (derived from the rows, for
+ * the instruction set in use, rebuilt whenever missing).
+ *
+ * Locks: `writer` is held by whatever changes the index or needs it unchanged
+ * for long (save); `state` is held shared by readers and exclusively for the
+ * short moment in which a change becomes visible. Order: writer, then state.
+ * Row data beyond rows.n is invisible to readers, so a writer fills it without
+ * `state`. Nothing is called back while `state` is held.
+ */
+#ifndef RVX_INDEX_I_H
+#define RVX_INDEX_I_H
+
+#include <stdatomic.h>
+
+#include "base/base.h"
+#include "kernel/kernel.h"
+#include "ruvector/index.h"
+
+#define RVX_MAX_LISTS 64u
+#define RVX_MAX_RERANK_FACTOR 1024u
+
+/* ---- quantizer.c: data -> codes and factors -------------------------------
+ *
+ * RaBitQ, Gao & Long 2024, arXiv:2405.12497. With mean m, rotation P, centroid c:
+ * x = P(o - m), r = x - c, u = [r > 0]. The estimate of the squared distance is
+ * A + G + B * sum_j q_j (u_j - 1/2), q = P(query - m), G = |q - c|^2. */
+
+typedef struct rvx_quantizer {
+    rv_metric metric;
+    uint32_t dim, padded, n_lists;
+    uint64_t trained_on; /* rows the mean and centroids were computed from */
+    uint32_t *signs;     /* 4 * padded / 32 words */
+    float *mean;         /* dim */
+    float *centroids;    /* n_lists x padded, rotated, relative to the mean */
+    /* RV_IP only, else NULL: P m (padded), and P m + c for each list. */
+    float *rotated_mean, *ip_weights;
+} rvx_quantizer;
+
+uint32_t rvx_padded_dim(uint32_t dim);
+uint32_t rvx_auto_lists(uint64_t n);
+rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
+                               uint32_t n_lists, rvx_quantizer **out, rv_error *err);
+void rvx_quantizer_free(rvx_quantizer *q);
+/* Mean and centroids from n > 0 rows; at most n lists are made. Values that are not
+ * finite give a useless quantizer, not an error. */
+rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
+                              size_t stride_bytes, size_t n, rvb_pool *pool,
+                              const rv_progress *progress, rv_error *err);
+/* Derives what follows from mean and centroids; train does this itself. */
+rv_status rvx_quantizer_finish(rvx_quantizer *q, rv_error *err);
+size_t rvx_quantizer_bytes(const rvx_quantizer *q);
+/* y (padded floats) = P(scale * v - m). */
+void rvx_quantizer_rotate(const rvx_quantizer *q, const rvk_ops *ops, const float *v,
+                          float scale, float *y);
+
+typedef struct rvx_factors {
+    float a, b;
+} rvx_factors;
+/* Codes one row of norm `norm`. scratch: padded + n_lists floats. */
+void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const float *vector,
+                          float norm, float *scratch, uint8_t *code, rvx_factors *factors,
+                          uint32_t *list);
+
+/* ---- kmeans.c -------------------------------------------------------------- */
+
+/* k centroids (k x dim, dim a multiple of 16) of n >= k points (n x dim). The
+ * same bits for any number of threads. */
+rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64_t seed,
+                     rvb_pool *pool, const rv_progress *progress, float *centroids,
+                     rv_error *err);
+/* Row of the smallest value, the lowest on a tie. */
+size_t rvx_argmin(const float *values, size_t n);
+
+/* ---- rows.c: what is stored per row --------------------------------------- */
+
+/* Memory shared by columns and views; freed with the last reference. */
+typedef struct rvx_buf {
+    atomic_size_t refs;
+    void *memory; /* owned, or NULL */
+    void (*release)(void *ctx);
+    void *ctx;
+} rvx_buf;
+rvx_buf *rvx_buf_alloc(size_t bytes); /* NULL on failure */
+/* Foreign memory: `release(ctx)` runs with the last reference. NULL on failure, nothing released. */
+rvx_buf *rvx_buf_borrow(void (*release)(void *ctx), void *ctx);
+rvx_buf *rvx_buf_ref(rvx_buf *buf);
+void rvx_buf_unref(rvx_buf *buf);
+
+typedef struct rvx_column {
+    rvx_buf *buf;
+    uint8_t *data;
+    size_t width;    /* bytes of one row; 0 = column not kept */
+    size_t stride;   /* bytes from row to row, >= width */
+    size_t capacity; /* rows */
+    bool mapped;     /* lies in a file or a caller's bytes: never written to */
+} rvx_column;
+
+enum { RVX_IDS, RVX_CODES, RVX_FACTORS, RVX_NORMS, RVX_LISTS, RVX_VECTORS, RVX_N_COLUMNS };
+
+typedef struct rvx_rows {
+    size_t n; /* rows, removed ones included */
+    size_t n_live;
+    rvx_column column[RVX_N_COLUMNS];
+    uint64_t *dead; /* bit per row, NULL while nothing has been removed */
+    size_t dead_words;
+    bool ids_ascending;  /* strictly, over all rows */
+    bool ids_duplicated; /* only after importing a file that has them */
+    uint64_t renumbered; /* how often vacuum has changed row numbers */
+} rvx_rows;
+
+void rvx_rows_init(rvx_rows *rows, uint32_t dim, bool codes, bool vectors);
+void rvx_rows_clear(rvx_rows *rows);
+/* Columns with room for `rows` rows, a copy of the first n in them; a column that
+ * has room already is shared. On failure `grown` holds nothing. */
+rv_status rvx_columns_grow(const rvx_rows *from, size_t rows, bool exact,
+                           rvx_column grown[RVX_N_COLUMNS], rv_error *err);
+void rvx_columns_clear(rvx_column columns[RVX_N_COLUMNS]);
+/* A row array without its removed rows, in fresh columns. */
+rv_status rvx_rows_compact(const rvx_rows *from, rvx_rows *out, rv_error *err);
+
+static inline void *rvx_cell(const rvx_column *c, size_t row) {
+    return c->data + row * c->stride;
+}
+static inline uint64_t rvx_row_id(const rvx_rows *rows, size_t row) {
+    uint64_t id;
+    memcpy(&id, rvx_cell(&rows->column[RVX_IDS], row), sizeof id);
+    return id;
+}
+static inline const float *rvx_row_vector(const rvx_rows *rows, size_t row) {
+    return (const float *)rvx_cell(&rows->column[RVX_VECTORS], row);
+}
+static inline bool rvx_bit(const uint64_t *bits, size_t i) {
+    return (bits[i / 64] >> (i % 64)) & 1;
+}
+static inline bool rvx_row_live(const rvx_rows *rows, size_t row) {
+    return !rows->dead || !rvx_bit(rows->dead, row);
+}
+
+/* ---- idmap.c: id -> row ---------------------------------------------------- */
+
+#define RVX_NO_ROW SIZE_MAX
+
+/* Open addressing over row numbers; the ids themselves stay in the rows. Unused
+ * (capacity 0) while ids ascend, when a binary search does. */
+typedef struct rvx_idmap {
+    uint32_t *slots; /* row + 1, 0 = free */
+    size_t capacity; /* power of two, or 0 */
+    size_t n;
+} rvx_idmap;
+/* A table of the live rows with room for `extra` more, or an empty one when ids
+ * ascend and stay so (`needed` false). */
+rv_status rvx_idmap_build(const rvx_rows *rows, size_t extra, bool needed, rvx_idmap *out,
+                          rv_error *err);
+void rvx_idmap_clear(rvx_idmap *map);
+void rvx_idmap_insert(rvx_idmap *map, const rvx_rows *rows, size_t row);
+void rvx_idmap_erase(rvx_idmap *map, const rvx_rows *rows, size_t row);
+/* The live row with this id (the lowest, if several), or RVX_NO_ROW. */
+size_t rvx_row_of_id(const rvx_idmap *map, const rvx_rows *rows, uint64_t id);
+/* RV_ERR_DUPLICATE if a value stands twice, RV_ERR_ARGUMENT if one is RV_NO_ID.
+ * *ascending tells whether they strictly ascend. */
+rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool *ascending, rv_error *err);
+
+/* ---- lists.c: scan blocks -------------------------------------------------- */
+
+typedef struct rvx_list {
+    uint8_t *blocks;
+    uint32_t *rows; /* row of each slot, ascending */
+    size_t n;       /* slots in use */
+    size_t capacity; /* blocks */
+} rvx_list;
+
+typedef struct rvx_lists {
+    rvx_list *list; /* NULL = not built */
+    uint32_t n_lists;
+    unsigned group; /* of the instruction set they were arranged for */
+    size_t padded, block_bytes;
+} rvx_lists;
+
+rv_status rvx_lists_build(const rvx_rows *rows, const rvx_quantizer *q, unsigned group,
+                          rvb_pool *pool, rvx_lists *out, rv_error *err);
+void rvx_lists_clear(rvx_lists *lists);
+/* Makes room so that adding rows first..first+n-1 cannot fail. Writes to nothing readers see. */
+rv_status rvx_lists_reserve(const rvx_lists *lists, const rvx_rows *rows, size_t first,
+                            size_t n, rvx_lists *grown, rv_error *err);
+void rvx_lists_adopt(rvx_lists *lists, rvx_lists *grown);
+void rvx_lists_append(rvx_lists *lists, const rvx_rows *rows, size_t row);
+void rvx_lists_kill(rvx_lists *lists, const rvx_rows *rows, size_t row);
+void rvx_lists_bytes(const rvx_lists *lists, uint64_t *used, uint64_t *slack);
+
+/* ---- topk.c ---------------------------------------------------------------- */
+
+/* Smaller is better; equal keys by id. `row` travels along. */
+typedef struct rvx_hit {
+    float key;
+    uint32_t row;
+    uint64_t id;
+} rvx_hit;
+
+static inline bool rvx_hit_before(const rvx_hit *a, const rvx_hit *b) {
+    return a->key < b->key || (a->key == b->key && a->id < b->id);
+}
+
+/* The k best of what is pushed. Ascending array for small k, max-heap above. */
+typedef struct rvx_topk {
+    rvx_hit *hit;
+    size_t k, n;
+    float worst; /* key to beat: +inf until k are held */
+} rvx_topk;
+rv_status rvx_topk_init(rvx_topk *t, size_t k, rv_error *err);
+void rvx_topk_clear(rvx_topk *t); /* frees */
+void rvx_topk_reset(rvx_topk *t);
+void rvx_topk_push(rvx_topk *t, rvx_hit hit); /* NaN keys are ranked last */
+void rvx_topk_sort(rvx_topk *t);              /* best first; ends pushing */
+
+/* ---- filter.c -------------------------------------------------------------- */
+
+typedef struct rvx_filter {
+    uint64_t *bits; /* per row, removed rows never set; NULL = every live row */
+    size_t n_rows;  /* rows the bits cover; later rows are not allowed */
+    size_t count;
+    uint64_t renumbered; /* of the rows they were made for */
+} rvx_filter;
+rv_status rvx_filter_build(const rv_index *index, const rv_search_options *o, uint64_t query,
+                           rvx_filter *out, rv_error *err);
+void rvx_filter_clear(rvx_filter *f);
+static inline bool rvx_filter_passes(const rvx_filter *f, size_t row) {
+    return row < f->n_rows && rvx_bit(f->bits, row);
+}
+/* One allow word per block of a list. */
+void rvx_filter_words(const rvx_filter *f, const rvx_list *list, uint64_t *words);
+
+/* ---- search.c, scan.c ------------------------------------------------------ */
+
+/* Everything one thread needs to answer one query after another. */
+typedef struct rvx_scratch {
+    const rvk_ops *ops;
+    const float *query; /* as given */
+    float query_norm;
+    rvx_topk top;
+    /* coded search */
+    float *rotated; /* padded */
+    int8_t *rounded;
+    uint8_t *lut;
+    float *list_dist;  /* |q - c|^2 per list */
+    float *list_base;  /* G per list */
+    rvx_hit *order;    /* lists, nearest first */
+    uint64_t *words;   /* allow words of one list */
+    size_t n_words;
+    rvx_topk pool;     /* best estimates, when a floor or a cap asks for them */
+} rvx_scratch;
+
+typedef struct rvx_params {
+    size_t k;
+    float epsilon;
+    size_t floor; /* best estimates to check exactly in any case */
+    size_t cap;   /* most exact distances, 0 = no cap */
+} rvx_params;
+
+/* Key of a row by its original vector / by its code: squared distance, minus the
+ * inner product, or minus the cosine. */
+float rvx_exact_key(const rv_index *index, const rvx_scratch *s, size_t row);
+rv_status rvx_scan_init(rvx_scratch *s, const rv_index *index, const rvx_params *p,
+                        rv_error *err);
+void rvx_scan_clear(rvx_scratch *s);
+/* Fills s->top for s->query. filter may be NULL. */
+rv_status rvx_scan_query(const rv_index *index, rvx_scratch *s, const rvx_params *p,
+                         const rvx_filter *filter, rv_error *err);
+
+/* ---- the index ------------------------------------------------------------- */
+
+struct rv_index {
+    rv_kind kind;
+    rv_metric metric;
+    uint32_t dim;
+    uint32_t rerank_factor;
+    uint32_t n_lists_option;
+    float epsilon;
+    uint64_t seed;
+    bool has_codes, has_vectors;
+
+    rvx_quantizer *quantizer; /* NULL until the first rows; NULL for RV_FLAT */
+    rvx_rows rows;
+    rvx_idmap ids;
+    rvx_lists lists;
+    uint64_t next_id;
+
+    rvb_mutex *writer;
+    atomic_uintptr_t writer_thread;
+    rvb_rwlock *state;
+};
+
+/* index.c */
+rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *err);
+/* RV_ERR_ARGUMENT when called from this index's own progress callback. */
+rv_status rvx_writer_lock(const rv_index *index, rv_error *err);
+void rvx_writer_unlock(const rv_index *index);
+/* Makes the scan blocks for the instruction set in use, if they are not there. */
+rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops, rv_error *err);
+rv_status rvx_check_finite(const rvk_ops *ops, const float *vectors, size_t n, size_t dim,
+                           const char *what, rvb_pool *pool, const rv_progress *progress,
+                           rv_error *err);
+/* update.c: the common path of build, add and upsert. The writer lock is held. */
+rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,
+                     bool replace, const rv_progress *progress, rv_error *err);
+/* Codes every row anew from its vector; quantizer trained on all of them. */
+rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err);
+
+#endif

@@ -1,0 +1,120 @@
+/*
+ * kernel.h - the arithmetic, once per instruction set. Pure functions on
+ * arrays: no allocation, no errors, no state.
+ *
+ * One order for every sum. A reduction over n floats runs in 16 virtual lanes:
+ * lane l takes elements l, l+16, l+32, ... in that order, starting from +0, each
+ * step one fused multiply-add (or one addition where nothing is multiplied);
+ * n is padded to a multiple of 16 with zeros, which take part. The lanes fold
+ * pairwise: s[i] + s[i+8] for i < 8, then +4, +2, +1. scalar.c says it in
+ * plain C; every other file returns the same bits. Nothing here may be compiled
+ * with floating-point contraction or re-association.
+ *
+ * Pointers may have any alignment. Functions read exactly the elements named,
+ * never beyond. `padded` is the padded dimension: a multiple of 32, 32..8192.
+ */
+#ifndef RVK_KERNEL_H
+#define RVK_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define RVK_BLOCK 64u /* vectors per scan block */
+
+/* What coding a residual r = x - centroid yields besides its signs. */
+typedef struct rvk_residual {
+    float norm2;   /* sum r_j^2 */
+    float norm1;   /* sum |r_j| */
+    float sign_c;  /* sum of centroid_j where r_j > 0, minus it elsewhere */
+    float dot_w;   /* sum r_j * w_j, 0 when w is NULL */
+} rvk_residual;
+
+/* One pass over scan blocks for one query. Block b starts at blocks + b *
+ * block_bytes: `cols` columns of sign codes, then 64 floats A, then 64 floats B. */
+typedef struct rvk_scan {
+    const uint8_t *blocks;
+    size_t n_blocks;
+    const uint64_t *allow; /* one word per block, bit i = lane i may pass; NULL = all */
+    const uint8_t *lut;
+    size_t padded;
+    float step, bias; /* inner-product estimate = step * sum + bias */
+    float limit;      /* a lane passes if A + B * estimate < limit */
+} rvk_scan;
+
+typedef struct rvk_ops {
+    const char *name;
+    unsigned group; /* dimensions per scan column: 4 (nibbles) or 6 (bytes) */
+
+    float (*dot)(const float *a, const float *b, size_t n);
+    float (*l2sq)(const float *a, const float *b, size_t n); /* d = a-b rounded, then fma(d,d,acc) */
+
+    /* out[i] for rows i*stride_bytes apart, each equal to the single call. */
+    void (*dot_rows)(const float *query, const void *rows, size_t stride_bytes, size_t n_rows,
+                     size_t dim, float *out);
+    void (*l2sq_rows)(const float *query, const void *rows, size_t stride_bytes, size_t n_rows,
+                      size_t dim, float *out);
+
+    /* In place: four rounds of sign flips (padded bits per round, bit j of word
+     * j/32 set = negate), fast Hadamard transform and Kac butterfly. */
+    void (*rotate)(float *y, size_t padded, const uint32_t *signs);
+
+    /* Signs of x - centroid into code (padded/8 bytes; bit j of byte j/8 set when
+     * the residual is > 0) and the sums that make the factors. */
+    void (*encode)(const float *x, const float *centroid, const float *w, size_t padded,
+                   uint8_t *code, rvk_residual *out);
+
+    /* Sum of query_j over the set bits of a code: lane order as above, an
+     * addition only where the bit is set (elsewhere the lane adds +0). */
+    float (*code_dot)(const uint8_t *code, const float *query, size_t padded);
+
+    /* First block >= start with a passing lane, else n_blocks. Sets *mask to the
+     * passing lanes and sums[i] of every lane i of that block. The test per lane is
+     * fma(B, fma((float)sum, step, bias), A) < limit: false for A = +inf and NaN. */
+    size_t (*scan)(const rvk_scan *s, size_t start, uint64_t *mask, uint16_t sums[RVK_BLOCK]);
+} rvk_ops;
+
+/* The table in use: chosen once, cheap to ask. */
+const rvk_ops *rvk_ops_active(void);
+/* Table by name if this machine can run it, else NULL. Best first by position. */
+const rvk_ops *rvk_ops_find(const char *name);
+const rvk_ops *rvk_ops_at(size_t i); /* NULL past the last one available */
+/* Table used from now on; NULL returns to the start-up choice. */
+void rvk_ops_set(const rvk_ops *ops);
+
+/* ---- scan blocks (block.c): plain C, the same bytes on every machine for one
+ * `group` -------------------------------------------------------------------
+ *
+ * group 6: column g is 64 bytes; byte i holds bits 6g..6g+5 of lane i's code
+ *          (bits past `padded` are 0). The number of columns is rounded up to 4.
+ * group 4: column g is 32 bytes; byte i holds bits 4g..4g+3 of lane i in its low
+ *          and of lane 32+i in its high half.
+ *
+ * The query is rounded to integers, qi_j = nearest(q_j / step), with step such
+ * that no aligned group of 6 exceeds a magnitude sum that keeps every table entry
+ * <= 63 and every lane total <= 65535. The integer total of a lane is then the same
+ * for either grouping: what passes the scan does not depend on the machine. */
+
+size_t rvk_block_code_bytes(unsigned group, size_t padded); /* columns only */
+size_t rvk_block_bytes(unsigned group, size_t padded);      /* with A and B; multiple of 64 */
+/* Marks all lanes as never passing: codes 0, A = +inf, B = 0. */
+void rvk_block_clear(unsigned group, size_t padded, uint8_t *block);
+void rvk_block_put(unsigned group, size_t padded, uint8_t *block, unsigned lane,
+                   const uint8_t *code, float a, float b);
+/* A and B of a block. */
+float *rvk_block_a(unsigned group, size_t padded, uint8_t *block);
+float *rvk_block_b(unsigned group, size_t padded, uint8_t *block);
+
+typedef struct rvk_query {
+    float step;
+    float bias;   /* step * (offset of the table - half the sum of all qi) */
+    float error;  /* Euclidean norm of q - step * qi */
+} rvk_query;
+size_t rvk_lut_bytes(unsigned group, size_t padded);
+/* Rounds the query and fills the table: 64 (or 16) bytes per column, entry e the
+ * sum of qi over the set bits of e minus the sum of the column's negative qi.
+ * step * total + bias then estimates the sum over j of q_j * (bit_j - 1/2). */
+void rvk_lut_build(unsigned group, size_t padded, const float *query, int8_t *rounded,
+                   uint8_t *lut, rvk_query *out);
+
+#endif
