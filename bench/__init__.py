@@ -1,0 +1,1 @@
+"""Data sets, peers and measurements. Run from the checkout: python -m bench.index"""

@@ -1,0 +1,163 @@
+"""What a sentence-transformers folder says about its model.
+
+A folder is usable when it holds an ONNX graph and a `tokenizer.json`. Everything that
+changes the vectors is read from its JSON files; a setting this package cannot follow
+makes the folder unusable, because vectors that are almost right cannot be told from
+right ones later. Where a folder is silent these defaults hold: mean pooling, unit
+norm, 512 tokens.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+GRAPHS = (
+    "onnx/model.onnx",
+    "model.onnx",
+    "onnx/model_quantized.onnx",
+    "model_quantized.onnx",
+    "onnx/model_int8.onnx",
+    "onnx/model_uint8.onnx",
+)
+POOLINGS = ("mean", "cls", "max")
+DEFAULT_MAX_LENGTH = 512
+# transformers writes 1e30 for "no limit"; nothing real comes near this.
+MAX_LENGTH_LIMIT = 1_000_000
+
+# Flags of 1_Pooling/config.json as sentence-transformers wrote them before 6.0.
+POOLING_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+class Unusable(Exception):
+    """Why a place does not give the model; the search goes on with the next place."""
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """The files of one model and how its token vectors become one vector."""
+
+    name: str
+    source: str
+    graph: Path
+    tokenizer: Path
+    pooling: str = "mean"
+    normalize: bool = True
+    max_length: int = DEFAULT_MAX_LENGTH
+    lower_case: bool = False
+
+
+def read_folder(folder: Path, name: str, source: str) -> TextModel:
+    """The model in `folder`; `Unusable` says what is missing or not supported."""
+    if not folder.is_dir():
+        raise Unusable(f"{folder}: no such folder")
+    graph = _find_graph(folder)
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise Unusable(f"{folder}: no tokenizer.json")
+    pooling, normalize = _read_modules(folder)
+    transformer = _read_object(folder / "sentence_bert_config.json")
+    return TextModel(
+        name=name,
+        source=source,
+        graph=graph,
+        tokenizer=tokenizer,
+        pooling=pooling,
+        normalize=normalize,
+        max_length=_read_max_length(folder, transformer),
+        lower_case=transformer.get("do_lower_case") is True,
+    )
+
+
+def _find_graph(folder: Path) -> Path:
+    for relative in GRAPHS:
+        if (folder / relative).is_file():
+            return folder / relative
+    others = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
+    if len(others) == 1:
+        return others[0]
+    if not others:
+        raise Unusable(f"{folder}: no ONNX graph ({GRAPHS[0]})")
+    names = ", ".join(path.name for path in others)
+    raise Unusable(f"{folder}: several ONNX graphs ({names}) and no {GRAPHS[0]}")
+
+
+def _read_json(path: Path) -> Any:
+    """The parsed file, or None where there is none."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as why:
+        raise Unusable(f"{path}: not readable as JSON ({why})") from why
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    value = _read_json(path)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise Unusable(f"{path}: holds no JSON object")
+    return value
+
+
+def _read_modules(folder: Path) -> tuple[str, bool]:
+    """Pooling and whether vectors are normalised, from `modules.json`."""
+    path = folder / "modules.json"
+    modules = _read_json(path)
+    if modules is None:
+        return _read_pooling(folder / "1_Pooling" / "config.json"), True
+    if not isinstance(modules, list) or not all(isinstance(m, dict) for m in modules):
+        raise Unusable(f"{path}: holds no list of modules")
+    pooling, normalize = "mean", False
+    for module in modules:
+        kind = str(module.get("type")).rpartition(".")[2]
+        if kind == "Pooling":
+            where = str(module.get("path", "1_Pooling"))
+            pooling = _read_pooling(folder / where / "config.json")
+        elif kind == "Normalize":
+            normalize = True
+        elif kind != "Transformer":
+            raise Unusable(
+                f"{path}: module {kind!r} is not supported "
+                "(only Transformer, Pooling and Normalize are)"
+            )
+    return pooling, normalize
+
+
+def _read_pooling(path: Path) -> str:
+    config = _read_object(path)
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [mode for flag, mode in POOLING_FLAGS.items() if config.get(flag)]
+    elif isinstance(modes, str):
+        modes = [modes]
+    if not modes:
+        return "mean"
+    if len(modes) > 1 or modes[0] not in POOLINGS:
+        asked = " + ".join(map(str, modes))
+        raise Unusable(f"{path}: pooling {asked!r} is not supported ({', '.join(POOLINGS)} are)")
+    return str(modes[0])
+
+
+def _read_max_length(folder: Path, transformer: dict[str, Any]) -> int:
+    """Tokens a text is cut to, special tokens included."""
+    tokenizer = _read_object(folder / "tokenizer_config.json")
+    config = _read_object(folder / "config.json")
+    for value in (
+        transformer.get("max_seq_length"),
+        tokenizer.get("model_max_length"),
+        config.get("max_position_embeddings"),
+    ):
+        if isinstance(value, int) and 0 < value <= MAX_LENGTH_LIMIT:
+            return value
+    return DEFAULT_MAX_LENGTH

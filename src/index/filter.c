@@ -1,0 +1,58 @@
+/*
+ * filter.c - which rows a search may return, as one bit per row. Made once per
+ * call from ids or from a mask over the live rows; blocks without an allowed row
+ * are then skipped before anything of them is read.
+ */
+#include "index/index_i.h"
+
+void rvx_filter_clear(rvx_filter *f) {
+    rvb_free(f->bits);
+    *f = (rvx_filter){0};
+}
+
+static void allow(rvx_filter *f, size_t row) {
+    f->count += !rvx_bit(f->bits, row);
+    f->bits[row / 64] |= UINT64_C(1) << (row % 64);
+}
+
+static void allow_ids(const rv_index *index, const rv_search_options *o, rvx_filter *f) {
+    for (uint64_t i = 0; i < o->allow_count; i++) {
+        size_t row = rvx_row_of_id(&index->ids, &index->rows, o->allow_ids[i]);
+        if (row != RVX_NO_ROW) allow(f, row);
+    }
+}
+
+static void allow_mask(const rvx_rows *rows, const uint8_t *mask, rvx_filter *f) {
+    for (size_t row = 0; row < rows->n; row++)
+        if (rvx_row_live(rows, row) && *mask++) allow(f, row);
+}
+
+rv_status rvx_filter_build(const rv_index *index, const rv_search_options *o, uint64_t query,
+                           rvx_filter *out, rv_error *err) {
+    const rvx_rows *rows = &index->rows;
+    *out = (rvx_filter){.n_rows = rows->n, .renumbered = rows->renumbered};
+    if (!o->allow_ids && o->allow_mask_len != rows->n_live)
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, rows->n_live, o->allow_mask_len,
+                                "allow mask has %llu entries, but the index has %zu rows; "
+                                "pass one entry per row, in the order of ids",
+                                (unsigned long long)o->allow_mask_len, rows->n_live);
+    out->bits = rvb_alloc_zero((rows->n + 63) / 64, sizeof *out->bits);
+    if (!out->bits) return rvb_fail_memory(err, rows->n / 8);
+    if (o->allow_ids)
+        allow_ids(index, o, out);
+    else
+        allow_mask(rows,
+                   o->allow_mask + (o->allow_mask_per_query ? query * o->allow_mask_len : 0),
+                   out);
+    return RV_OK;
+}
+
+void rvx_filter_words(const rvx_filter *f, const rvx_list *list, uint64_t *words) {
+    for (size_t first = 0; first < list->n; first += RVK_BLOCK) {
+        size_t lanes = list->n - first < RVK_BLOCK ? list->n - first : RVK_BLOCK;
+        uint64_t word = 0;
+        for (size_t i = 0; i < lanes; i++)
+            word |= (uint64_t)rvx_filter_passes(f, list->rows[first + i]) << i;
+        *words++ = word;
+    }
+}

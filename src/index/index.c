@@ -1,0 +1,301 @@
+/*
+ * index.c - life of an index and the questions it answers about itself.
+ */
+#include "index/index_i.h"
+
+#include <math.h>
+
+/* Its address tells one thread from another, portably. */
+static _Thread_local char thread_mark;
+
+rv_status rvx_writer_lock(const rv_index *index, rv_error *err) {
+    rv_index *self = (rv_index *)(uintptr_t)index;
+    uintptr_t me = (uintptr_t)&thread_mark;
+    if (atomic_load(&self->writer_thread) == me)
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "a progress callback may not change, save or load the index it reports "
+                        "on; do it after the call has returned");
+    rvb_mutex_lock(self->writer);
+    atomic_store(&self->writer_thread, me);
+    return RV_OK;
+}
+
+void rvx_writer_unlock(const rv_index *index) {
+    rv_index *self = (rv_index *)(uintptr_t)index;
+    atomic_store(&self->writer_thread, 0);
+    rvb_mutex_unlock(self->writer);
+}
+
+rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops, rv_error *err) {
+    rv_index *self = (rv_index *)(uintptr_t)index;
+    RVB_TRY(rvx_writer_lock(self, err));
+    rv_status status = RV_OK;
+    if (!self->lists.list || self->lists.group != ops->group) {
+        rvx_lists lists;
+        rvb_pool *pool = rvb_pool_acquire();
+        status = rvx_lists_build(&self->rows, self->quantizer, ops->group, pool, &lists, err);
+        rvb_pool_release(pool);
+        if (status == RV_OK) {
+            rvb_rwlock_write(self->state);
+            rvx_lists_clear(&self->lists);
+            self->lists = lists;
+            rvb_rwlock_unwrite(self->state);
+        }
+    }
+    rvx_writer_unlock(self);
+    return status;
+}
+
+static rv_status check_build_options(const rv_build_options *o, rv_error *err) {
+    if (!o || o->size != sizeof *o)
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "build options have size %zu, this library needs %zu; start from "
+                        "RV_BUILD_DEFAULT",
+                        o ? o->size : 0, sizeof *o);
+    if ((unsigned)o->kind > RV_ASYM || (unsigned)o->metric > RV_COSINE)
+        return rvb_fail(err, RV_ERR_ARGUMENT, "unknown kind %d or metric %d", (int)o->kind,
+                        (int)o->metric);
+    if (o->dim == 0 || o->dim > RV_MAX_DIM)
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RV_MAX_DIM, o->dim,
+                                "dim must be 1..%u, got %u", RV_MAX_DIM, o->dim);
+    if (o->n_lists > RVX_MAX_LISTS)
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_LISTS, o->n_lists,
+                                "n_lists must be 1..%u, got %u", RVX_MAX_LISTS, o->n_lists);
+    if (o->rerank_factor > RVX_MAX_RERANK_FACTOR)
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_RERANK_FACTOR, o->rerank_factor,
+                                "rerank_factor must be at most %u, got %u",
+                                RVX_MAX_RERANK_FACTOR, o->rerank_factor);
+    if (!(o->epsilon > 0) || isinf(o->epsilon))
+        return rvb_fail(err, RV_ERR_ARGUMENT, "epsilon must be a finite number > 0, got %g",
+                        (double)o->epsilon);
+    return RV_OK;
+}
+
+rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *err) {
+    *out = NULL;
+    RVB_TRY(check_build_options(o, err));
+    rv_index *index = rvb_alloc_zero(1, sizeof *index);
+    if (!index) return rvb_fail_memory(err, sizeof *index);
+    index->kind = o->kind;
+    index->metric = o->metric;
+    index->dim = o->dim;
+    index->rerank_factor = o->rerank_factor;
+    index->n_lists_option = o->n_lists;
+    index->epsilon = o->epsilon;
+    index->seed = o->seed;
+    index->has_codes = o->kind != RV_FLAT;
+    index->has_vectors = o->kind == RV_FLAT || o->kind == RV_PLUS ||
+                         (o->kind == RV_ASYM && o->rerank_factor > 1);
+    rvx_rows_init(&index->rows, o->dim, index->has_codes, index->has_vectors);
+    atomic_init(&index->writer_thread, 0);
+    index->writer = rvb_mutex_create();
+    index->state = rvb_rwlock_create();
+    if (!index->writer || !index->state) {
+        rv_index_free(index);
+        return rvb_fail_memory(err, sizeof *index);
+    }
+    *out = index;
+    return RV_OK;
+}
+
+rv_status rv_index_build(const rv_build_options *options, const float *vectors,
+                         const uint64_t *ids, uint64_t n, rv_index **out, rv_error *err) {
+    rv_index *index;
+    *out = NULL;
+    RVB_TRY(rvx_index_create(options, &index, err));
+    rv_status status =
+        rv_index_add(index, vectors, index->dim, ids, n, options->progress, err);
+    if (status != RV_OK) {
+        rv_index_free(index);
+        return status;
+    }
+    *out = index;
+    return RV_OK;
+}
+
+void rv_index_free(rv_index *index) {
+    if (!index) return;
+    rvx_lists_clear(&index->lists);
+    rvx_idmap_clear(&index->ids);
+    rvx_rows_clear(&index->rows);
+    rvx_quantizer_free(index->quantizer);
+    rvb_mutex_free(index->writer);
+    rvb_rwlock_free(index->state);
+    rvb_free(index);
+}
+
+/* Readers lock a field of an index they may not change. */
+static rvb_rwlock *read_lock(const rv_index *index) {
+    rvb_rwlock_read(index->state);
+    return index->state;
+}
+
+void rv_index_get_info(const rv_index *index, rv_index_info *out) {
+    rvb_rwlock *lock = read_lock(index);
+    uint32_t lists = index->n_lists_option ? index->n_lists_option : 1;
+    *out = (rv_index_info){
+        .kind = index->kind,
+        .metric = index->metric,
+        .dim = index->dim,
+        .code_bytes = (uint32_t)index->rows.column[RVX_CODES].width,
+        .n_lists = index->quantizer ? index->quantizer->n_lists : index->has_codes ? lists : 0,
+        .rerank_factor = index->rerank_factor,
+        .epsilon = index->epsilon,
+        .has_vectors = index->has_vectors,
+        .seed = index->seed,
+        .n = index->rows.n_live,
+        .dead = index->rows.n - index->rows.n_live,
+        .next_id = index->next_id,
+    };
+    rvb_rwlock_unread(lock);
+}
+
+void rv_index_memory(const rv_index *index, rv_memory_usage *out) {
+    rvb_rwlock *lock = read_lock(index);
+    const rvx_rows *rows = &index->rows;
+    *out = (rv_memory_usage){0};
+    uint64_t used[RVX_N_COLUMNS];
+    for (int c = 0; c < RVX_N_COLUMNS; c++) {
+        const rvx_column *column = &rows->column[c];
+        used[c] = (uint64_t)rows->n * column->width;
+        if (column->mapped)
+            out->mapped += used[c];
+        else if (column->width)
+            out->slack += (uint64_t)(column->capacity - rows->n) * column->width;
+    }
+    uint64_t list_slack;
+    rvx_lists_bytes(&index->lists, &out->blocks, &list_slack);
+    out->slack += list_slack;
+    out->codes = used[RVX_CODES] + used[RVX_FACTORS] + used[RVX_NORMS];
+    out->vectors = used[RVX_VECTORS];
+    out->ids = used[RVX_IDS] + used[RVX_LISTS] + index->ids.capacity * sizeof(uint32_t) +
+               rows->dead_words * sizeof(uint64_t);
+    out->rotation = rvx_quantizer_bytes(index->quantizer);
+    out->total = out->codes + out->blocks + out->vectors + out->ids + out->rotation + out->slack +
+                 sizeof *index;
+    out->slack += sizeof *index;
+    rvb_rwlock_unread(lock);
+}
+
+static rv_status no_vectors(rv_error *err) {
+    return rvb_fail(err, RV_ERR_NO_VECTORS,
+                    "this index keeps codes only, not the original vectors; build a "
+                    "RabitqPlusIndex to get them back");
+}
+
+rv_status rv_index_get(const rv_index *index, uint64_t id, float *out, rv_error *err) {
+    if (!index->has_vectors) return no_vectors(err);
+    rvb_rwlock *lock = read_lock(index);
+    size_t row = rvx_row_of_id(&index->ids, &index->rows, id);
+    if (row != RVX_NO_ROW)
+        memcpy(out, rvx_row_vector(&index->rows, row), index->dim * sizeof *out);
+    rvb_rwlock_unread(lock);
+    if (row != RVX_NO_ROW) return RV_OK;
+    return rvb_fail_numbers(err, RV_ERR_NOT_FOUND, 0, id, "id %llu is not in the index",
+                            (unsigned long long)id);
+}
+
+int rv_index_contains(const rv_index *index, uint64_t id) {
+    rvb_rwlock *lock = read_lock(index);
+    size_t row = rvx_row_of_id(&index->ids, &index->rows, id);
+    rvb_rwlock_unread(lock);
+    return row != RVX_NO_ROW;
+}
+
+/* The first live row with `skip` live rows before it. */
+static size_t nth_live(const rvx_rows *rows, size_t skip) {
+    if (!rows->dead) return skip;
+    size_t row = 0;
+    while (row < rows->n && (!rvx_row_live(rows, row) || skip-- > 0)) row++;
+    return row;
+}
+
+static rv_status copy_rows(const rv_index *index, size_t begin, size_t count, void *const out[],
+                           rv_error *err) {
+    const rvx_rows *rows = &index->rows;
+    if (begin > rows->n_live || count > rows->n_live - begin)
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, rows->n_live, begin + count,
+                                "rows %zu to %zu were asked for, the index has %zu", begin,
+                                begin + count, rows->n_live);
+    size_t row = nth_live(rows, begin);
+    for (size_t i = 0; i < count; row++) {
+        if (!rvx_row_live(rows, row)) continue;
+        for (int c = 0; c < RVX_N_COLUMNS; c++)
+            if (out[c])
+                memcpy((char *)out[c] + i * rows->column[c].width,
+                       rvx_cell(&rows->column[c], row), rows->column[c].width);
+        i++;
+    }
+    return RV_OK;
+}
+
+rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t count,
+                             uint64_t *ids, float *norms, uint8_t *codes, float *vectors,
+                             rv_error *err) {
+    if (vectors && !index->has_vectors) return no_vectors(err);
+    if (codes && !index->has_codes)
+        return rvb_fail(err, RV_ERR_ARGUMENT, "a FlatF32Index has no codes");
+    void *out[RVX_N_COLUMNS] = {[RVX_IDS] = ids,
+                                [RVX_NORMS] = norms,
+                                [RVX_CODES] = codes,
+                                [RVX_VECTORS] = vectors};
+    if (begin > RV_MAX_ROWS || count > RV_MAX_ROWS) begin = count = RV_MAX_ROWS;
+    rvb_rwlock *lock = read_lock(index);
+    rv_status status = copy_rows(index, (size_t)begin, (size_t)count, out, err);
+    rvb_rwlock_unread(lock);
+    return status;
+}
+
+rv_status rv_index_view(const rv_index *index, rv_view *out, rv_error *err) {
+    *out = (rv_view){.dim = index->dim, .stride_bytes = index->dim * sizeof(float)};
+    if (!index->has_vectors) return no_vectors(err);
+    rvb_rwlock *lock = read_lock(index);
+    const rvx_column *v = &index->rows.column[RVX_VECTORS];
+    rv_status status = RV_OK;
+    if (index->rows.n != index->rows.n_live) {
+        status = rvb_fail(err, RV_ERR_ARGUMENT,
+                          "removed rows lie between the others; call vacuum first");
+    } else if (v->buf) {
+        out->data = (const float *)v->data;
+        out->n = index->rows.n;
+        out->stride_bytes = v->stride;
+        out->owner = rvx_buf_ref(v->buf);
+    }
+    rvb_rwlock_unread(lock);
+    return status;
+}
+
+void rv_view_release(rv_view *view) {
+    if (view) rvx_buf_unref(view->owner);
+    if (view) *view = (rv_view){0};
+}
+
+static bool same_rows(const rv_index *a, const rv_index *b) {
+    int data = a->has_vectors ? RVX_VECTORS : RVX_CODES;
+    const rvx_rows *ra = &a->rows, *rb = &b->rows;
+    if (ra->n_live != rb->n_live) return false;
+    size_t width = ra->column[data].width;
+    for (size_t i = 0, j = 0;; i++, j++) {
+        while (i < ra->n && !rvx_row_live(ra, i)) i++;
+        while (j < rb->n && !rvx_row_live(rb, j)) j++;
+        if (i >= ra->n) return true;
+        if (rvx_row_id(ra, i) != rvx_row_id(rb, j)) return false;
+        if (memcmp(rvx_cell(&ra->column[data], i), rvx_cell(&rb->column[data], j), width) != 0)
+            return false;
+    }
+}
+
+int rv_index_equal(const rv_index *a, const rv_index *b) {
+    if (a == b) return 1;
+    if (a->kind != b->kind || a->metric != b->metric || a->dim != b->dim ||
+        a->seed != b->seed || a->rerank_factor != b->rerank_factor || a->epsilon != b->epsilon ||
+        a->has_vectors != b->has_vectors)
+        return 0;
+    /* One order for both locks, so that a == b and b == a cannot wait for each other. */
+    const rv_index *first = a < b ? a : b, *second = a < b ? b : a;
+    rvb_rwlock *outer = read_lock(first), *inner = read_lock(second);
+    bool same = same_rows(a, b);
+    rvb_rwlock_unread(inner);
+    rvb_rwlock_unread(outer);
+    return same;
+}

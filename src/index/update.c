@@ -1,0 +1,438 @@
+/*
+ * update.c - everything that changes an index: build, add, upsert, remove, vacuum.
+ *
+ * Work happens beside what readers see (new columns, or the room after the last
+ * row), with the writer lock alone; then one short step under the state lock makes
+ * it visible. All memory is reserved before that step, so it cannot fail, and a
+ * refused call leaves no trace.
+ */
+#include "index/index_i.h"
+
+#include <math.h>
+
+#define ENCODE_ROWS 512u /* per unit of parallel work: some 100 us */
+/* Rows added since training, as a multiple of those trained on, after which an
+ * index that has its vectors computes mean and centroids anew. */
+#define RETRAIN_GROWTH 4u
+#define RETRAIN_ROWS 256u
+/* Removed rows that lead to a vacuum: at least this many, and more than live ones. */
+#define AUTO_VACUUM_ROWS 1024u
+
+rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const char *what,
+                   uint64_t number, float *norm, rv_error *err) {
+    float norm2 = ops->dot(vector, vector, dim);
+    *norm = sqrtf(norm2);
+    if (norm2 <= 0x1p112f) return RV_OK;
+    for (size_t j = 0; j < dim; j++)
+        if (!isfinite(vector[j]))
+            return rvb_fail_numbers(err, RV_ERR_VALUE, 0, number,
+                                    "%s %llu holds %s at position %zu; vectors must be finite",
+                                    what, (unsigned long long)number,
+                                    isnan(vector[j]) ? "NaN" : "infinity", j);
+    return rvb_fail_numbers(err, RV_ERR_VALUE, 0, number,
+                            "%s %llu has a norm above 2^56 (7.2e16), beyond which float32 "
+                            "squares overflow; scale the vectors down",
+                            what, (unsigned long long)number);
+}
+
+/* ---- coding rows -------------------------------------------------------------- */
+
+typedef struct encoding {
+    const rv_index *index;
+    const rvx_quantizer *quantizer;
+    const rvk_ops *ops;
+    const rvx_column *column; /* written from row `first` on */
+    size_t first;
+    const uint8_t *vectors; /* of row `first`, stride bytes apart */
+    size_t stride;
+    float *scratch; /* per worker */
+    size_t scratch_floats;
+    bool trusted; /* values come from a file and may be anything */
+} encoding;
+
+static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t end,
+                             rv_error *err) {
+    const encoding *e = ctx;
+    const rvx_column *column = e->column;
+    size_t dim = e->index->dim;
+    for (size_t i = begin; i < end; i++) {
+        const float *v = (const float *)(e->vectors + i * e->stride);
+        size_t row = e->first + i;
+        float norm;
+        rv_status status = rvx_norm(e->ops, v, dim, "vector", i, &norm, e->trusted ? NULL : err);
+        if (status != RV_OK && !e->trusted) return status;
+        memcpy(rvx_cell(&column[RVX_NORMS], row), &norm, sizeof norm);
+        if (column[RVX_VECTORS].width && !column[RVX_VECTORS].mapped)
+            memcpy(rvx_cell(&column[RVX_VECTORS], row), v, dim * sizeof *v);
+        if (!e->quantizer) continue;
+        rvx_factors f;
+        uint32_t list;
+        rvx_quantizer_encode(e->quantizer, e->ops, v, norm, e->scratch + worker * e->scratch_floats,
+                             rvx_cell(&column[RVX_CODES], row), &f, &list);
+        memcpy(rvx_cell(&column[RVX_FACTORS], row), &f, sizeof f);
+        memcpy(rvx_cell(&column[RVX_LISTS], row), &list, sizeof list);
+    }
+    return RV_OK;
+}
+
+static rv_status encode(encoding *e, size_t n, rvb_pool *pool, const rv_progress *progress,
+                        rv_error *err) {
+    e->ops = rvk_ops_active();
+    if (e->quantizer) {
+        e->scratch_floats = (e->quantizer->padded + e->quantizer->n_lists + 15u) / 16u * 16u;
+        e->scratch = rvb_alloc(rvb_pool_workers(pool) * e->scratch_floats, sizeof(float));
+        if (!e->scratch) return rvb_fail_memory(err, e->scratch_floats * sizeof(float));
+    }
+    rv_status status = rvb_pool_for(pool, n, ENCODE_ROWS, encode_rows, e, progress, err);
+    rvb_free(e->scratch);
+    return status;
+}
+
+/* Training counts nothing the caller knows, so it only asks whether to go on. */
+typedef struct asking {
+    const rv_progress *user;
+    uint64_t total;
+} asking;
+
+static int ask(void *ctx, uint64_t done, uint64_t total) {
+    (void)done, (void)total;
+    const asking *a = ctx;
+    return a->user->report(a->user->ctx, 0, a->total);
+}
+
+static rv_status train(const rv_index *index, const void *vectors, size_t stride, size_t n,
+                       rvb_pool *pool, const rv_progress *progress, rvx_quantizer **out,
+                       rv_error *err) {
+    uint32_t lists = index->n_lists_option ? index->n_lists_option : rvx_auto_lists(n);
+    asking a = {progress, n};
+    rv_progress quiet = {ask, &a};
+    RVB_TRY(rvx_quantizer_create(index->dim, index->metric, index->seed, lists, out, err));
+    rv_status status = rvx_quantizer_train(*out, index->seed, vectors, stride, n, pool,
+                                           progress ? &quiet : NULL, err);
+    if (status != RV_OK) {
+        rvx_quantizer_free(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+/* ---- making changes visible ------------------------------------------------------ */
+
+/* What an append has prepared, all of it owned here until it is adopted. */
+typedef struct change {
+    size_t n;
+    const uint64_t *ids;
+    uint64_t *made_ids;
+    bool ascending;    /* ids strictly, among themselves and after those present */
+    rvx_quantizer *quantizer; /* newly trained, or NULL */
+    rvx_column column[RVX_N_COLUMNS];
+    rvx_lists lists;   /* grown ones */
+    rvx_idmap map;     /* replaces the table if `new_map` */
+    bool new_map;
+    uint64_t *dead;    /* replaces the bits, if rows are to be replaced */
+    size_t dead_words;
+} change;
+
+static void change_clear(change *c) {
+    rvb_free(c->made_ids);
+    rvx_quantizer_free(c->quantizer);
+    rvx_columns_clear(c->column);
+    rvx_lists_clear(&c->lists);
+    rvx_idmap_clear(&c->map);
+    rvb_free(c->dead);
+}
+
+static rv_status prepare_ids(const rv_index *index, change *c, const uint64_t *ids,
+                             bool replace, rv_error *err) {
+    size_t n = c->n;
+    const rvx_rows *rows = &index->rows;
+    if (n > RV_MAX_ROWS - rows->n)
+        return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_MAX_ROWS, rows->n + n,
+                                "an index holds at most %llu rows; split the data",
+                                (unsigned long long)RV_MAX_ROWS);
+    if (!ids) {
+        if (n > RV_NO_ID - index->next_id)
+            return rvb_fail(err, RV_ERR_LIMIT, "no ids are left after %llu; pass ids",
+                            (unsigned long long)index->next_id);
+        c->made_ids = rvb_alloc(n, sizeof *c->made_ids);
+        if (!c->made_ids) return rvb_fail_memory(err, n * sizeof *c->made_ids);
+        for (size_t i = 0; i < n; i++) c->made_ids[i] = index->next_id + i;
+        ids = c->made_ids;
+    }
+    c->ids = ids;
+    RVB_TRY(rvx_ids_check(ids, n, &c->ascending, err));
+    bool beyond = rows->n == 0 || ids[0] > rvx_row_id(rows, rows->n - 1);
+    c->ascending = c->ascending && beyond && rows->ids_ascending;
+    for (size_t i = 0; !replace && !c->ascending && i < n; i++)
+        if (rvx_row_of_id(&index->ids, rows, ids[i]) != RVX_NO_ROW)
+            return rvb_fail_numbers(err, RV_ERR_DUPLICATE, 0, ids[i],
+                                    "id %llu is already in the index; use upsert to replace it",
+                                    (unsigned long long)ids[i]);
+    return RV_OK;
+}
+
+static rv_status reserve_dead(const rvx_rows *rows, size_t n_rows, change *c, rv_error *err) {
+    size_t words = (n_rows + 63) / 64;
+    if (rows->dead && rows->dead_words >= words) return RV_OK;
+    c->dead_words = words + words / 2;
+    c->dead = rvb_alloc_zero(c->dead_words, sizeof *c->dead);
+    if (!c->dead) return rvb_fail_memory(err, c->dead_words * sizeof *c->dead);
+    if (rows->dead) memcpy(c->dead, rows->dead, rows->dead_words * sizeof *c->dead);
+    return RV_OK;
+}
+
+static void adopt_dead(rvx_rows *rows, change *c) {
+    if (!c->dead) return;
+    rvb_free(rows->dead);
+    rows->dead = c->dead;
+    rows->dead_words = c->dead_words;
+    c->dead = NULL;
+}
+
+static rv_status reserve_map(rv_index *index, change *c, rv_error *err) {
+    const rvx_idmap *map = &index->ids;
+    if (c->ascending) return RV_OK;
+    if (map->slots && map->capacity / 3 * 2 >= map->n + c->n) return RV_OK;
+    RVB_TRY(rvx_idmap_build(&index->rows, c->n, true, &c->map, err));
+    c->new_map = true;
+    return RV_OK;
+}
+
+static void kill_row(rv_index *index, size_t row) {
+    rvx_rows *rows = &index->rows;
+    if (index->ids.slots) rvx_idmap_erase(&index->ids, rows, row);
+    if (index->lists.list) rvx_lists_kill(&index->lists, rows, row);
+    rows->dead[row / 64] |= UINT64_C(1) << (row % 64);
+    rows->n_live--;
+}
+
+/* Under the state lock; cannot fail. */
+static void adopt(rv_index *index, change *c, bool replace) {
+    rvx_rows *rows = &index->rows;
+    if (c->quantizer) {
+        rvx_quantizer_free(index->quantizer);
+        index->quantizer = c->quantizer;
+        c->quantizer = NULL;
+    }
+    rvx_columns_clear(rows->column);
+    memcpy(rows->column, c->column, sizeof rows->column);
+    memset(c->column, 0, sizeof c->column);
+    adopt_dead(rows, c);
+    if (c->new_map) {
+        rvx_idmap_clear(&index->ids);
+        index->ids = c->map;
+        c->map = (rvx_idmap){0};
+    }
+    if (index->lists.list) rvx_lists_adopt(&index->lists, &c->lists);
+    for (size_t i = 0; i < c->n; i++) {
+        size_t old = replace ? rvx_row_of_id(&index->ids, rows, c->ids[i]) : RVX_NO_ROW;
+        if (old != RVX_NO_ROW) kill_row(index, old);
+    }
+    size_t first = rows->n;
+    rows->n += c->n;
+    rows->n_live += c->n;
+    rows->ids_ascending = c->ascending;
+    for (size_t row = first; row < rows->n; row++) {
+        if (index->ids.slots) rvx_idmap_insert(&index->ids, rows, row);
+        if (index->lists.list) rvx_lists_append(&index->lists, rows, row);
+        uint64_t id = rvx_row_id(rows, row);
+        if (id >= index->next_id) index->next_id = id + 1;
+    }
+}
+
+static rv_status prepare(rv_index *index, change *c, const float *vectors, bool replace,
+                         rvb_pool *pool, const rv_progress *progress, rv_error *err) {
+    const rvx_rows *rows = &index->rows;
+    size_t n = c->n, total = rows->n + n, stride = index->dim * sizeof(float);
+    if (index->has_codes && !index->quantizer)
+        RVB_TRY(train(index, vectors, stride, n, pool, progress, &c->quantizer, err));
+    RVB_TRY(rvx_columns_grow(rows, total, rows->n == 0, c->column, err));
+    for (size_t i = 0; i < n; i++)
+        memcpy(rvx_cell(&c->column[RVX_IDS], rows->n + i), &c->ids[i], sizeof *c->ids);
+    encoding e = {.index = index,
+                  .quantizer = c->quantizer ? c->quantizer : index->quantizer,
+                  .column = c->column,
+                  .first = rows->n,
+                  .vectors = (const uint8_t *)vectors,
+                  .stride = stride};
+    RVB_TRY(encode(&e, n, pool, progress, err));
+    rvx_rows after = *rows;
+    memcpy(after.column, c->column, sizeof after.column);
+    RVB_TRY(rvx_lists_reserve(&index->lists, &after, rows->n, n, &c->lists, err));
+    RVB_TRY(reserve_map(index, c, err));
+    return replace ? reserve_dead(rows, total, c, err) : RV_OK;
+}
+
+rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,
+                     bool replace, const rv_progress *progress, rv_error *err) {
+    if (n == 0) return RV_OK;
+    change c = {.n = n};
+    rvb_pool *pool = n >= ENCODE_ROWS ? rvb_pool_acquire() : NULL;
+    rv_status status = prepare_ids(index, &c, ids, replace, err);
+    if (status == RV_OK) status = prepare(index, &c, vectors, replace, pool, progress, err);
+    rvb_pool_release(pool);
+    if (status == RV_OK) {
+        rvb_rwlock_write(index->state);
+        adopt(index, &c, replace);
+        rvb_rwlock_unwrite(index->state);
+    }
+    change_clear(&c);
+    return status;
+}
+
+/* ---- keeping in shape --------------------------------------------------------------- */
+
+rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err) {
+    rvx_rows fresh;
+    rvx_quantizer *quantizer = NULL;
+    rvx_rows *rows = &index->rows;
+    rvx_rows_init(&fresh, index->dim, true, true);
+    /* ids and vectors stay where they are; the other columns are made anew */
+    rvx_column kept[RVX_N_COLUMNS];
+    memcpy(kept, rows->column, sizeof kept);
+    for (int c = 0; c < RVX_N_COLUMNS; c++) {
+        if (c == RVX_IDS || c == RVX_VECTORS) {
+            fresh.column[c] = kept[c];
+            rvx_buf_ref(kept[c].buf);
+        }
+    }
+    rvb_pool *pool = rvb_pool_acquire();
+    const rvx_column *v = &rows->column[RVX_VECTORS];
+    rv_status status = train(index, v->data, v->stride, rows->n, pool, progress, &quantizer, err);
+    rvx_column made[RVX_N_COLUMNS] = {{0}};
+    if (status == RV_OK) status = rvx_columns_grow(&fresh, rows->n, true, made, err);
+    if (status == RV_OK) {
+        encoding e = {.index = index,
+                      .quantizer = quantizer,
+                      .column = made,
+                      .vectors = v->data,
+                      .stride = v->stride,
+                      .trusted = true};
+        made[RVX_VECTORS].mapped = true; /* already in place */
+        status = encode(&e, rows->n, pool, progress, err);
+        made[RVX_VECTORS].mapped = v->mapped;
+    }
+    rvb_pool_release(pool);
+    rvx_columns_clear(fresh.column);
+    if (status != RV_OK) {
+        rvx_columns_clear(made);
+        rvx_quantizer_free(quantizer);
+        return status;
+    }
+    rvb_rwlock_write(index->state);
+    rvx_quantizer *old = index->quantizer;
+    index->quantizer = quantizer;
+    memcpy(rows->column, made, sizeof made);
+    rvx_lists_clear(&index->lists);
+    rvb_rwlock_unwrite(index->state);
+    rvx_quantizer_free(old);
+    rvx_columns_clear(kept);
+    return RV_OK;
+}
+
+static rv_status vacuum(rv_index *index, rv_error *err) {
+    rvx_rows compact, old;
+    rvx_idmap map, old_map;
+    if (index->rows.n == index->rows.n_live) return RV_OK;
+    RVB_TRY(rvx_rows_compact(&index->rows, &compact, err));
+    compact.ids_ascending = true;
+    for (size_t row = 1; row < compact.n && compact.ids_ascending; row++)
+        compact.ids_ascending = rvx_row_id(&compact, row - 1) < rvx_row_id(&compact, row);
+    rv_status status = rvx_idmap_build(&compact, 0, !compact.ids_ascending, &map, err);
+    if (status != RV_OK) {
+        rvx_rows_clear(&compact);
+        return status;
+    }
+    rvb_rwlock_write(index->state);
+    old = index->rows;
+    old_map = index->ids;
+    index->rows = compact;
+    index->ids = map;
+    rvx_lists_clear(&index->lists);
+    rvb_rwlock_unwrite(index->state);
+    rvx_rows_clear(&old);
+    rvx_idmap_clear(&old_map);
+    return RV_OK;
+}
+
+/* Upkeep after a change that has succeeded: when there is no memory for it now, the
+ * index is merely slower or larger until the next change. */
+static void tidy(rv_index *index) {
+    const rvx_rows *rows = &index->rows;
+    size_t dead = rows->n - rows->n_live;
+    if (dead >= AUTO_VACUUM_ROWS && dead > rows->n_live) (void)vacuum(index, NULL);
+    if (index->has_codes && index->has_vectors && rows->n_live >= RETRAIN_ROWS &&
+        rows->n_live / RETRAIN_GROWTH >= index->quantizer->trained_on)
+        (void)rvx_retrain(index, NULL, NULL);
+}
+
+/* ---- public ---------------------------------------------------------------------------- */
+
+static rv_status append(rv_index *index, const float *vectors, uint32_t dim,
+                        const uint64_t *ids, uint64_t n, bool replace,
+                        const rv_progress *progress, rv_error *err) {
+    if (dim != index->dim)
+        return rvb_fail_numbers(err, RV_ERR_DIM, index->dim, dim,
+                                "vector has %u dimensions, the index %u", dim, index->dim);
+    if (n > RV_MAX_ROWS)
+        return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_MAX_ROWS, n,
+                                "an index holds at most %llu rows; split the data",
+                                (unsigned long long)RV_MAX_ROWS);
+    RVB_TRY(rvx_writer_lock(index, err));
+    rv_status status = rvx_append(index, vectors, ids, (size_t)n, replace, progress, err);
+    if (status == RV_OK) tidy(index);
+    rvx_writer_unlock(index);
+    return status;
+}
+
+rv_status rv_index_add(rv_index *index, const float *vectors, uint32_t dim,
+                       const uint64_t *ids, uint64_t n, const rv_progress *progress,
+                       rv_error *err) {
+    return append(index, vectors, dim, ids, n, false, progress, err);
+}
+
+rv_status rv_index_upsert(rv_index *index, const float *vectors, uint32_t dim,
+                          const uint64_t *ids, uint64_t n, const rv_progress *progress,
+                          rv_error *err) {
+    if (!ids && n)
+        return rvb_fail(err, RV_ERR_ARGUMENT, "upsert needs ids; use add to have them made");
+    return append(index, vectors, dim, ids, n, true, progress, err);
+}
+
+/* After importing a file with an id on several rows, each of them goes. */
+static size_t next_row_of_id(const rv_index *index, uint64_t id) {
+    size_t row = rvx_row_of_id(&index->ids, &index->rows, id);
+    if (row != RVX_NO_ROW || !index->rows.ids_duplicated) return row;
+    for (row = 0; row < index->rows.n; row++)
+        if (rvx_row_id(&index->rows, row) == id && rvx_row_live(&index->rows, row)) return row;
+    return RVX_NO_ROW;
+}
+
+rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
+                          uint64_t *removed, rv_error *err) {
+    if (removed) *removed = 0;
+    RVB_TRY(rvx_writer_lock(index, err));
+    change c = {0};
+    rv_status status = reserve_dead(&index->rows, index->rows.n, &c, err);
+    if (status == RV_OK) {
+        rvb_rwlock_write(index->state);
+        size_t before = index->rows.n_live;
+        adopt_dead(&index->rows, &c);
+        for (uint64_t i = 0; i < n; i++)
+            for (size_t row; (row = next_row_of_id(index, ids[i])) != RVX_NO_ROW;)
+                kill_row(index, row);
+        if (removed) *removed = before - index->rows.n_live;
+        rvb_rwlock_unwrite(index->state);
+        tidy(index);
+    }
+    change_clear(&c);
+    rvx_writer_unlock(index);
+    return status;
+}
+
+rv_status rv_index_vacuum(rv_index *index, rv_error *err) {
+    RVB_TRY(rvx_writer_lock(index, err));
+    rv_status status = vacuum(index, err);
+    rvx_writer_unlock(index);
+    return status;
+}

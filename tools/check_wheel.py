@@ -1,0 +1,76 @@
+"""Checks a built wheel: usage: check_wheel.py WHEEL
+
+Its tag, its size, that it holds all of python/ruvector and nothing else, and
+that the extension module uses no Python symbol newer than the limited API it
+claims and exports only its init function.
+"""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from abi3info import DATAS, FUNCTIONS
+from abi3info.models import PyVersion, Symbol
+
+MAX_BYTES = 2 * 1024 * 1024
+FLOOR = PyVersion(3, 9)
+MODULE = "ruvector/_core.abi3.so"
+PACKAGE = Path(__file__).parents[1] / "python"
+
+
+def dynamic_symbols(path, which):
+    command = ["nm", "-D", which, path]
+    text = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return {line.split()[-1].partition("@")[0] for line in text.splitlines()}
+
+
+def symbol_faults(module):
+    """Faults of one extension module, and how many Python symbols it uses."""
+    exported = dynamic_symbols(module, "--defined-only")
+    if exported != {"PyInit__core"}:
+        yield f"exports {sorted(exported)}, want PyInit__core alone"
+    used = {s for s in dynamic_symbols(module, "--undefined-only") if s.startswith(("Py", "_Py"))}
+    for name in sorted(used):
+        entry = FUNCTIONS.get(Symbol(name)) or DATAS.get(Symbol(name))
+        if entry is None:
+            yield f"uses {name}, which is not in the stable ABI"
+        elif entry.added > FLOOR:
+            yield f"uses {name}, new in Python {entry.added}"
+    if not used:
+        yield "uses no Python symbol at all: not the extension module?"
+
+
+def wheel_faults(wheel):
+    if "-cp39-abi3-" not in wheel.name:
+        yield f"tag of {wheel.name} is not cp39-abi3"
+    if wheel.stat().st_size > MAX_BYTES:
+        yield f"{wheel.stat().st_size} bytes, at most {MAX_BYTES} wanted"
+    wanted = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.glob("ruvector/**/*")
+        if path.suffix in {".py", ".pyi", ".typed"}
+    }
+    with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
+        held = {n for n in archive.namelist() if ".dist-info/" not in n}
+        for name in sorted((wanted | {MODULE}) - held):
+            yield f"lacks {name} (see python/meson.build)"
+        for name in sorted(held - wanted - {MODULE}):
+            yield f"holds {name}, which is not part of the package"
+        if MODULE in held:
+            yield from symbol_faults(archive.extract(MODULE, folder))
+
+
+def main(wheel):
+    wheel = Path(wheel)
+    faults = list(wheel_faults(wheel))
+    for fault in faults:
+        print(f"{wheel.name}: {fault}")
+    if not faults:
+        print(f"{wheel.name}: {wheel.stat().st_size} bytes, stable ABI of Python {FLOOR}")
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
