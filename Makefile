@@ -61,7 +61,7 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 	@touch $@
 
 .venv/installed: build/dist/ready
-	@$(BIN)/pip uninstall --quiet --yes ruvector
+	@$(BIN)/pip uninstall --quiet --yes ruvector 2>/dev/null
 	@$(BIN)/pip install --quiet "$$(echo build/dist/*.whl)[embed]"
 	@touch $@
 

@@ -292,7 +292,8 @@ int rv_index_equal(const rv_index *a, const rv_index *b) {
         a->has_vectors != b->has_vectors)
         return 0;
     /* One order for both locks, so that a == b and b == a cannot wait for each other. */
-    const rv_index *first = a < b ? a : b, *second = a < b ? b : a;
+    bool in_order = (uintptr_t)a < (uintptr_t)b;
+    const rv_index *first = in_order ? a : b, *second = in_order ? b : a;
     rvb_rwlock *outer = read_lock(first), *inner = read_lock(second);
     bool same = same_rows(a, b);
     rvb_rwlock_unread(inner);

@@ -45,10 +45,10 @@ uint32_t rvx_auto_lists(uint64_t n);
 rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
                                uint32_t n_lists, rvx_quantizer **out, rv_error *err);
 void rvx_quantizer_free(rvx_quantizer *q);
-/* Mean and centroids from n > 0 rows; at most n lists are made. Values that are not
- * finite give a useless quantizer, not an error. */
+/* Mean and centroids from n > 0 rows; at most n lists are made. Rows rvx_norm would
+ * refuse count as zero if `skip_bad`; else they make the quantizer useless. */
 rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
-                              size_t stride_bytes, size_t n, rvb_pool *pool,
+                              size_t stride_bytes, size_t n, bool skip_bad, rvb_pool *pool,
                               const rv_progress *progress, rv_error *err);
 /* Derives what follows from mean and centroids; train does this itself. */
 rv_status rvx_quantizer_finish(rvx_quantizer *q, rv_error *err);
@@ -95,8 +95,8 @@ typedef struct rvx_column {
     uint8_t *data;
     size_t width;    /* bytes of one row; 0 = column not kept */
     size_t stride;   /* bytes from row to row, >= width */
-    size_t capacity; /* rows */
-    bool mapped;     /* lies in a file or a caller's bytes: never written to */
+    size_t capacity; /* rows; just rows.n for a column in a file, which is never written */
+    bool mapped;     /* lies in a mapped file */
 } rvx_column;
 
 enum { RVX_IDS, RVX_CODES, RVX_FACTORS, RVX_NORMS, RVX_LISTS, RVX_VECTORS, RVX_N_COLUMNS };
@@ -108,7 +108,7 @@ typedef struct rvx_rows {
     uint64_t *dead; /* bit per row, NULL while nothing has been removed */
     size_t dead_words;
     bool ids_ascending;  /* strictly, over all rows */
-    bool ids_duplicated; /* only after importing a file that has them */
+    bool ids_duplicated; /* only after importing a version-1 file that has them */
     uint64_t renumbered; /* how often vacuum has changed row numbers */
 } rvx_rows;
 
@@ -307,6 +307,8 @@ rv_status rvx_writer_lock(const rv_index *index, rv_error *err);
 void rvx_writer_unlock(const rv_index *index);
 /* Makes the scan blocks for the instruction set in use, if they are not there. */
 rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops, rv_error *err);
+/* Largest squared norm accepted: squares of sums of a few such rows stay in float32. */
+#define RVX_MAX_NORM2 0x1p112f
 /* The norm of a row or query. RV_ERR_VALUE for NaN, infinity, or a norm above 2^56,
  * where squares would leave float32; the message calls it "<what> <number>". */
 rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const char *what,
@@ -314,7 +316,8 @@ rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const ch
 /* update.c: the common path of build, add and upsert. The writer lock is held. */
 rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,
                      bool replace, const rv_progress *progress, rv_error *err);
-/* Codes every row anew from its vector; quantizer trained on all of them. */
+/* Codes every row anew from its vector, with a quantizer trained on all of them.
+ * Takes rows as they are: one that rvx_norm refuses is never ruled out by its code. */
 rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err);
 
 #endif

@@ -138,15 +138,19 @@ typedef struct training {
     const uint8_t *vectors;
     size_t stride, n, chunk, n_sample;
     uint64_t seed;
+    bool skip_bad;
     double *sums; /* one row of dim per chunk */
     float *sample;
 } training;
 
+/* NULL for a row to be taken as zero. */
 static const float *training_row(const training *t, size_t row, float *scale) {
     const float *v = (const float *)(t->vectors + row * t->stride);
-    *scale = t->q->metric == RV_COSINE
-                 ? scale_for(RV_COSINE, sqrtf(t->ops->dot(v, v, t->q->dim)))
-                 : 1;
+    *scale = 1;
+    if (t->q->metric != RV_COSINE && !t->skip_bad) return v;
+    float norm2 = t->ops->dot(v, v, t->q->dim);
+    if (t->skip_bad && !(norm2 <= RVX_MAX_NORM2)) return NULL;
+    *scale = scale_for(t->q->metric, sqrtf(norm2));
     return v;
 }
 
@@ -158,7 +162,7 @@ static rv_status sum_rows(void *ctx, unsigned worker, size_t begin, size_t end, 
     for (size_t row = begin; row < end; row++) {
         float scale;
         const float *v = training_row(t, row, &scale);
-        for (size_t j = 0; j < dim; j++) sum[j] += (double)(v[j] * scale);
+        for (size_t j = 0; v && j < dim; j++) sum[j] += (double)(v[j] * scale);
     }
     return RV_OK;
 }
@@ -194,7 +198,11 @@ static rv_status rotate_sample(void *ctx, unsigned worker, size_t begin, size_t 
         size_t row = first + (size_t)rvb_random_below(t->seed, STREAM_SAMPLE, i, length);
         float scale;
         const float *v = training_row(t, row, &scale);
-        rvx_quantizer_rotate(t->q, t->ops, v, scale, t->sample + i * t->q->padded);
+        float *y = t->sample + i * t->q->padded;
+        if (v)
+            rvx_quantizer_rotate(t->q, t->ops, v, scale, y);
+        else
+            memset(y, 0, t->q->padded * sizeof *y);
     }
     return RV_OK;
 }
@@ -217,14 +225,15 @@ static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
 }
 
 rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
-                              size_t stride_bytes, size_t n, rvb_pool *pool,
+                              size_t stride_bytes, size_t n, bool skip_bad, rvb_pool *pool,
                               const rv_progress *progress, rv_error *err) {
     training t = {.q = q,
                   .ops = rvk_ops_active(),
                   .vectors = vectors,
                   .stride = stride_bytes,
                   .n = n,
-                  .seed = seed};
+                  .seed = seed,
+                  .skip_bad = skip_bad};
     RVB_TRY(train_mean(&t, q, pool, progress, err));
     RVB_TRY(train_centroids(&t, q, pool, progress, err));
     q->trained_on = n;

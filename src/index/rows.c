@@ -97,7 +97,7 @@ rv_status rvx_columns_grow(const rvx_rows *from, size_t rows, bool exact,
     memset(grown, 0, RVX_N_COLUMNS * sizeof *grown);
     for (int c = 0; c < RVX_N_COLUMNS; c++) {
         const rvx_column *old = &from->column[c];
-        if (old->buf && old->capacity >= rows && !old->mapped) {
+        if (old->buf && old->capacity >= rows) {
             grown[c] = *old;
             rvx_buf_ref(old->buf);
             continue;

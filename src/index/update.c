@@ -22,7 +22,7 @@ rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const ch
                    uint64_t number, float *norm, rv_error *err) {
     float norm2 = ops->dot(vector, vector, dim);
     *norm = sqrtf(norm2);
-    if (norm2 <= 0x1p112f) return RV_OK;
+    if (norm2 <= RVX_MAX_NORM2) return RV_OK;
     for (size_t j = 0; j < dim; j++)
         if (!isfinite(vector[j]))
             return rvb_fail_numbers(err, RV_ERR_VALUE, 0, number,
@@ -47,7 +47,7 @@ typedef struct encoding {
     size_t stride;
     float *scratch; /* per worker */
     size_t scratch_floats;
-    bool trusted; /* values come from a file and may be anything */
+    bool recode; /* vectors are in place already and are taken as they are */
 } encoding;
 
 static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t end,
@@ -59,16 +59,17 @@ static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t en
         const float *v = (const float *)(e->vectors + i * e->stride);
         size_t row = e->first + i;
         float norm;
-        rv_status status = rvx_norm(e->ops, v, dim, "vector", i, &norm, e->trusted ? NULL : err);
-        if (status != RV_OK && !e->trusted) return status;
+        rv_status status = rvx_norm(e->ops, v, dim, "vector", i, &norm, e->recode ? NULL : err);
+        if (status != RV_OK && !e->recode) return status;
         memcpy(rvx_cell(&column[RVX_NORMS], row), &norm, sizeof norm);
-        if (column[RVX_VECTORS].width && !column[RVX_VECTORS].mapped)
+        if (column[RVX_VECTORS].width && !e->recode)
             memcpy(rvx_cell(&column[RVX_VECTORS], row), v, dim * sizeof *v);
         if (!e->quantizer) continue;
         rvx_factors f;
         uint32_t list;
         rvx_quantizer_encode(e->quantizer, e->ops, v, norm, e->scratch + worker * e->scratch_floats,
                              rvx_cell(&column[RVX_CODES], row), &f, &list);
+        if (status != RV_OK) f = (rvx_factors){-INFINITY, 0};
         memcpy(rvx_cell(&column[RVX_FACTORS], row), &f, sizeof f);
         memcpy(rvx_cell(&column[RVX_LISTS], row), &list, sizeof list);
     }
@@ -101,14 +102,14 @@ static int ask(void *ctx, uint64_t done, uint64_t total) {
 }
 
 static rv_status train(const rv_index *index, const void *vectors, size_t stride, size_t n,
-                       rvb_pool *pool, const rv_progress *progress, rvx_quantizer **out,
-                       rv_error *err) {
+                       bool skip_bad, rvb_pool *pool, const rv_progress *progress,
+                       rvx_quantizer **out, rv_error *err) {
     uint32_t lists = index->n_lists_option ? index->n_lists_option : rvx_auto_lists(n);
     asking a = {progress, n};
     rv_progress quiet = {ask, &a};
     RVB_TRY(rvx_quantizer_create(index->dim, index->metric, index->seed, lists, out, err));
-    rv_status status = rvx_quantizer_train(*out, index->seed, vectors, stride, n, pool,
-                                           progress ? &quiet : NULL, err);
+    rv_status status = rvx_quantizer_train(*out, index->seed, vectors, stride, n, skip_bad,
+                                           pool, progress ? &quiet : NULL, err);
     if (status != RV_OK) {
         rvx_quantizer_free(*out);
         *out = NULL;
@@ -245,7 +246,8 @@ static rv_status prepare(rv_index *index, change *c, const float *vectors, bool 
     const rvx_rows *rows = &index->rows;
     size_t n = c->n, total = rows->n + n, stride = index->dim * sizeof(float);
     if (index->has_codes && !index->quantizer)
-        RVB_TRY(train(index, vectors, stride, n, pool, progress, &c->quantizer, err));
+        RVB_TRY(
+            train(index, vectors, stride, n, false, pool, progress, &c->quantizer, err));
     RVB_TRY(rvx_columns_grow(rows, total, rows->n == 0, c->column, err));
     for (size_t i = 0; i < n; i++)
         memcpy(rvx_cell(&c->column[RVX_IDS], rows->n + i), &c->ids[i], sizeof *c->ids);
@@ -283,51 +285,45 @@ rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids,
 /* ---- keeping in shape --------------------------------------------------------------- */
 
 rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err) {
-    rvx_rows fresh;
-    rvx_quantizer *quantizer = NULL;
     rvx_rows *rows = &index->rows;
-    rvx_rows_init(&fresh, index->dim, true, true);
-    /* ids and vectors stay where they are; the other columns are made anew */
-    rvx_column kept[RVX_N_COLUMNS];
-    memcpy(kept, rows->column, sizeof kept);
-    for (int c = 0; c < RVX_N_COLUMNS; c++) {
-        if (c == RVX_IDS || c == RVX_VECTORS) {
-            fresh.column[c] = kept[c];
-            rvx_buf_ref(kept[c].buf);
-        }
-    }
-    rvb_pool *pool = rvb_pool_acquire();
     const rvx_column *v = &rows->column[RVX_VECTORS];
-    rv_status status = train(index, v->data, v->stride, rows->n, pool, progress, &quantizer, err);
+    rvx_quantizer *quantizer = NULL;
     rvx_column made[RVX_N_COLUMNS] = {{0}};
-    if (status == RV_OK) status = rvx_columns_grow(&fresh, rows->n, true, made, err);
+    rvx_rows kept; /* ids and vectors stay where they are */
+    rvx_rows_init(&kept, index->dim, true, true);
+    kept.column[RVX_IDS] = rows->column[RVX_IDS];
+    kept.column[RVX_VECTORS] = *v;
+
+    rvb_pool *pool = rvb_pool_acquire();
+    rv_status status =
+        train(index, v->data, v->stride, rows->n, true, pool, progress, &quantizer, err);
+    if (status == RV_OK) status = rvx_columns_grow(&kept, rows->n, true, made, err);
     if (status == RV_OK) {
         encoding e = {.index = index,
                       .quantizer = quantizer,
                       .column = made,
                       .vectors = v->data,
                       .stride = v->stride,
-                      .trusted = true};
-        made[RVX_VECTORS].mapped = true; /* already in place */
+                      .recode = true};
         status = encode(&e, rows->n, pool, progress, err);
-        made[RVX_VECTORS].mapped = v->mapped;
     }
     rvb_pool_release(pool);
-    rvx_columns_clear(fresh.column);
-    if (status != RV_OK) {
-        rvx_columns_clear(made);
-        rvx_quantizer_free(quantizer);
-        return status;
+    if (status == RV_OK) {
+        rvb_rwlock_write(index->state);
+        rvx_quantizer *old = index->quantizer;
+        index->quantizer = quantizer;
+        quantizer = old;
+        for (int c = 0; c < RVX_N_COLUMNS; c++) {
+            rvx_column swap = rows->column[c];
+            rows->column[c] = made[c];
+            made[c] = swap;
+        }
+        rvx_lists_clear(&index->lists);
+        rvb_rwlock_unwrite(index->state);
     }
-    rvb_rwlock_write(index->state);
-    rvx_quantizer *old = index->quantizer;
-    index->quantizer = quantizer;
-    memcpy(rows->column, made, sizeof made);
-    rvx_lists_clear(&index->lists);
-    rvb_rwlock_unwrite(index->state);
-    rvx_quantizer_free(old);
-    rvx_columns_clear(kept);
-    return RV_OK;
+    rvx_columns_clear(made);
+    rvx_quantizer_free(quantizer);
+    return status;
 }
 
 static rv_status vacuum(rv_index *index, rv_error *err) {

@@ -7,8 +7,9 @@
  * step one fused multiply-add (or one addition where nothing is multiplied);
  * n is padded to a multiple of 16 with zeros, which take part. The lanes fold
  * pairwise: s[i] + s[i+8] for i < 8, then +4, +2, +1. scalar.c says it in
- * plain C; every other file returns the same bits. Nothing here may be compiled
- * with floating-point contraction or re-association.
+ * plain C; every other file returns the same bits (of a NaN only that it is one).
+ * Nothing here may be compiled with floating-point contraction or re-association,
+ * and the rounding mode is to nearest.
  *
  * Pointers may have any alignment. Functions read exactly the elements named,
  * never beyond. `padded` is the padded dimension: a multiple of 32, 32..8192.
@@ -24,10 +25,10 @@
 
 /* What coding a residual r = x - centroid yields besides its signs. */
 typedef struct rvk_residual {
-    float norm2;   /* sum r_j^2 */
-    float norm1;   /* sum |r_j| */
-    float sign_c;  /* sum of centroid_j where r_j > 0, minus it elsewhere */
-    float dot_w;   /* sum r_j * w_j, 0 when w is NULL */
+    float norm2;  /* sum r_j^2 */
+    float norm1;  /* sum |r_j| */
+    float sign_c; /* sum of centroid_j where r_j > 0, minus it elsewhere */
+    float dot_w;  /* sum r_j * w_j, 0 when w is NULL */
 } rvk_residual;
 
 /* One pass over scan blocks for one query. Block b starts at blocks + b *
@@ -47,16 +48,17 @@ typedef struct rvk_ops {
     unsigned group; /* dimensions per scan column: 4 (nibbles) or 6 (bytes) */
 
     float (*dot)(const float *a, const float *b, size_t n);
-    float (*l2sq)(const float *a, const float *b, size_t n); /* d = a-b rounded, then fma(d,d,acc) */
+    /* d = a - b, rounded; then fma(d, d, lane). */
+    float (*l2sq)(const float *a, const float *b, size_t n);
 
     /* out[i] for rows i*stride_bytes apart, each equal to the single call. */
-    void (*dot_rows)(const float *query, const void *rows, size_t stride_bytes, size_t n_rows,
-                     size_t dim, float *out);
-    void (*l2sq_rows)(const float *query, const void *rows, size_t stride_bytes, size_t n_rows,
-                      size_t dim, float *out);
+    void (*dot_rows)(const float *query, const void *rows, size_t stride_bytes,
+                     size_t n_rows, size_t dim, float *out);
+    void (*l2sq_rows)(const float *query, const void *rows, size_t stride_bytes,
+                      size_t n_rows, size_t dim, float *out);
 
     /* In place: four rounds of sign flips (padded bits per round, bit j of word
-     * j/32 set = negate), fast Hadamard transform and Kac butterfly. */
+     * j/32 set = negate), fast Hadamard transform and Kac butterfly. Orthonormal. */
     void (*rotate)(float *y, size_t padded, const uint32_t *signs);
 
     /* Signs of x - centroid into code (padded/8 bytes; bit j of byte j/8 set when
@@ -69,7 +71,8 @@ typedef struct rvk_ops {
     float (*code_dot)(const uint8_t *code, const float *query, size_t padded);
 
     /* First block >= start with a passing lane, else n_blocks. Sets *mask to the
-     * passing lanes and sums[i] of every lane i of that block. The test per lane is
+     * passing lanes and sums[i] of every lane i of that block; with no such block
+     * *mask is 0 and sums is not written. The test per lane is
      * fma(B, fma((float)sum, step, bias), A) < limit: false for A = +inf and NaN. */
     size_t (*scan)(const rvk_scan *s, size_t start, uint64_t *mask, uint16_t sums[RVK_BLOCK]);
 } rvk_ops;
@@ -79,21 +82,29 @@ const rvk_ops *rvk_ops_active(void);
 /* Table by name if this machine can run it, else NULL. Best first by position. */
 const rvk_ops *rvk_ops_find(const char *name);
 const rvk_ops *rvk_ops_at(size_t i); /* NULL past the last one available */
-/* Table used from now on; NULL returns to the start-up choice. */
+/* Table used from now on; NULL chooses again as at start-up. */
 void rvk_ops_set(const rvk_ops *ops);
+
+/* The tables themselves; which of them exist is the build's choice, which of them
+ * may run is select.c's. */
+extern const rvk_ops rvk_ops_scalar, rvk_ops_avx2, rvk_ops_avx512, rvk_ops_avx512vbmi,
+    rvk_ops_neon;
 
 /* ---- scan blocks (block.c): plain C, the same bytes on every machine for one
  * `group` -------------------------------------------------------------------
  *
  * group 6: column g is 64 bytes; byte i holds bits 6g..6g+5 of lane i's code
- *          (bits past `padded` are 0). The number of columns is rounded up to 4.
+ *          (bits past `padded` are 0), ceil(padded / 6) columns.
  * group 4: column g is 32 bytes; byte i holds bits 4g..4g+3 of lane i in its low
- *          and of lane 32+i in its high half.
+ *          and of lane 32+i in its high half; padded / 4 columns.
+ *
+ * A block starts at a multiple of 4 bytes (64 is faster).
  *
  * The query is rounded to integers, qi_j = nearest(q_j / step), with step such
- * that no aligned group of 6 exceeds a magnitude sum that keeps every table entry
- * <= 63 and every lane total <= 65535. The integer total of a lane is then the same
- * for either grouping: what passes the scan does not depend on the machine. */
+ * that the magnitudes of no aligned group of 6 or of 4 add up to more than keeps
+ * every table entry <= 63 and every lane total <= 65535. The integer total of a lane
+ * is then the same for either grouping: what passes the scan does not depend on the
+ * machine. */
 
 size_t rvk_block_code_bytes(unsigned group, size_t padded); /* columns only */
 size_t rvk_block_bytes(unsigned group, size_t padded);      /* with A and B; multiple of 64 */
@@ -113,7 +124,8 @@ typedef struct rvk_query {
 size_t rvk_lut_bytes(unsigned group, size_t padded);
 /* Rounds the query and fills the table: 64 (or 16) bytes per column, entry e the
  * sum of qi over the set bits of e minus the sum of the column's negative qi.
- * step * total + bias then estimates the sum over j of q_j * (bit_j - 1/2). */
+ * step * total + bias then estimates the sum over j of q_j * (bit_j - 1/2). The
+ * query is finite; `rounded` receives qi, one per padded dimension. */
 void rvk_lut_build(unsigned group, size_t padded, const float *query, int8_t *rounded,
                    uint8_t *lut, rvk_query *out);
 

@@ -11,14 +11,22 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import EmbedError
 from .folder import GRAPHS, TextModel, Unusable, read_folder
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+T = TypeVar("T")
+R = TypeVar("R")
+
 ENTRY_POINT_GROUP = "ruvector.models"
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+REVISION = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # What a download needs: settings, tokenizer and the first-choice graph.
 HUB_FILES = ("*.json", "*/config.json", GRAPHS[0])
@@ -98,25 +106,12 @@ class Request:
     """One call of `from_pretrained`, with its names worked out."""
 
     asked: str
-    short: str = field(init=False)
-    repo: str = field(init=False)
-    pinned: str | None = field(init=False)
+    short: str
+    repo: str
+    pinned: str | None
     revision: str | None
     local_files_only: bool
     cache: Path
-
-    def __post_init__(self) -> None:
-        by_repo = {known.repo: short for short, known in HUB_MODELS.items()}
-        short = by_repo.get(self.asked, self.asked)
-        known = HUB_MODELS.get(short)
-        object.__setattr__(self, "short", short)
-        object.__setattr__(self, "repo", known.repo if known else self.asked)
-        object.__setattr__(self, "pinned", known.revision if known else None)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name the model goes by, without repeats."""
-        return tuple(dict.fromkeys((self.asked, self.short, self.repo)))
 
     @property
     def is_path(self) -> bool:
@@ -145,12 +140,21 @@ def find_model(
     asked = os.fspath(name_or_path)
     if not isinstance(asked, str) or not asked:
         raise ValueError(f"name_or_path must be a non-empty str or path, got {asked!r}")
-    if revision is not None and not REPO_ID.fullmatch(revision):
+    if revision is not None and not REVISION.fullmatch(revision):
         raise ValueError(f"revision must be a branch, tag or commit, got {revision!r}")
-    request = Request(asked, revision, local_files_only, _cache_root(cache_dir))
-    places = PLACES[:1] if request.is_path else PLACES
+    short = next((s for s, m in HUB_MODELS.items() if asked in (s, m.repo)), asked)
+    known = HUB_MODELS.get(short)
+    request = Request(
+        asked=asked,
+        short=short,
+        repo=known.repo if known else asked,
+        pinned=known.revision if known else None,
+        revision=revision,
+        local_files_only=local_files_only,
+        cache=_cache_root(cache_dir),
+    )
     reasons = []
-    for place, look in places:
+    for place, look in PLACES[:1] if request.is_path else PLACES:
         try:
             return look(request)
         except Unusable as why:
@@ -163,7 +167,7 @@ def _not_found(request: Request, reasons: Iterable[tuple[str, str]]) -> str:
     lines += [f"  {place}: {reason}" for place, reason in reasons]
     if request.is_path:
         lines.append(
-            f"Give a folder that holds {GRAPHS[0]} and tokenizer.json, or a known name: "
+            f"Give a folder that holds {GRAPHS[0]} and tokenizer.json, or a listed name: "
             + ", ".join(sorted(HUB_MODELS))
         )
         return "\n".join(lines)
@@ -173,6 +177,8 @@ def _not_found(request: Request, reasons: Iterable[tuple[str, str]]) -> str:
         lines.append(f"  {packaged.install}")
     wanted = request.revision or request.pinned or "main"
     lines.append(f"  hf download {request.repo} --revision {wanted}")
+    if request.short not in HUB_MODELS:
+        lines.append("Listed names: " + ", ".join(sorted(HUB_MODELS)))
     return "\n".join(lines)
 
 
@@ -182,12 +188,12 @@ def _cache_root(cache_dir: str | os.PathLike[str] | None) -> Path:
     return Path(cache_dir).expanduser()
 
 
-def _first_usable(looks: Iterable[Callable[[], TextModel]]) -> TextModel:
-    """The first look that works; otherwise all their reasons in one `Unusable`."""
+def _first_usable(look: Callable[[T], R], items: Iterable[T]) -> R:
+    """The first item's look that works; otherwise all reasons in one `Unusable`."""
     reasons = []
-    for look in looks:
+    for item in items:
         try:
-            return look()
+            return look(item)
         except Unusable as why:
             reasons.append(str(why))
     raise Unusable("; ".join(reasons))
@@ -206,8 +212,7 @@ def look_in_own_cache(request: Request) -> TextModel:
         # A folder that someone copied there by hand.
         folders.append(request.cache / request.short)
     return _first_usable(
-        lambda folder=folder: read_folder(folder, request.asked, f"ruvector cache {folder}")
-        for folder in folders
+        lambda folder: read_folder(folder, request.asked, f"ruvector cache {folder}"), folders
     )
 
 
@@ -226,7 +231,7 @@ def look_in_hub_cache(request: Request) -> TextModel:
         folder = root / "snapshots" / commit
         return read_folder(folder, request.asked, f"Hugging Face cache {folder}")
 
-    return _first_usable(lambda r=revision: look(r) for revision in request.revisions())
+    return _first_usable(look, request.revisions())
 
 
 def _hub_cache_root() -> Path:
@@ -251,20 +256,21 @@ def look_at_entry_points(request: Request) -> TextModel:
         entries = list(found.select(group=ENTRY_POINT_GROUP))
     else:  # Python 3.9
         entries = list(found.get(ENTRY_POINT_GROUP, ()))
-    named = [entry for entry in entries if entry.name in request.names]
+    names = (request.asked, request.short, request.repo)
+    named = [entry for entry in entries if entry.name in names]
     if not named:
         others = ", ".join(sorted({entry.name for entry in entries})) or "none"
         raise Unusable(f"group {ENTRY_POINT_GROUP}: no such name (installed: {others})")
 
-    def look(entry: object) -> TextModel:
+    def look(entry: EntryPoint) -> TextModel:
         try:
-            value = entry.load()  # type: ignore[attr-defined]
+            value = entry.load()
             folder = Path(value() if callable(value) else value)
         except Exception as why:  # foreign code
-            raise Unusable(f"{entry.value}: {why!r}") from why  # type: ignore[attr-defined]
+            raise Unusable(f"{entry.value}: {why!r}") from why
         return read_folder(folder, request.asked, f"package folder {folder}")
 
-    return _first_usable(lambda e=entry: look(e) for entry in named)
+    return _first_usable(look, named)
 
 
 def look_in_known_packages(request: Request) -> TextModel:
@@ -273,8 +279,8 @@ def look_in_known_packages(request: Request) -> TextModel:
     packaged = PACKAGED_MODELS.get(request.short)
     if packaged is None:
         raise Unusable("none is known to carry this model")
-    graph = _first_packaged(packaged.graphs)
-    tokenizer = _first_packaged(packaged.tokenizers)
+    graph = _first_usable(_packaged_path, packaged.graphs)
+    tokenizer = _first_usable(_packaged_path, packaged.tokenizers)
     return TextModel(
         name=request.asked,
         source=f"package folder {graph.parent}",
@@ -284,16 +290,6 @@ def look_in_known_packages(request: Request) -> TextModel:
         normalize=packaged.normalize,
         max_length=packaged.max_length,
     )
-
-
-def _first_packaged(files: Iterable[PackagedFile]) -> Path:
-    reasons = []
-    for file in files:
-        try:
-            return _packaged_path(file)
-        except Unusable as why:
-            reasons.append(str(why))
-    raise Unusable("; ".join(reasons))
 
 
 def _packaged_path(file: PackagedFile) -> Path:
@@ -337,7 +333,9 @@ def look_on_hub(request: Request) -> TextModel:
     final = request.cached(revision)
     try:
         _download(snapshot_download, request, revision, final)
-    except OSError as why:  # disk, and every network error of the hub's client
+    except Unusable:
+        raise
+    except Exception as why:  # the hub's client raises its HTTP library's errors too
         raise Unusable(f"{request.repo} at {revision}: {type(why).__name__}: {why}") from why
     return read_folder(final, request.asked, f"ruvector cache {final}, just downloaded")
 
@@ -347,12 +345,10 @@ def _download(
 ) -> None:
     import tempfile
 
-    final.parent.mkdir(parents=True, exist_ok=True)
+    request.cache.mkdir(parents=True, exist_ok=True)
     known = HUB_MODELS.get(request.short)
-    # A sibling of the final folder, so that the rename stays on one file system.
-    with tempfile.TemporaryDirectory(
-        prefix=".partial-", dir=final.parent, ignore_cleanup_errors=True
-    ) as partial:
+    # Inside the cache, so that the rename stays on one file system.
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=request.cache) as partial:
         folder = Path(partial) / "model"
         fetch(
             repo_id=request.repo,
@@ -363,6 +359,7 @@ def _download(
         if known is not None and revision == known.revision:
             for relative, sha256 in known.sha256.items():
                 _check_sha256(folder / relative, sha256)
+        final.parent.mkdir(parents=True, exist_ok=True)
         try:
             folder.replace(final)
         except OSError:

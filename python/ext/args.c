@@ -1,0 +1,131 @@
+/*
+ * args.c - numbers and names that come as Python arguments. Each message names
+ * the argument, what came and what is wanted.
+ */
+#include "rvpy.h"
+
+#include <math.h>
+
+PyObject *rvpy_type_name(PyObject *object) {
+    return PyObject_GetAttrString((PyObject *)Py_TYPE(object), "__name__");
+}
+
+void rvpy_wrong_type(const char *name, const char *wanted, PyObject *arg) {
+    PyObject *type = rvpy_type_name(arg);
+    if (type) PyErr_Format(PyExc_TypeError, "%s: expected %s, got %U", name, wanted, type);
+    Py_XDECREF(type);
+}
+
+/* A new int, or NULL. bool is an int to Python, but never meant as one here. */
+static PyObject *as_int(PyObject *arg, const char *name) {
+    if (PyIndex_Check(arg) && !PyBool_Check(arg)) {
+        PyObject *value = PyNumber_Index(arg);
+        if (value || !PyErr_ExceptionMatches(PyExc_TypeError)) return value;
+        PyErr_Clear(); /* an array with __index__, say */
+    }
+    rvpy_wrong_type(name, "an int", arg);
+    return NULL;
+}
+
+/* 0 and *out, 1 if negative, 2 if too large, -1 on error. */
+static int to_u64(PyObject *value, uint64_t *out) {
+    *out = PyLong_AsUnsignedLongLong(value);
+    if (!PyErr_Occurred()) return 0;
+    if (!PyErr_ExceptionMatches(PyExc_OverflowError)) return -1;
+    PyErr_Clear();
+    PyObject *zero = PyLong_FromLong(0);
+    if (!zero) return -1;
+    int negative = PyObject_RichCompareBool(value, zero, Py_LT);
+    Py_DECREF(zero);
+    return negative < 0 ? -1 : negative ? 1 : 2;
+}
+
+int rvpy_parse_u64(PyObject *arg, const char *name, uint64_t *out) {
+    PyObject *value = as_int(arg, name);
+    if (!value) return -1;
+    int outside = to_u64(value, out);
+    if (outside > 0) PyErr_Format(PyExc_ValueError, "%s: %S is not in 0..2^64-1", name, value);
+    Py_DECREF(value);
+    return outside ? -1 : 0;
+}
+
+int rvpy_parse_k(PyObject *arg, uint64_t *out) {
+    PyObject *value = as_int(arg, "k");
+    if (!value) return -1;
+    int outside = to_u64(value, out);
+    if (outside == 2) {
+        *out = UINT64_MAX;
+        outside = 0;
+    }
+    if (outside == 1 || (outside == 0 && *out == 0)) {
+        PyErr_Format(PyExc_ValueError, "k must be at least 1, got %S", value);
+        outside = -1;
+    }
+    Py_DECREF(value);
+    return outside;
+}
+
+int rvpy_parse_count(PyObject *arg, const char *name, uint64_t max, uint64_t *out) {
+    *out = 0;
+    if (!rvpy_given(arg)) return 0;
+    PyObject *value = as_int(arg, name);
+    if (!value) return -1;
+    int outside = to_u64(value, out);
+    if (outside == 0 && *out >= 1 && *out <= max) {
+        Py_DECREF(value);
+        return 0;
+    }
+    if (outside >= 0)
+        PyErr_Format(PyExc_ValueError, "%s must be 1..%llu, or None for the default, got %S", name,
+                     (unsigned long long)max, value);
+    Py_DECREF(value);
+    return -1;
+}
+
+int rvpy_parse_epsilon(PyObject *arg, float *out) {
+    if (!rvpy_given(arg)) return 0;
+    double value = PyFloat_AsDouble(arg);
+    if (value == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) rvpy_wrong_type("epsilon", "a float", arg);
+        return -1;
+    }
+    float narrow = (float)value;
+    if (!(narrow > 0) || isinf(narrow)) {
+        PyErr_Format(PyExc_ValueError, "epsilon must be a finite number above 0, got %R", arg);
+        return -1;
+    }
+    *out = narrow;
+    return 0;
+}
+
+static const char *const metric_names[] = {"l2", "ip", "cosine"}; /* by rv_metric */
+
+const char *rvpy_metric_name(rv_metric metric) {
+    return metric_names[metric];
+}
+
+int rvpy_parse_metric(PyObject *arg, rv_metric *out) {
+    if (!arg) return 0;
+    if (!PyUnicode_Check(arg)) {
+        rvpy_wrong_type("metric", "a str", arg);
+        return -1;
+    }
+    for (int i = 0; i < 3; i++) {
+        if (PyUnicode_CompareWithASCIIString(arg, metric_names[i]) != 0) continue;
+        *out = (rv_metric)i;
+        return 0;
+    }
+    PyErr_Format(PyExc_ValueError, "metric must be 'l2', 'ip' or 'cosine', got %R", arg);
+    return -1;
+}
+
+int rvpy_parse_verify(PyObject *arg, rv_verify *out) {
+    *out = RV_VERIFY_AUTO;
+    if (!rvpy_given(arg)) return 0;
+    if (!PyBool_Check(arg)) {
+        rvpy_wrong_type("verify", "True, False or None", arg);
+        return -1;
+    }
+    *out = arg == Py_True ? RV_VERIFY_ALWAYS : RV_VERIFY_NEVER;
+    return 0;
+}

@@ -1,0 +1,191 @@
+/*
+ * rvpy.h - what the files of the extension share.
+ *
+ * The extension turns Python arguments into plain C data, calls the library and
+ * turns the answer back. It is written against the stable ABI and keeps no state
+ * outside the module object.
+ *
+ * The GIL: arguments are parsed, borrowed and checked with it; every library
+ * call that may wait for a lock or take time runs without it. So nothing waits
+ * for a lock of the library while holding the GIL, and it is safe for the
+ * library to call back (progress, release) while it holds a lock of its own.
+ */
+#ifndef RVPY_H
+#define RVPY_H
+
+#ifndef Py_LIMITED_API
+#define Py_LIMITED_API 0x03090000
+#endif
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "ruvector/index.h"
+
+/* ---- module state (module.c) ------------------------------------------------ */
+
+#define RVPY_N_KINDS 4
+
+typedef enum rvpy_error_class {
+    RVPY_DIMENSION_MISMATCH,
+    RVPY_EMPTY_INDEX,
+    RVPY_DUPLICATE_ID,
+    RVPY_UNKNOWN_ID,
+    RVPY_NO_VECTORS,
+    RVPY_PERSIST_ERROR, /* a function: it picks the class that fits the errno */
+    RVPY_N_ERRORS
+} rvpy_error_class;
+
+typedef struct rvpy_state {
+    PyTypeObject *index_type[RVPY_N_KINDS]; /* by rv_kind */
+    PyTypeObject *iterator_type;
+    PyTypeObject *hit_type;
+    PyTypeObject *rotation_type;
+    PyObject *error[RVPY_N_ERRORS];
+} rvpy_state;
+
+typedef struct rvpy_index {
+    PyObject_HEAD
+    rv_index *index;
+    PyObject *weak_refs;
+} rvpy_index;
+
+static inline rv_index *rvpy_handle(PyObject *self) {
+    return ((rvpy_index *)self)->index;
+}
+
+/* Types cannot be subclassed, so an object's type is always the module's own. */
+static inline rvpy_state *rvpy_state_of(PyTypeObject *type) {
+    return PyType_GetModuleState(type);
+}
+
+/* ---- errors (errors.c) -------------------------------------------------------- */
+
+/* Fetches the classes from ruvector.errors. */
+int rvpy_errors_init(rvpy_state *state);
+/* Raises what a failed call recorded and returns NULL. An exception that is set
+ * already (by a progress callback or a signal) stands. `path` may be NULL. */
+PyObject *rvpy_raise(const rvpy_state *state, const rv_error *error, PyObject *path);
+
+/* ---- library calls (call.c) ---------------------------------------------------- */
+
+/* A library call without the GIL. While it runs, signals are handled and the
+ * callback is called from the progress reports of the library. */
+typedef struct rvpy_call {
+    PyThreadState *thread;
+    PyObject *callback; /* borrowed, or NULL */
+    rv_progress progress;
+} rvpy_call;
+/* callback: NULL, None or a callable (done, total); else TypeError and -1. */
+int rvpy_call_begin(rvpy_call *call, PyObject *callback);
+/* Takes the GIL back. -1 if `status` is an error or an exception is set. */
+int rvpy_call_end(rvpy_call *call, rv_status status);
+
+void rvpy_info(PyObject *self, rv_index_info *out);
+
+/* ---- plain arguments (args.c): 0, or -1 with an exception set -------------------- */
+
+/* Not given: NULL or None. */
+static inline bool rvpy_given(PyObject *arg) {
+    return arg && arg != Py_None;
+}
+/* Name of an object's type, a new reference. */
+PyObject *rvpy_type_name(PyObject *object);
+/* TypeError "<name>: expected <wanted>, got <type of arg>". */
+void rvpy_wrong_type(const char *name, const char *wanted, PyObject *arg);
+/* An int (anything with __index__, but no bool) in 0..2^64-1. */
+int rvpy_parse_u64(PyObject *arg, const char *name, uint64_t *out);
+/* At least 1; what exceeds 64 bits becomes UINT64_MAX. */
+int rvpy_parse_k(PyObject *arg, uint64_t *out);
+/* 1..max; 0 if not given. */
+int rvpy_parse_count(PyObject *arg, const char *name, uint64_t max, uint64_t *out);
+/* A finite number above 0; *out stays if not given. */
+int rvpy_parse_epsilon(PyObject *arg, float *out);
+int rvpy_parse_metric(PyObject *arg, rv_metric *out);
+const char *rvpy_metric_name(rv_metric metric);
+/* None: automatic; else a bool. */
+int rvpy_parse_verify(PyObject *arg, rv_verify *out);
+
+/* ---- arrays (buffer.c): all that NumPy's C API is used for ------------------------ */
+
+int rvpy_numpy_init(void);
+
+/* Data of an argument: borrowed where it lies if it can be, else a copy. */
+typedef struct rvpy_array {
+    PyObject *owner; /* keeps data alive */
+    const void *data;
+    Py_ssize_t shape[2]; /* rows, columns; columns = 1 for one dimension */
+} rvpy_array;
+void rvpy_array_release(rvpy_array *a); /* fine on a zeroed struct */
+
+typedef enum rvpy_rank { RVPY_VECTOR = 1, RVPY_MATRIX = 2 } rvpy_rank;
+/* Float32 data. A vector of length d has shape {1, d}. Arrays, and whatever
+ * exports one, must be float32 and C-contiguous; sequences are copied. */
+int rvpy_take_floats(PyObject *arg, const char *name, rvpy_rank rank, rvpy_array *out);
+/* Ids as uint64: integer arrays or any iterable of ints. */
+int rvpy_take_ids(PyObject *arg, const char *name, rvpy_array *out);
+/* The same, or one int. */
+int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_array *out);
+/* Ids, or a boolean mask of one or (`rows` >= 0) two dimensions with that many rows. */
+typedef enum rvpy_allow { RVPY_ALLOW_IDS, RVPY_ALLOW_MASK, RVPY_ALLOW_MASKS } rvpy_allow;
+int rvpy_take_allow(PyObject *arg, Py_ssize_t rows, rvpy_array *out, rvpy_allow *form);
+/* Bytes of anything that exports a contiguous buffer; never a copy. */
+int rvpy_take_bytes(PyObject *arg, const char *name, rvpy_array *out);
+
+static inline uint32_t rvpy_dim(const rvpy_array *a) {
+    return a->shape[1] > (Py_ssize_t)UINT32_MAX ? UINT32_MAX : (uint32_t)a->shape[1];
+}
+
+typedef enum rvpy_dtype { RVPY_F32, RVPY_U64, RVPY_U8 } rvpy_dtype;
+/* A new array, uninitialised; columns < 0 makes it one-dimensional. */
+PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns, void **data);
+/* A read-only array over the view, which it releases when it goes (also on failure). */
+PyObject *rvpy_array_view(rv_view *view);
+/* Whether a dtype argument of __array__ means float32; -1 on error. */
+int rvpy_dtype_is_f32(PyObject *dtype);
+
+/* ---- the index classes -------------------------------------------------------------- */
+
+/* index_type.c */
+int rvpy_index_init(PyObject *module, rvpy_state *state);
+/* Wraps a new index in the class of its kind; owns `index` from the call on. */
+PyObject *rvpy_index_wrap(const rvpy_state *state, rv_index *index);
+rv_kind rvpy_kind_of(PyTypeObject *type);
+/* TypeError if `arg` is given and `kind` is not among `kinds` (bits 1 << rv_kind). */
+#define RVPY_CODED (1u << RV_RABITQ | 1u << RV_PLUS | 1u << RV_ASYM)
+#define RVPY_RERANKED (1u << RV_PLUS | 1u << RV_ASYM)
+int rvpy_check_option(PyTypeObject *type, unsigned kinds, const char *method,
+                      const char *option, PyObject *arg);
+
+/* index_build.c */
+PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_add(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_add_batch(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_upsert(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_remove(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_vacuum(PyObject *self, PyObject *unused);
+
+/* index_search.c */
+PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwargs);
+
+/* index_rows.c */
+int rvpy_iterator_init(PyObject *module, rvpy_state *state);
+PyObject *rvpy_index_ids(PyObject *self, void *unused);
+PyObject *rvpy_index_norms(PyObject *self, void *unused);
+PyObject *rvpy_index_codes(PyObject *self, void *unused);
+PyObject *rvpy_index_array(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_item(PyObject *self, PyObject *id);
+int rvpy_index_contains(PyObject *self, PyObject *id);
+PyObject *rvpy_index_iter(PyObject *self);
+
+/* index_file.c */
+PyObject *rvpy_index_save(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_to_bytes(PyObject *self, PyObject *unused);
+PyObject *rvpy_index_from_bytes(PyObject *type, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_reduce_ex(PyObject *self, PyObject *protocol);
+
+#endif

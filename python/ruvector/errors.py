@@ -1,0 +1,218 @@
+"""Every exception of this package.
+
+One root, :class:`RuVectorError`, one branch per part of the package. Each class
+also derives from the built-in exception that fits, so ``except ValueError`` or
+``except FileNotFoundError`` work as they do elsewhere in Python. What an error
+is about stands in attributes as well as in the message; attributes that are not
+known are ``None``. All of them can be pickled.
+
+Plain misuse of an argument (``k=0``, a NaN in a vector, an array of the wrong
+type) raises the built-in ``ValueError`` or ``TypeError``.
+
+``ruvector.IndexError`` is not the built-in ``IndexError``; ``from ruvector import
+*`` leaves the built-in alone.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import os as _os
+from typing import Any
+
+__all__ = [
+    "A2aError",
+    "BackendError",
+    "BudgetExceeded",
+    "CacheMissError",
+    "CardSignatureInvalid",
+    "DimensionMismatch",
+    "DuplicateId",
+    "EmbedError",
+    "EmptyIndex",
+    "LakeError",
+    "NoVectors",
+    "PersistDenied",
+    "PersistError",
+    "PersistNotFound",
+    "PolicyViolation",
+    "RuVectorError",
+    "TransportError",
+    "UnknownId",
+    "WitnessMismatch",
+]
+
+
+class RuVectorError(Exception):
+    """Root of all exceptions of this package.
+
+    ``Class(message, name=value, ...)`` sets the attributes the class declares.
+    """
+
+    def __init__(self, message: str = "", **facts: Any) -> None:
+        super().__init__(message)
+        for name, value in facts.items():
+            if not hasattr(type(self), name):
+                raise TypeError(f"{type(self).__name__} has no attribute {name!r}")
+            setattr(self, name, value)
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class _OSFacts:
+    """Pickles what an ``OSError`` keeps outside its ``__dict__``."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        facts = dict(self.__dict__)
+        for name in ("errno", "strerror", "filename"):
+            facts[name] = getattr(self, name)
+        return type(self), getattr(self, "args", ()), facts
+
+
+# ---- indexes ---------------------------------------------------------------------
+
+
+class IndexError(RuVectorError):  # the name is part of the public tree
+    """Something about a vector index."""
+
+
+class DimensionMismatch(IndexError, ValueError):
+    """A vector's length is not the dimension of the index."""
+
+    expected: int | None = None  #: dimension of the index
+    actual: int | None = None  #: length that came
+
+
+class EmptyIndex(IndexError, LookupError):
+    """A search on an index that holds no vectors."""
+
+
+class DuplicateId(IndexError, ValueError):
+    """An id is in the index already, or stands twice in one call."""
+
+    id: int | None = None
+
+
+class UnknownId(IndexError, KeyError):
+    """No vector with this id."""
+
+    id: int | None = None
+
+
+class NoVectors(IndexError, LookupError):
+    """This index keeps codes only, so it cannot give original vectors back."""
+
+
+class PersistError(_OSFacts, IndexError, OSError):
+    """Saving or loading failed.
+
+    ``errno`` is that of the operating system, or ``None`` where the bytes
+    themselves are at fault: not an index file, cut short, or altered.
+    """
+
+    @property
+    def path(self) -> Any:
+        """The file concerned, as given; ``None`` for bytes in memory."""
+        return self.filename
+
+
+class PersistNotFound(PersistError, FileNotFoundError):
+    """The file to load, or the directory to save to, does not exist."""
+
+
+class PersistDenied(PersistError, PermissionError):
+    """The operating system does not allow reading or writing the file."""
+
+
+_BY_ERRNO = {
+    _errno.ENOENT: PersistNotFound,
+    _errno.EACCES: PersistDenied,
+    _errno.EPERM: PersistDenied,
+}
+
+
+def persist_error(message: str, errno: int, path: Any) -> PersistError:
+    """The :class:`PersistError` that fits an errno; 0 means none."""
+    if not errno:
+        return PersistError(message, filename=path)
+    cls = _BY_ERRNO.get(errno, PersistError)
+    return cls(message, errno=errno, strerror=_os.strerror(errno), filename=path)
+
+
+# ---- lake ------------------------------------------------------------------------
+
+
+class LakeError(RuVectorError):
+    """Something about a lake."""
+
+    backend: str | None = None
+    collection: str | None = None
+
+
+class BackendError(LakeError, RuntimeError):
+    """A backend failed, or the backend or collection named does not exist."""
+
+
+class CacheMissError(LakeError, LookupError):
+    """The answer is not in the cache and the caller asked for cached data only."""
+
+
+class WitnessMismatch(LakeError, ValueError):
+    """Data is not what its witness says."""
+
+    expected: str | None = None
+    actual: str | None = None
+
+
+# ---- agents ----------------------------------------------------------------------
+
+
+class A2aError(RuVectorError):
+    """Something about talking to an agent."""
+
+    code: int | None = None  #: JSON-RPC error code
+    data: Any = None  #: JSON-RPC error data
+    http_status: int | None = None
+    dialect: str | None = None  #: protocol dialect in use
+
+
+class CardSignatureInvalid(A2aError, ValueError):
+    """An agent card is unsigned, altered, or signed by someone else."""
+
+    reason: str | None = None
+    remote: bool = False  #: the peer reports it about a card it fetched
+
+
+class PolicyViolation(_OSFacts, A2aError, PermissionError):
+    """A task would break its policy."""
+
+    field: str | None = None
+    limit: Any = None
+    actual: Any = None
+    remote: bool = False
+
+
+class BudgetExceeded(A2aError, RuntimeError):
+    """A global budget is used up."""
+
+    dim: str | None = None  #: which budget
+    limit: Any = None
+    current: Any = None
+    remote: bool = False
+
+
+class TransportError(_OSFacts, A2aError, ConnectionError):
+    """HTTP or the event stream failed, or a limit of the transport was reached."""
+
+    phase: str | None = None
+    retryable: bool = False
+
+
+# ---- embeddings ------------------------------------------------------------------
+
+
+class EmbedError(RuVectorError, RuntimeError):
+    """A model cannot be found, read or run."""
+
+    model: str | None = None
+    looked_in: tuple[str, ...] = ()

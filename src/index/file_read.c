@@ -1,0 +1,351 @@
+/*
+ * file_read.c - an index out of bytes, in place. Row columns point into the bytes;
+ * nothing is rebuilt except for version-1 files, which hold vectors only.
+ *
+ * The bytes may be hostile. Each number is checked against the size of the file
+ * before it is multiplied, used as an offset, or allocated for; values that are
+ * later used as array positions (lists) are checked one by one. What is left to
+ * garbage (codes, factors, vectors) can only make answers wrong, and the digest
+ * is there to tell.
+ */
+#include "index/file_i.h"
+
+#include <math.h>
+
+#define AUTO_VERIFY_BYTES 1000000000u
+
+typedef struct reader {
+    const uint8_t *data;
+    uint64_t size;
+    bool mapped;
+    rvx_buf *buf;
+    const uint8_t *block;
+    uint64_t n;
+    uint32_t dim, flags, n_lists;
+    uint64_t offset[RVX_SECTION_END], bytes[RVX_SECTION_END];
+} reader;
+
+static rv_status bad(rv_error *err, const char *what) {
+    return rvb_fail(err, RV_ERR_FORMAT,
+                    "not a usable index file: %s; it is damaged or was made by something else",
+                    what);
+}
+
+/* ---- version 1 --------------------------------------------------------------------- */
+
+static rv_status check_v1_header(const reader *r, rv_error *err) {
+    uint32_t version = rvb_get_u32(r->data + 8), dim = rvb_get_u32(r->data + 12);
+    uint32_t rerank = rvb_get_u32(r->data + 24), n = rvb_get_u32(r->data + 28);
+    if (version > 1)
+        return rvb_fail_numbers(err, RV_ERR_FORMAT, 1, version,
+                                "file version %u is newer than this library reads (1)", version);
+    if (dim == 0 || dim > RV_MAX_DIM)
+        return rvb_fail_numbers(err, RV_ERR_FORMAT, RV_MAX_DIM, dim,
+                                "file says dim %u, allowed are 1..%u", dim, RV_MAX_DIM);
+    if (rerank > RVX_MAX_RERANK_FACTOR)
+        return rvb_fail_numbers(err, RV_ERR_FORMAT, RVX_MAX_RERANK_FACTOR, rerank,
+                                "file says rerank_factor %u, at most %u is allowed", rerank,
+                                RVX_MAX_RERANK_FACTOR);
+    if (n > RVX_V1_MAX_ROWS)
+        return rvb_fail_numbers(err, RV_ERR_FORMAT, RVX_V1_MAX_ROWS, n,
+                                "file says %u rows, version 1 allows %u", n, RVX_V1_MAX_ROWS);
+    uint64_t need = RVX_HEADER_BYTES + (uint64_t)n * rvx_v1_record(dim);
+    if (r->size < need)
+        return rvb_fail_numbers(err, RV_ERR_FORMAT, need, r->size,
+                                "file is cut off: %u rows of dim %u take %llu bytes, it has %llu",
+                                n, dim, (unsigned long long)need, (unsigned long long)r->size);
+    return RV_OK;
+}
+
+static void use_v1_vectors(const reader *r, rvx_rows *rows) {
+    if (r->n == 0) return;
+    rvx_column *v = &rows->column[RVX_VECTORS];
+    v->buf = rvx_buf_ref(r->buf);
+    v->data = (uint8_t *)(uintptr_t)r->data + RVX_HEADER_BYTES + sizeof(uint32_t);
+    v->stride = rvx_v1_record(r->dim);
+    v->capacity = (size_t)r->n;
+    v->mapped = r->mapped;
+}
+
+/* Order, duplicates, the table, and the next id to hand out. */
+static rv_status finish_ids(rv_index *index, rv_error *err) {
+    rvx_rows *rows = &index->rows;
+    uint64_t largest = 0;
+    rows->ids_ascending = true;
+    for (size_t row = 0; row < rows->n; row++) {
+        uint64_t id = rvx_row_id(rows, row);
+        if (id == RV_NO_ID) return bad(err, "an id is 2^64-1");
+        if (row && id <= rvx_row_id(rows, row - 1)) rows->ids_ascending = false;
+        if (id > largest) largest = id;
+    }
+    RVB_TRY(rvx_idmap_build(rows, 0, !rows->ids_ascending, &index->ids, err));
+    rows->ids_duplicated = !rows->ids_ascending && index->ids.n != rows->n;
+    if (rows->n && index->next_id <= largest) index->next_id = largest + 1;
+    return RV_OK;
+}
+
+static rv_status read_v1(reader *r, rv_index **out, rv_error *err) {
+    rv_build_options o = RV_BUILD_DEFAULT;
+    o.dim = r->dim;
+    o.seed = rvb_get_u64(r->data + 16);
+    o.rerank_factor = rvb_get_u32(r->data + 24);
+    if (o.rerank_factor == 0) o.rerank_factor = 1;
+    RVB_TRY(rvx_index_create(&o, out, err));
+    rv_index *index = *out;
+    rvx_rows *rows = &index->rows;
+    rvx_column *ids = &rows->column[RVX_IDS];
+    size_t n = (size_t)r->n;
+    if (n == 0) return RV_OK;
+    if (!(ids->buf = rvx_buf_alloc(n * sizeof(uint64_t))))
+        return rvb_fail_memory(err, n * sizeof(uint64_t));
+    ids->data = ids->buf->memory;
+    ids->capacity = n;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t id = rvb_get_u32(r->data + RVX_HEADER_BYTES + i * rvx_v1_record(r->dim));
+        memcpy(rvx_cell(ids, i), &id, sizeof id);
+    }
+    use_v1_vectors(r, rows);
+    rows->n = rows->n_live = n;
+    RVB_TRY(finish_ids(index, err));
+    return rvx_retrain(index, NULL, err);
+}
+
+/* ---- the block ----------------------------------------------------------------------- */
+
+static rv_status check_block(reader *r, rv_error *err) {
+    const uint8_t *b = r->block;
+    if (rvb_get_u32(b + 8) != RVX_BLOCK_VERSION)
+        return rvb_fail_numbers(err, RV_ERR_FORMAT, RVX_BLOCK_VERSION, rvb_get_u32(b + 8),
+                                "file has block version %u, this library reads %u",
+                                rvb_get_u32(b + 8), RVX_BLOCK_VERSION);
+    if (rvb_get_u64(b + 24) != r->size)
+        return rvb_fail_numbers(err, RV_ERR_FORMAT, rvb_get_u64(b + 24), r->size,
+                                "file is cut off or has grown: it should have %llu bytes, it "
+                                "has %llu",
+                                (unsigned long long)rvb_get_u64(b + 24),
+                                (unsigned long long)r->size);
+    if (memcmp(r->data + r->size - 8, RVX_END_MAGIC, 8) != 0) return bad(err, "no end mark");
+    if (rvb_get_u64(b + 16) != (uint64_t)(b - r->data)) return bad(err, "block offset");
+    if (rvb_get_u32(b + 40) != r->dim || rvb_get_u64(b + 48) != r->n ||
+        rvb_get_u64(b + 56) != rvb_get_u64(r->data + 16))
+        return bad(err, "header and block disagree");
+    if (r->n > RV_MAX_ROWS) return bad(err, "row count");
+    r->flags = rvb_get_u32(b + 44);
+    r->n_lists = rvb_get_u32(b + 92);
+    bool trained = r->flags & RVX_FLAG_TRAINED;
+    if (r->n_lists > RVX_MAX_LISTS || (r->n_lists > 0) != trained) return bad(err, "list count");
+    if ((r->flags & RVX_FLAG_CODES) && r->n > 0 && !trained) return bad(err, "no quantizer");
+    return RV_OK;
+}
+
+static rv_status read_sections(reader *r, rv_error *err) {
+    uint64_t start = (uint64_t)(r->block - r->data) + RVX_BLOCK_BYTES;
+    uint64_t end = r->size - RVX_TRAILER_BYTES;
+    uint32_t n = rvb_get_u32(r->block + 12);
+    if (n >= RVX_SECTION_END || end < start || (end - start) / RVX_SECTION_BYTES < n)
+        return bad(err, "section count");
+    const uint8_t *entry = r->data + start;
+    uint64_t at = start + n * RVX_SECTION_BYTES;
+    for (uint32_t i = 0, last = 0; i < n; i++, entry += RVX_SECTION_BYTES) {
+        uint32_t tag = rvb_get_u32(entry);
+        uint64_t offset = rvb_get_u64(entry + 8), bytes = rvb_get_u64(entry + 16);
+        if (tag <= last || tag >= RVX_SECTION_END) return bad(err, "section tag");
+        if (offset != rvx_align(at) || offset > end || bytes == 0 || bytes > end - offset)
+            return bad(err, "section bounds");
+        r->offset[tag] = offset;
+        r->bytes[tag] = bytes;
+        at = offset + bytes;
+        last = tag;
+    }
+    return at <= end && rvx_align(at) == end ? RV_OK : bad(err, "bytes between sections");
+}
+
+static rv_status check_bytes(const reader *r, uint32_t tag, uint64_t rows, uint64_t width,
+                             rv_error *err) {
+    /* rows < 2^32 and width <= 2^21, so the product is exact */
+    return r->bytes[tag] == rows * width ? RV_OK : bad(err, "section size");
+}
+
+static rv_status use_columns(const reader *r, rv_index *index, rv_error *err) {
+    rvx_rows *rows = &index->rows;
+    bool v1 = r->flags & RVX_FLAG_V1_RECORDS;
+    for (uint32_t c = 0; c < RVX_N_COLUMNS; c++) {
+        rvx_column *column = &rows->column[c];
+        if (c == RVX_VECTORS && v1) {
+            RVB_TRY(check_bytes(r, c + 1, 0, 0, err));
+            use_v1_vectors(r, rows);
+            continue;
+        }
+        RVB_TRY(check_bytes(r, c + 1, r->n, column->width, err));
+        if (r->bytes[c + 1] == 0) continue;
+        column->buf = rvx_buf_ref(r->buf);
+        column->data = (uint8_t *)(uintptr_t)r->data + r->offset[c + 1];
+        column->capacity = (size_t)r->n;
+        column->mapped = r->mapped;
+    }
+    rows->n = rows->n_live = (size_t)r->n;
+    for (size_t row = 0; index->has_codes && row < rows->n; row++)
+        if (rvb_get_u32(rvx_cell(&rows->column[RVX_LISTS], row)) >= r->n_lists)
+            return bad(err, "a row's list");
+    return finish_ids(index, err);
+}
+
+static bool all_finite(const float *v, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(v[i])) return false;
+    return true;
+}
+
+static rv_status use_quantizer(const reader *r, rv_index *index, rv_error *err) {
+    uint64_t padded = rvx_padded_dim(r->dim);
+    RVB_TRY(check_bytes(r, RVX_SECTION_MEAN, r->n_lists ? r->dim : 0, sizeof(float), err));
+    RVB_TRY(check_bytes(r, RVX_SECTION_CENTROIDS, r->n_lists * padded, sizeof(float), err));
+    if (r->n_lists == 0) return RV_OK;
+    if (!index->has_codes) return bad(err, "quantizer without codes");
+    RVB_TRY(rvx_quantizer_create(r->dim, index->metric, index->seed, r->n_lists,
+                                 &index->quantizer, err));
+    rvx_quantizer *q = index->quantizer;
+    q->trained_on = rvb_get_u64(r->block + 72);
+    memcpy(q->mean, r->data + r->offset[RVX_SECTION_MEAN], r->dim * sizeof(float));
+    memcpy(q->centroids, r->data + r->offset[RVX_SECTION_CENTROIDS],
+           (size_t)r->bytes[RVX_SECTION_CENTROIDS]);
+    if (!all_finite(q->mean, r->dim) || !all_finite(q->centroids, r->n_lists * padded))
+        return bad(err, "mean or centroids");
+    return rvx_quantizer_finish(q, err);
+}
+
+static rv_status read_block(reader *r, rv_index **out, rv_error *err) {
+    const uint8_t *b = r->block;
+    RVB_TRY(check_block(r, err));
+    RVB_TRY(read_sections(r, err));
+    rv_build_options o = RV_BUILD_DEFAULT;
+    uint32_t epsilon = rvb_get_u32(b + 84);
+    memcpy(&o.epsilon, &epsilon, sizeof o.epsilon);
+    uint32_t kind = rvb_get_u32(b + 32), metric = rvb_get_u32(b + 36);
+    if (kind > RV_ASYM || metric > RV_COSINE) return bad(err, "kind or metric");
+    o.kind = (rv_kind)kind;
+    o.metric = (rv_metric)metric;
+    o.dim = r->dim;
+    o.seed = rvb_get_u64(b + 56);
+    o.rerank_factor = rvb_get_u32(b + 80);
+    o.n_lists = rvb_get_u32(b + 88);
+    if (rvx_index_create(&o, out, NULL) != RV_OK) return bad(err, "build options");
+    rv_index *index = *out;
+    if (index->has_codes != !!(r->flags & RVX_FLAG_CODES) ||
+        index->has_vectors != !!(r->flags & RVX_FLAG_VECTORS) ||
+        ((r->flags & RVX_FLAG_V1_RECORDS) && index->kind != RV_PLUS))
+        return bad(err, "flags");
+    index->next_id = rvb_get_u64(b + 64);
+    RVB_TRY(use_quantizer(r, index, err));
+    return use_columns(r, index, err);
+}
+
+static rv_status check_digest(const reader *r, rv_verify verify, rv_error *err) {
+    if (verify == RV_VERIFY_NEVER) return RV_OK;
+    if (verify == RV_VERIFY_AUTO && r->size >= AUTO_VERIFY_BYTES) return RV_OK;
+    uint8_t digest[RVB_DIGEST_BYTES];
+    rvb_pool *pool = rvb_pool_acquire();
+    rv_status status =
+        rvb_tree_digest(pool, r->data, (size_t)(r->size - RVX_TRAILER_BYTES), digest, err);
+    rvb_pool_release(pool);
+    RVB_TRY(status);
+    if (memcmp(digest, r->data + r->size - RVX_TRAILER_BYTES, sizeof digest) == 0) return RV_OK;
+    return rvb_fail(err, RV_ERR_DIGEST,
+                    "the file's digest does not match its bytes: it has been altered or damaged "
+                    "since it was saved; restore it from a copy");
+}
+
+/* ---- choosing ------------------------------------------------------------------------- */
+
+static bool ends_like_ours(const reader *r) {
+    return r->size >= RVX_HEADER_BYTES + RVX_BLOCK_BYTES + RVX_TRAILER_BYTES &&
+           memcmp(r->data + r->size - 8, RVX_END_MAGIC, 8) == 0;
+}
+
+static rv_status read_index(reader *r, rv_verify verify, rv_index **out, rv_error *err) {
+    if (r->size < RVX_HEADER_BYTES)
+        return rvb_fail_numbers(err, RV_ERR_FORMAT, RVX_HEADER_BYTES, r->size,
+                                "an index file has at least %u bytes, this has %llu",
+                                RVX_HEADER_BYTES, (unsigned long long)r->size);
+    bool v1 = memcmp(r->data, RVX_V1_MAGIC, 8) == 0;
+    if (!v1 && memcmp(r->data, RVX_NATIVE_MAGIC, 8) != 0)
+        return bad(err, "it does not start like one");
+    r->dim = rvb_get_u32(r->data + 12);
+    uint64_t block = rvx_align(RVX_HEADER_BYTES);
+    if (v1) {
+        RVB_TRY(check_v1_header(r, err));
+        r->n = rvb_get_u32(r->data + 28);
+        block = rvx_align(RVX_HEADER_BYTES + r->n * rvx_v1_record(r->dim));
+    } else {
+        r->n = rvb_get_u64(r->data + 24);
+        if (r->dim == 0 || r->dim > RV_MAX_DIM) return bad(err, "dim");
+    }
+    bool room = r->size >= block && r->size - block >= RVX_BLOCK_BYTES + RVX_TRAILER_BYTES;
+    bool has_block = room && memcmp(r->data + block, RVX_BLOCK_MAGIC, 8) == 0;
+    if (!has_block && (!v1 || ends_like_ours(r))) return bad(err, "its block is missing");
+    if (!has_block) return read_v1(r, out, err);
+    r->block = r->data + block;
+    RVB_TRY(read_block(r, out, err));
+    return check_digest(r, verify, err);
+}
+
+/* Takes over r->buf. */
+static rv_status open_bytes(reader *r, rv_verify verify, rv_index **out, rv_error *err) {
+    rv_index *index = NULL;
+    rv_status status = read_index(r, verify, &index, err);
+    rvx_buf_unref(r->buf);
+    if (status != RV_OK) {
+        rv_index_free(index);
+        return status;
+    }
+    *out = index;
+    return RV_OK;
+}
+
+static void close_file(void *ctx) {
+    rvb_bytes *file = ctx;
+    rvb_file_close(file);
+    rvb_free(file);
+}
+
+rv_status rv_index_load(const char *path, int use_mmap, rv_verify verify, rv_index **out,
+                        rv_error *err) {
+    *out = NULL;
+    rvb_bytes *file = rvb_alloc_zero(1, sizeof *file);
+    if (!file) return rvb_fail_memory(err, sizeof *file);
+    rv_status status = rvb_file_open(path, use_mmap != 0, file, err);
+    if (status != RV_OK) {
+        rvb_free(file);
+        return status;
+    }
+    reader r = {.data = file->data, .size = file->size, .mapped = file->mapped};
+    r.buf = rvx_buf_borrow(close_file, file);
+    if (!r.buf) {
+        close_file(file);
+        return rvb_fail_memory(err, sizeof *r.buf);
+    }
+    status = open_bytes(&r, verify, out, err);
+    if (status != RV_OK && err && err->path[0] == 0) {
+        size_t length = strlen(path), room = sizeof err->path - 1;
+        memcpy(err->path, length > room ? path + length - room : path,
+               (length > room ? room : length) + 1);
+    }
+    return status;
+}
+
+rv_status rv_index_from_memory(const void *data, uint64_t size, rv_verify verify,
+                               void (*release)(void *ctx), void *ctx, rv_index **out,
+                               rv_error *err) {
+    *out = NULL;
+    reader r = {.data = data, .size = size};
+    bool in_place = (uintptr_t)data % sizeof(uint64_t) == 0;
+    r.buf = in_place ? rvx_buf_borrow(release, ctx)
+                     : rvx_buf_alloc(size <= SIZE_MAX ? (size_t)size : SIZE_MAX);
+    if (r.buf && !in_place) {
+        memcpy(r.buf->memory, data, (size_t)size);
+        r.data = r.buf->memory;
+    }
+    if (release && (!r.buf || !in_place)) release(ctx);
+    if (!r.buf) return rvb_fail_memory(err, size);
+    return open_bytes(&r, verify, out, err);
+}

@@ -1,0 +1,197 @@
+/*
+ * avx2.c - AVX2 with FMA: sixteen lanes are two registers; the scan looks nibbles up
+ * with pshufb in tables of 16 entries.
+ */
+#include <immintrin.h>
+
+#include "kernel.h"
+
+typedef struct v16 {
+    __m256 lo, hi;
+} v16;
+
+static inline v16 v16_all(float x) {
+    __m256 v = _mm256_set1_ps(x);
+    return (v16){v, v};
+}
+static inline v16 v16_zero(void) { return v16_all(0.0f); }
+static inline v16 v16_load(const float *p) {
+    return (v16){_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
+}
+static inline void v16_store(float *p, v16 v) {
+    _mm256_storeu_ps(p, v.lo);
+    _mm256_storeu_ps(p + 8, v.hi);
+}
+/* Masked-out lanes of a masked load are not accessed. */
+static inline v16 v16_load_part(const float *p, size_t n) {
+    const __m256i count = _mm256_set1_epi32((int)n);
+    const __m256i low = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i high = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
+    return (v16){_mm256_maskload_ps(p, _mm256_cmpgt_epi32(count, low)),
+                 _mm256_maskload_ps(p + 8, _mm256_cmpgt_epi32(count, high))};
+}
+static inline v16 v16_add(v16 a, v16 b) {
+    return (v16){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+static inline v16 v16_sub(v16 a, v16 b) {
+    return (v16){_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+static inline v16 v16_mul(v16 a, v16 b) {
+    return (v16){_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+static inline v16 v16_fma(v16 a, v16 b, v16 c) {
+    return (v16){_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+static inline v16 v16_abs(v16 v) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    return (v16){_mm256_andnot_ps(sign, v.lo), _mm256_andnot_ps(sign, v.hi)};
+}
+/* Bit i of eight moved to the sign of lane i. */
+static inline __m256i bits_to_signs(unsigned bits) {
+    const __m256i shift = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+    return _mm256_sllv_epi32(_mm256_set1_epi32((int)bits), shift);
+}
+static inline v16 v16_flip(v16 v, uint16_t bits) {
+    const __m256 sign = _mm256_set1_ps(-0.0f);
+    __m256 lo = _mm256_castsi256_ps(bits_to_signs(bits));
+    __m256 hi = _mm256_castsi256_ps(bits_to_signs(bits >> 8));
+    return (v16){_mm256_xor_ps(v.lo, _mm256_and_ps(lo, sign)),
+                 _mm256_xor_ps(v.hi, _mm256_and_ps(hi, sign))};
+}
+static inline v16 v16_add_where(v16 v, uint16_t bits, v16 x) {
+    __m256i lo = _mm256_srai_epi32(bits_to_signs(bits), 31);
+    __m256i hi = _mm256_srai_epi32(bits_to_signs(bits >> 8), 31);
+    return (v16){_mm256_add_ps(v.lo, _mm256_and_ps(x.lo, _mm256_castsi256_ps(lo))),
+                 _mm256_add_ps(v.hi, _mm256_and_ps(x.hi, _mm256_castsi256_ps(hi)))};
+}
+static inline uint16_t v16_positive(v16 v) {
+    const __m256 zero = _mm256_setzero_ps();
+    int lo = _mm256_movemask_ps(_mm256_cmp_ps(v.lo, zero, _CMP_GT_OQ));
+    int hi = _mm256_movemask_ps(_mm256_cmp_ps(v.hi, zero, _CMP_GT_OQ));
+    return (uint16_t)(lo | hi << 8);
+}
+/* partner + v in the lower lane of a pair, partner - v in the upper: a product with
+ * +-1 is exact, so the fused step rounds like the plain sum. */
+static inline __m256 hadamard8(__m256 v) {
+    const __m256 at1 = _mm256_setr_ps(1, -1, 1, -1, 1, -1, 1, -1);
+    const __m256 at2 = _mm256_setr_ps(1, 1, -1, -1, 1, 1, -1, -1);
+    const __m256 at4 = _mm256_setr_ps(1, 1, 1, 1, -1, -1, -1, -1);
+    v = _mm256_fmadd_ps(v, at1, _mm256_permute_ps(v, 0xB1));
+    v = _mm256_fmadd_ps(v, at2, _mm256_permute_ps(v, 0x4E));
+    return _mm256_fmadd_ps(v, at4, _mm256_permute2f128_ps(v, v, 0x01));
+}
+static inline v16 v16_hadamard(v16 v) {
+    __m256 lo = hadamard8(v.lo), hi = hadamard8(v.hi);
+    return (v16){_mm256_add_ps(lo, hi), _mm256_sub_ps(lo, hi)};
+}
+static inline float v16_fold(v16 v) {
+    __m256 s8 = _mm256_add_ps(v.lo, v.hi);
+    __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
+    __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
+    return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+
+#include "lanes.h"
+
+/* 32 byte sums in 16-bit words: `odd` holds the odd bytes, `both` the even ones plus
+ * 256 times the odd ones, modulo 2^16. */
+typedef struct wide {
+    __m256i both, odd;
+} wide;
+
+static inline void widen(wide *w, __m256i bytes) {
+    w->both = _mm256_add_epi16(w->both, bytes);
+    w->odd = _mm256_add_epi16(w->odd, _mm256_srli_epi16(bytes, 8));
+}
+
+/* 32 totals in the order of their bytes. */
+static inline void in_order(const wide *w, __m256i out[2]) {
+    __m256i even = _mm256_sub_epi16(w->both, _mm256_slli_epi16(w->odd, 8));
+    __m256i lo = _mm256_unpacklo_epi16(even, w->odd);
+    __m256i hi = _mm256_unpackhi_epi16(even, w->odd);
+    out[0] = _mm256_permute2x128_si256(lo, hi, 0x20);
+    out[1] = _mm256_permute2x128_si256(lo, hi, 0x31);
+}
+
+static inline __m256i add_bytes(const __m256i v[4]) {
+    return _mm256_add_epi8(_mm256_add_epi8(v[0], v[1]), _mm256_add_epi8(v[2], v[3]));
+}
+
+/* The 64 lane totals of a block. Four entries <= 63 add up in a byte. */
+static inline void sum_block(const uint8_t *codes, const uint8_t *lut, size_t columns,
+                             __m256i totals[4]) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i zero = _mm256_setzero_si256();
+    wide lower = {zero, zero}, upper = {zero, zero};
+    for (size_t g = 0; g < columns; g += 4) {
+        __m256i lo[4], hi[4];
+        for (size_t k = 0; k < 4; k++) {
+            const void *code = codes + (g + k) * 32, *entries = lut + (g + k) * 16;
+            __m256i x = _mm256_loadu_si256(code);
+            __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128(entries));
+            __m256i high = _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble);
+            lo[k] = _mm256_shuffle_epi8(table, _mm256_and_si256(x, nibble));
+            hi[k] = _mm256_shuffle_epi8(table, high);
+        }
+        widen(&lower, add_bytes(lo));
+        widen(&upper, add_bytes(hi));
+    }
+    in_order(&lower, totals);
+    in_order(&upper, totals + 2);
+}
+
+/* Bits of the lanes below the limit, eight at a time. */
+static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b,
+                               const __m256i totals[4]) {
+    const __m256 step_ = _mm256_set1_ps(s->step), bias = _mm256_set1_ps(s->bias);
+    const __m256 limit = _mm256_set1_ps(s->limit);
+    uint64_t mask = 0;
+    for (unsigned i = 0; i < 8; i++) {
+        __m256i pair_ = totals[i / 2];
+        __m128i eight =
+            i % 2 == 0 ? _mm256_castsi256_si128(pair_) : _mm256_extracti128_si256(pair_, 1);
+        __m256 sum = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(eight));
+        __m256 estimate = _mm256_fmadd_ps(sum, step_, bias);
+        __m256 bound = _mm256_fmadd_ps(_mm256_loadu_ps(b + 8 * i), estimate,
+                                       _mm256_loadu_ps(a + 8 * i));
+        int bits = _mm256_movemask_ps(_mm256_cmp_ps(bound, limit, _CMP_LT_OQ));
+        mask |= (uint64_t)(unsigned)bits << (8 * i);
+    }
+    return mask;
+}
+
+static size_t scan(const rvk_scan *s, size_t start, uint64_t *mask,
+                   uint16_t sums[RVK_BLOCK]) {
+    const size_t code_bytes = rvk_block_code_bytes(4, s->padded);
+    const size_t block_bytes = rvk_block_bytes(4, s->padded);
+    for (size_t block = start; block < s->n_blocks; block++) {
+        const uint64_t allowed = s->allow != NULL ? s->allow[block] : UINT64_MAX;
+        if (allowed == 0) continue;
+        const uint8_t *codes = s->blocks + block * block_bytes;
+        const float *a = (const float *)(const void *)(codes + code_bytes);
+        __m256i totals[4];
+        sum_block(codes, s->lut, code_bytes / 32, totals);
+        *mask = passing(s, a, a + RVK_BLOCK, totals) & allowed;
+        if (*mask != 0) {
+            for (unsigned i = 0; i < 4; i++) {
+                _mm256_storeu_si256((void *)(sums + 16 * i), totals[i]);
+            }
+            return block;
+        }
+    }
+    *mask = 0;
+    return s->n_blocks;
+}
+
+const rvk_ops rvk_ops_avx2 = {
+    .name = "avx2",
+    .group = 4,
+    .dot = dot,
+    .l2sq = l2sq,
+    .dot_rows = dot_rows,
+    .l2sq_rows = l2sq_rows,
+    .rotate = rotate,
+    .encode = encode,
+    .code_dot = code_dot,
+    .scan = scan,
+};

@@ -1,0 +1,212 @@
+/*
+ * lanes.h - every kernel but the block scan, written once over a vector of sixteen
+ * floats. The includer defines the type v16 and, all static inline:
+ *
+ *   v16_zero()  v16_all(x)            all lanes +0; all lanes x
+ *   v16_load(p)  v16_store(p, v)      sixteen floats, any alignment
+ *   v16_load_part(p, n)               n < 16 floats, the other lanes +0, no byte beyond
+ *   v16_add  v16_sub  v16_mul         lane by lane
+ *   v16_fma(a, b, c)                  a * b + c, rounded once
+ *   v16_abs(v)
+ *   v16_flip(v, bits)                 negates the lanes whose bit is set
+ *   v16_add_where(v, bits, x)         v + x in the lanes whose bit is set
+ *   v16_positive(v)                   bits of the lanes > 0
+ *   v16_hadamard(v)                   butterflies at distance 1, 2, 4, 8 in that order
+ *   v16_fold(v)                       s[i] + s[i+8], then +4, +2, +1
+ *
+ * Everything here is static: each includer gets its own copy under its own flags.
+ */
+#ifndef RVK_LANES_H
+#define RVK_LANES_H
+
+#include "kernel.h"
+
+#include <math.h>
+
+/* One element-wise step of a distance. `squared` is a constant at every call. */
+static inline v16 step(v16 acc, v16 a, v16 b, bool squared) {
+    if (!squared) return v16_fma(a, b, acc);
+    v16 d = v16_sub(a, b);
+    return v16_fma(d, d, acc);
+}
+
+static inline float pair(const float *a, const float *b, size_t n, bool squared) {
+    v16 acc = v16_zero();
+    size_t j = 0;
+    for (; j + 16 <= n; j += 16) {
+        acc = step(acc, v16_load(a + j), v16_load(b + j), squared);
+    }
+    if (j < n) {
+        v16 x = v16_load_part(a + j, n - j), y = v16_load_part(b + j, n - j);
+        acc = step(acc, x, y, squared);
+    }
+    return v16_fold(acc);
+}
+
+/* Four rows at a time: four independent sums hide the latency of the fused step. */
+static inline void rows_by_four(const float *query, const uint8_t *row, size_t stride,
+                                size_t n_rows, size_t n, float *out, bool squared) {
+    size_t i = 0;
+    for (; i + 4 <= n_rows; i += 4, row += 4 * stride) {
+        const float *r0 = (const float *)(const void *)row;
+        const float *r1 = (const float *)(const void *)(row + stride);
+        const float *r2 = (const float *)(const void *)(row + 2 * stride);
+        const float *r3 = (const float *)(const void *)(row + 3 * stride);
+        v16 s0 = v16_zero(), s1 = s0, s2 = s0, s3 = s0;
+        size_t j = 0;
+        for (; j + 16 <= n; j += 16) {
+            v16 q = v16_load(query + j);
+            s0 = step(s0, q, v16_load(r0 + j), squared);
+            s1 = step(s1, q, v16_load(r1 + j), squared);
+            s2 = step(s2, q, v16_load(r2 + j), squared);
+            s3 = step(s3, q, v16_load(r3 + j), squared);
+        }
+        if (j < n) {
+            v16 q = v16_load_part(query + j, n - j);
+            s0 = step(s0, q, v16_load_part(r0 + j, n - j), squared);
+            s1 = step(s1, q, v16_load_part(r1 + j, n - j), squared);
+            s2 = step(s2, q, v16_load_part(r2 + j, n - j), squared);
+            s3 = step(s3, q, v16_load_part(r3 + j, n - j), squared);
+        }
+        out[i] = v16_fold(s0);
+        out[i + 1] = v16_fold(s1);
+        out[i + 2] = v16_fold(s2);
+        out[i + 3] = v16_fold(s3);
+    }
+    for (; i < n_rows; i++, row += stride) {
+        out[i] = pair(query, (const float *)(const void *)row, n, squared);
+    }
+}
+
+static float dot(const float *a, const float *b, size_t n) { return pair(a, b, n, false); }
+
+static float l2sq(const float *a, const float *b, size_t n) { return pair(a, b, n, true); }
+
+static void dot_rows(const float *query, const void *rows, size_t stride_bytes,
+                     size_t n_rows, size_t dim, float *out) {
+    rows_by_four(query, rows, stride_bytes, n_rows, dim, out, false);
+}
+
+static void l2sq_rows(const float *query, const void *rows, size_t stride_bytes,
+                      size_t n_rows, size_t dim, float *out) {
+    rows_by_four(query, rows, stride_bytes, n_rows, dim, out, true);
+}
+
+/* Sign flips, then the stages at distance 1 to 16: one word of signs per step. */
+static inline void flip_and_start(float *y, size_t n, const uint32_t *signs) {
+    for (size_t j = 0; j < n; j += 32) {
+        const uint32_t word = signs[j / 32];
+        v16 a = v16_hadamard(v16_flip(v16_load(y + j), (uint16_t)word));
+        v16 b = v16_hadamard(v16_flip(v16_load(y + j + 16), (uint16_t)(word >> 16)));
+        v16_store(y + j, v16_add(a, b));
+        v16_store(y + j + 16, v16_sub(a, b));
+    }
+}
+
+/* Stages at distance h and 2h in one pass over memory. */
+static inline void two_stages(float *y, size_t n, size_t h) {
+    for (size_t i = 0; i < n; i += 4 * h) {
+        for (size_t j = i; j < i + h; j += 16) {
+            v16 a = v16_load(y + j), b = v16_load(y + j + h);
+            v16 c = v16_load(y + j + 2 * h), d = v16_load(y + j + 3 * h);
+            v16 ab = v16_add(a, b), a_b = v16_sub(a, b);
+            v16 cd = v16_add(c, d), c_d = v16_sub(c, d);
+            v16_store(y + j, v16_add(ab, cd));
+            v16_store(y + j + h, v16_add(a_b, c_d));
+            v16_store(y + j + 2 * h, v16_sub(ab, cd));
+            v16_store(y + j + 3 * h, v16_sub(a_b, c_d));
+        }
+    }
+}
+
+/* (a, b) -> (a + b, a - b) between the halves of n elements, each then scaled. */
+static inline void halves(float *y, size_t n, v16 factor) {
+    for (size_t j = 0; j < n / 2; j += 16) {
+        v16 a = v16_load(y + j), b = v16_load(y + j + n / 2);
+        v16_store(y + j, v16_mul(v16_add(a, b), factor));
+        v16_store(y + j + n / 2, v16_mul(v16_sub(a, b), factor));
+    }
+}
+
+/* Flips and the whole unscaled transform of n = 2^k >= 32 elements. */
+static inline void hadamard(float *y, size_t n, const uint32_t *signs) {
+    size_t h = 32;
+    flip_and_start(y, n, signs);
+    for (; 4 * h <= n; h *= 4) two_stages(y, n, h);
+    if (h < n) halves(y, n, v16_all(1.0f));
+}
+
+static inline void flip(float *y, size_t n, const uint32_t *signs) {
+    for (size_t j = 0; j < n; j += 32) {
+        const uint32_t word = signs[j / 32];
+        v16_store(y + j, v16_flip(v16_load(y + j), (uint16_t)word));
+        v16_store(y + j + 16, v16_flip(v16_load(y + j + 16), (uint16_t)(word >> 16)));
+    }
+}
+
+static inline void scale(float *y, size_t n, float factor) {
+    const v16 f = v16_all(factor);
+    for (size_t j = 0; j < n; j += 16) v16_store(y + j, v16_mul(v16_load(y + j), f));
+}
+
+/* Half of padded may be an odd multiple of 16, hence steps of one vector in halves(). */
+static void rotate(float *y, size_t padded, const uint32_t *signs) {
+    const size_t words = padded / 32;
+    size_t t = 32;
+    while (2 * t <= padded) t *= 2;
+    if (t == padded) {
+        for (unsigned round = 0; round < 4; round++, signs += words) {
+            hadamard(y, t, signs);
+        }
+        scale(y, padded, 1.0f / (float)t / (float)t);
+        return;
+    }
+    const float norm = (float)(1.0 / sqrt((double)t));
+    for (unsigned round = 0; round < 4; round++, signs += words) {
+        const size_t part = round % 2 == 0 ? 0 : padded - t;
+        const size_t rest = round % 2 == 0 ? t : 0;
+        flip(y + rest, padded - t, signs + rest / 32);
+        hadamard(y + part, t, signs + part / 32);
+        scale(y + part, t, norm);
+        halves(y, padded, v16_all(round < 3 ? 1.0f : 0.25f));
+    }
+}
+
+static inline void put_bits(uint8_t *code, uint16_t bits) {
+    code[0] = (uint8_t)bits;
+    code[1] = (uint8_t)(bits >> 8);
+}
+
+static inline uint16_t get_bits(const uint8_t *code) {
+    return (uint16_t)(code[0] | code[1] << 8);
+}
+
+static void encode(const float *x, const float *centroid, const float *w, size_t padded,
+                   uint8_t *code, rvk_residual *out) {
+    v16 norm2 = v16_zero(), norm1 = norm2, sign_c = norm2, dot_w = norm2;
+    for (size_t j = 0; j < padded; j += 16) {
+        v16 c = v16_load(centroid + j), r = v16_sub(v16_load(x + j), c);
+        uint16_t bits = v16_positive(r);
+        put_bits(code + j / 8, bits);
+        norm2 = v16_fma(r, r, norm2);
+        norm1 = v16_add(norm1, v16_abs(r));
+        sign_c = v16_add(sign_c, v16_flip(c, (uint16_t)~bits));
+        if (w != NULL) dot_w = v16_fma(r, v16_load(w + j), dot_w);
+    }
+    out->norm2 = v16_fold(norm2);
+    out->norm1 = v16_fold(norm1);
+    out->sign_c = v16_fold(sign_c);
+    out->dot_w = v16_fold(dot_w);
+}
+
+/* A lane that skips an addition equals one that adds +0: sums that start at +0 and
+ * only add never become -0. */
+static float code_dot(const uint8_t *code, const float *query, size_t padded) {
+    v16 acc = v16_zero();
+    for (size_t j = 0; j < padded; j += 16) {
+        acc = v16_add_where(acc, get_bits(code + j / 8), v16_load(query + j));
+    }
+    return v16_fold(acc);
+}
+
+#endif
