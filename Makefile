@@ -19,8 +19,8 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 	meson.build meson.options pyproject.toml README.md tools/build_backend.py
 
 .NOTPARALLEL:
-.PHONY: help demo test test-c test-py wheel pythons bench lint format sanitize valgrind \
-	fuzz cross-neon docs clean
+.PHONY: help demo test test-c test-py wheel pythons bench lint format tidy \
+	sanitize valgrind fuzz cross-neon docs clean
 
 help:
 	@echo 'make demo         question answering over real text, in a fresh environment'
@@ -105,7 +105,7 @@ pythons: build/dist/ready
 	@tools/try_pythons.sh build/dist/*.whl build/pythons
 
 bench: .venv-bench/ready
-	.venv-bench/bin/python bench/index.py $(BENCH_ARGS)
+	.venv-bench/bin/python -m bench.index $(BENCH_ARGS)
 
 docs: .venv/installed
 	@if [ -e tests/py/test_docs.py ]; then $(BIN)/pytest tests/py/test_docs.py; \
@@ -132,6 +132,10 @@ format: .venv/lint-ready
 	clang-format -i $(C_FILES)
 	ruff check --fix-only .
 	ruff format .
+
+# Information, not a gate: the analyser cannot see every invariant.
+tidy: build/lint/build.ninja
+	clang-tidy -p build/lint --quiet $(shell find src -name '*.c' ! -name '*windows*' ! -name neon.c)
 
 sanitize: build/asan/build.ninja build/tsan/build.ninja valgrind
 	meson test -C build/asan --print-errorlogs
@@ -163,25 +167,28 @@ cross-neon: build/neon/build.ninja
 
 # ---- build folders -----------------------------------------------------------
 
-CMOCKA := @tools/need.sh 'echo "\#include <cmocka.h>" | cc -E -include stdarg.h -include stddef.h -include setjmp.h -include stdint.h -' libcmocka-dev pkg-config
+define C_TEST_TOOLS
+@tools/need.sh 'echo "#include <cmocka.h>" | $(CC) -E -' libcmocka-dev
+@tools/need.sh 'pkg-config --version' pkg-config
+endef
 CLANG = $(firstword $(foreach name,clang clang-20 clang-19 clang-18 clang-17 clang-16 \
 	clang-15 clang-14,$(shell command -v $(name))))
 DEBUG := --buildtype=debugoptimized -Dtests=enabled
 
 build/c/build.ninja: | .venv/ready
-	$(CMOCKA)
+	$(C_TEST_TOOLS)
 	meson setup build/c $(DEBUG) -Dwerror=$(WERROR)
 
 build/lint/build.ninja: | .venv/ready
-	$(CMOCKA)
+	$(C_TEST_TOOLS)
 	meson setup build/lint $(DEBUG) -Dwerror=true
 
 build/asan/build.ninja: | .venv/ready
-	$(CMOCKA)
+	$(C_TEST_TOOLS)
 	meson setup build/asan $(DEBUG) -Db_sanitize=address,undefined -Db_lundef=false
 
 build/tsan/build.ninja: | .venv/ready
-	$(CMOCKA)
+	$(C_TEST_TOOLS)
 	meson setup build/tsan $(DEBUG) -Db_sanitize=thread -Db_lundef=false
 
 build/fuzz/build.ninja: | .venv/ready

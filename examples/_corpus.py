@@ -19,7 +19,7 @@ from typing import NamedTuple, Union
 import numpy as np
 
 # Characters. About 50 tokens each: long enough to answer, short enough to embed fast.
-SHORTEST, LONGEST = 100, 280
+SHORTEST, LONGEST = 80, 240
 SKIPPED_FOLDERS = {"test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3"}
 
 

@@ -36,9 +36,8 @@ static void print_hits(const char *title, const uint64_t *ids, const float *scor
 
 int main(int argc, char **argv) {
     const char *path = argc > 1 ? argv[1] : "example.rbpx";
-    float *vectors = malloc(sizeof(float) * ROWS * DIM);
-    uint64_t *ids = malloc(sizeof(uint64_t) * ROWS);
-    if (vectors == NULL || ids == NULL) return EXIT_FAILURE;
+    static float vectors[ROWS * DIM];
+    static uint64_t ids[ROWS];
 
     uint64_t state = 1;
     for (int i = 0; i < ROWS * DIM; i++) vectors[i] = next_value(&state);
@@ -85,7 +84,5 @@ int main(int argc, char **argv) {
 
     rv_index_free(loaded);
     rv_index_free(index);
-    free(ids);
-    free(vectors);
     return good ? EXIT_SUCCESS : EXIT_FAILURE;
 }

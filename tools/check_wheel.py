@@ -27,12 +27,12 @@ def dynamic_symbols(path, which):
 
 
 def symbol_faults(module):
-    """Faults of one extension module, and how many Python symbols it uses."""
     exported = dynamic_symbols(module, "--defined-only")
     if exported != {"PyInit__core"}:
         yield f"exports {sorted(exported)}, want PyInit__core alone"
-    used = {s for s in dynamic_symbols(module, "--undefined-only") if s.startswith(("Py", "_Py"))}
-    for name in sorted(used):
+    undefined = dynamic_symbols(module, "--undefined-only")
+    used = sorted(name for name in undefined if name.startswith(("Py", "_Py")))
+    for name in used:
         entry = FUNCTIONS.get(Symbol(name)) or DATAS.get(Symbol(name))
         if entry is None:
             yield f"uses {name}, which is not in the stable ABI"

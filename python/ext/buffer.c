@@ -304,6 +304,11 @@ PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns, 
     return array;
 }
 
+PyObject *rvpy_array_lock(PyObject *array) {
+    PyArray_CLEARFLAGS((PyArrayObject *)array, NPY_ARRAY_WRITEABLE);
+    return array;
+}
+
 #define VIEW_NAME "ruvector.view"
 
 static void release_view(PyObject *capsule) {

@@ -5,6 +5,8 @@
  */
 #include "rvpy.h"
 
+#include <string.h>
+
 int rvpy_errors_init(rvpy_state *state) {
     static const char *const names[RVPY_N_ERRORS] = {
         "DimensionMismatch", "EmptyIndex", "DuplicateId", "UnknownId", "NoVectors",

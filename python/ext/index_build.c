@@ -5,6 +5,8 @@
  */
 #include "rvpy.h"
 
+#include <string.h>
+
 /* ids: NULL, or one per vector. */
 static int check_pairs(const rvpy_array *vectors, const rvpy_array *ids) {
     if (!ids->owner || ids->shape[0] == vectors->shape[0]) return 0;
@@ -81,21 +83,134 @@ PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
 
 /* ---- add ------------------------------------------------------------------------ */
 
-static rv_status add_once(PyObject *self, const rvpy_array *vectors, const uint64_t *ids,
-                          PyObject *progress, bool *raised) {
+static rv_status add_rows(PyObject *self, const rvpy_array *vectors, const uint64_t *ids,
+                          PyObject *progress, rv_error *error) {
     rvpy_call call;
-    rv_error error = {0};
-    *raised = true;
-    if (rvpy_call_begin(&call, progress) < 0) return RV_ERR_ARGUMENT;
     uint64_t n = (uint64_t)vectors->shape[0];
-    const rv_progress *reports = n > 1 ? &call.progress : NULL;
+    if (rvpy_call_begin(&call, progress) < 0) return RV_ERR_CANCELLED;
     rv_status status = rv_index_add(rvpy_handle(self), vectors->data, rvpy_dim(vectors), ids, n,
-                                    reports, &error);
-    if (rvpy_call_end(&call, status) == 0)
-        *raised = false;
-    else if (PyErr_Occurred() || status != RV_ERR_DUPLICATE)
-        rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
-    else
-        *raised = false; /* the caller may have a better id */
+                                    n > 1 ? &call.progress : NULL, error);
+    if (rvpy_call_end(&call, status) < 0 && status == RV_OK) status = RV_ERR_CANCELLED;
     return status;
+}
+
+/* Fills `ids` with the next free ones. Another thread may take them first: then
+ * the counter has moved, and they are drawn again. */
+static rv_status add_new_rows(PyObject *self, const rvpy_array *vectors, uint64_t *ids,
+                              PyObject *progress, rv_error *error) {
+    rv_index_info info;
+    rvpy_info(self, &info);
+    for (;;) {
+        uint64_t first = info.next_id;
+        for (Py_ssize_t i = 0; i < vectors->shape[0]; i++) ids[i] = first + (uint64_t)i;
+        rv_status status = add_rows(self, vectors, ids, progress, error);
+        if (status != RV_ERR_DUPLICATE) return status;
+        rvpy_info(self, &info);
+        if (info.next_id == first) return status;
+    }
+}
+
+PyObject *rvpy_index_add(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"id", "vector", NULL};
+    PyObject *id_arg, *vector_arg;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:add", keywords, &id_arg, &vector_arg))
+        return NULL;
+    uint64_t id = 0;
+    rvpy_array vector = {0};
+    if (id_arg != Py_None && rvpy_parse_u64(id_arg, "id", &id) < 0) return NULL;
+    if (rvpy_take_floats(vector_arg, "vector", RVPY_VECTOR, &vector) < 0) return NULL;
+    rv_error error = {0};
+    rv_status status = id_arg == Py_None ? add_new_rows(self, &vector, &id, NULL, &error)
+                                         : add_rows(self, &vector, &id, NULL, &error);
+    rvpy_array_release(&vector);
+    if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    return PyLong_FromUnsignedLongLong(id);
+}
+
+PyObject *rvpy_index_add_batch(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"vectors", "ids", "progress", NULL};
+    PyObject *vectors_arg, *ids_arg = NULL, *progress = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O:add_batch", keywords, &vectors_arg,
+                                     &ids_arg, &progress))
+        return NULL;
+    rvpy_array vectors = {0}, ids = {0};
+    void *result_ids;
+    PyObject *result = NULL;
+    if (take_rows(vectors_arg, ids_arg, &vectors, &ids) == 0)
+        result = rvpy_array_new(RVPY_U64, vectors.shape[0], -1, &result_ids);
+    if (result) {
+        rv_error error = {0};
+        rv_status status;
+        if (ids.owner) {
+            memcpy(result_ids, ids.data, (size_t)ids.shape[0] * sizeof(uint64_t));
+            status = add_rows(self, &vectors, result_ids, progress, &error);
+        } else {
+            status = add_new_rows(self, &vectors, result_ids, progress, &error);
+        }
+        if (status != RV_OK) {
+            Py_CLEAR(result);
+            rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+        }
+    }
+    rvpy_array_release(&vectors);
+    rvpy_array_release(&ids);
+    return result;
+}
+
+/* ---- upsert, remove, vacuum --------------------------------------------------------- */
+
+PyObject *rvpy_index_upsert(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"ids", "vectors", "progress", NULL};
+    PyObject *ids_arg, *vectors_arg, *progress = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$O:upsert", keywords, &ids_arg,
+                                     &vectors_arg, &progress))
+        return NULL;
+    rvpy_array vectors = {0}, ids = {0};
+    rvpy_call call;
+    PyObject *result = NULL;
+    if (rvpy_take_ids(ids_arg, "ids", &ids) == 0 &&
+        rvpy_take_floats(vectors_arg, "vectors", RVPY_MATRIX, &vectors) == 0 &&
+        check_pairs(&vectors, &ids) == 0 && rvpy_call_begin(&call, progress) == 0) {
+        rv_error error = {0};
+        rv_status status =
+            rv_index_upsert(rvpy_handle(self), vectors.data, rvpy_dim(&vectors), ids.data,
+                            (uint64_t)ids.shape[0], &call.progress, &error);
+        if (rvpy_call_end(&call, status) < 0) {
+            rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+        } else {
+            Py_INCREF(Py_None);
+            result = Py_None;
+        }
+    }
+    rvpy_array_release(&vectors);
+    rvpy_array_release(&ids);
+    return result;
+}
+
+PyObject *rvpy_index_remove(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"ids", NULL};
+    PyObject *ids_arg;
+    rvpy_array ids = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:remove", keywords, &ids_arg)) return NULL;
+    if (rvpy_take_id_or_ids(ids_arg, "ids", &ids) < 0) return NULL;
+    uint64_t removed = 0;
+    rv_error error = {0};
+    rv_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = rv_index_remove(rvpy_handle(self), ids.data, (uint64_t)ids.shape[0], &removed, &error);
+    Py_END_ALLOW_THREADS
+    rvpy_array_release(&ids);
+    if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    return PyLong_FromUnsignedLongLong(removed);
+}
+
+PyObject *rvpy_index_vacuum(PyObject *self, PyObject *unused) {
+    (void)unused;
+    rv_error error = {0};
+    rv_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = rv_index_vacuum(rvpy_handle(self), &error);
+    Py_END_ALLOW_THREADS
+    if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    Py_RETURN_NONE;
 }

@@ -141,6 +141,8 @@ static inline uint32_t rvpy_dim(const rvpy_array *a) {
 typedef enum rvpy_dtype { RVPY_F32, RVPY_U64, RVPY_U8 } rvpy_dtype;
 /* A new array, uninitialised; columns < 0 makes it one-dimensional. */
 PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns, void **data);
+/* Makes a new array read-only; returns it. */
+PyObject *rvpy_array_lock(PyObject *array);
 /* A read-only array over the view, which it releases when it goes (also on failure). */
 PyObject *rvpy_array_view(rv_view *view);
 /* Whether a dtype argument of __array__ means float32; -1 on error. */
@@ -153,6 +155,7 @@ int rvpy_index_init(PyObject *module, rvpy_state *state);
 /* Wraps a new index in the class of its kind; owns `index` from the call on. */
 PyObject *rvpy_index_wrap(const rvpy_state *state, rv_index *index);
 rv_kind rvpy_kind_of(PyTypeObject *type);
+const char *rvpy_class_name(rv_kind kind);
 /* TypeError if `arg` is given and `kind` is not among `kinds` (bits 1 << rv_kind). */
 #define RVPY_CODED (1u << RV_RABITQ | 1u << RV_PLUS | 1u << RV_ASYM)
 #define RVPY_RERANKED (1u << RV_PLUS | 1u << RV_ASYM)

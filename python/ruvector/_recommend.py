@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,9 +49,7 @@ def recommend(n: int, dim: int, recall_target: float = 0.99) -> Recommendation:
     scores are exact and whose recall is set by ``epsilon``. Recall depends on
     the data: measure it on yours against ``FlatF32Index``.
     """
-    for name, value in (("n", n), ("dim", dim)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    n, dim = operator.index(n), operator.index(dim)
     if n < 0:
         raise ValueError(f"n must be at least 0, got {n}")
     if not 1 <= dim <= _MAX_DIM:

@@ -23,7 +23,8 @@
 /* ---- errors (error.c) ---------------------------------------------------- */
 
 /* Fills *err (may be NULL) and returns `code`. */
-rv_status rvb_fail(rv_error *err, rv_status code, const char *format, ...) RVB_PRINTF(3, 4);
+rv_status rvb_fail(rv_error *err, rv_status code, const char *format, ...)
+    RVB_PRINTF(3, 4);
 /* The same with the two numbers the message compares. */
 rv_status rvb_fail_numbers(rv_error *err, rv_status code, uint64_t expected,
                            uint64_t actual, const char *format, ...) RVB_PRINTF(5, 6);
@@ -63,7 +64,8 @@ void rvb_free(void *memory);
 /* ---- little-endian bytes ------------------------------------------------- */
 
 static inline uint32_t rvb_get_u32(const uint8_t *p) {
-    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+    return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+           (uint32_t)p[3] << 24;
 }
 static inline uint64_t rvb_get_u64(const uint8_t *p) {
     return (uint64_t)rvb_get_u32(p) | (uint64_t)rvb_get_u32(p + 4) << 32;
@@ -81,7 +83,8 @@ static inline void rvb_put_u64(uint8_t *p, uint64_t v) {
  * Streams keep uses of one seed apart. */
 uint64_t rvb_random(uint64_t seed, uint64_t stream, uint64_t counter);
 /* Uniform in [0, bound), bound > 0, without modulo bias beyond 2^-64 * bound. */
-uint64_t rvb_random_below(uint64_t seed, uint64_t stream, uint64_t counter, uint64_t bound);
+uint64_t rvb_random_below(uint64_t seed, uint64_t stream, uint64_t counter,
+                          uint64_t bound);
 
 /* ---- digests (shake.c) --------------------------------------------------- */
 
@@ -92,7 +95,8 @@ typedef struct rvb_shake {
 } rvb_shake;
 void rvb_shake_init(rvb_shake *s);
 void rvb_shake_update(rvb_shake *s, const void *data, size_t size);
-void rvb_shake_finish(rvb_shake *s); /* absorbing ends; squeeze may be called repeatedly */
+/* Absorbing ends; squeeze may be called repeatedly. */
+void rvb_shake_finish(rvb_shake *s);
 void rvb_shake_squeeze(rvb_shake *s, void *out, size_t size);
 void rvb_shake256(const void *data, size_t size, void *out, size_t out_size);
 
@@ -106,10 +110,12 @@ struct rvb_pool;
 rv_status rvb_tree_digest(struct rvb_pool *pool, const void *data, size_t size,
                           uint8_t out[RVB_DIGEST_BYTES], rv_error *err) RVB_MUST_CHECK;
 
-/* The same digest of data that arrives in pieces, in order. */
+/* The same digest of data that arrives in pieces, in order: exactly as many bytes
+ * as promised at init. */
 typedef struct rvb_tree {
-    rvb_shake root, leaf; /* root absorbs the size last-known-first: see shake.c */
-    uint64_t size, leaf_fill;
+    rvb_shake root, leaf;
+    uint64_t left;    /* bytes still to come */
+    size_t leaf_fill; /* bytes in the current leaf */
 } rvb_tree;
 void rvb_tree_init(rvb_tree *t, uint64_t total_size);
 void rvb_tree_update(rvb_tree *t, const void *data, size_t size);
@@ -123,15 +129,21 @@ typedef struct rvb_bytes {
     size_t size;
     bool mapped; /* else owned heap memory */
 } rvb_bytes;
-rv_status rvb_file_open(const char *path, bool use_mmap, rvb_bytes *out, rv_error *err) RVB_MUST_CHECK;
+rv_status rvb_file_open(const char *path, bool use_mmap, rvb_bytes *out,
+                        rv_error *err) RVB_MUST_CHECK;
 void rvb_file_close(rvb_bytes *bytes); /* safe on a zeroed struct */
 
-/* Writes a file beside `path` and renames it over `path` at commit, after both
- * file and directory have been flushed. Buffered. */
+/* Writes a file beside `path`, flushes it to disk, renames it over `path` at commit
+ * and flushes the directory. A symbolic link stays and the file it names is
+ * replaced; permissions of an existing file are kept. Buffered. */
 typedef struct rvb_writer rvb_writer;
-rv_status rvb_writer_open(const char *path, rvb_writer **out, rv_error *err) RVB_MUST_CHECK;
-rv_status rvb_writer_write(rvb_writer *w, const void *data, size_t size, rv_error *err) RVB_MUST_CHECK;
-/* Frees the writer, whatever happens; on failure the temporary file is gone. */
+rv_status rvb_writer_open(const char *path, rvb_writer **out,
+                          rv_error *err) RVB_MUST_CHECK;
+/* After a failure every later call on the writer fails with the same error. */
+rv_status rvb_writer_write(rvb_writer *w, const void *data, size_t size,
+                           rv_error *err) RVB_MUST_CHECK;
+/* Frees the writer, whatever happens; on failure the temporary file is gone and
+ * `path` is as before, unless flushing the directory failed, which comes last. */
 rv_status rvb_writer_commit(rvb_writer *w, rv_error *err) RVB_MUST_CHECK;
 void rvb_writer_abort(rvb_writer *w); /* NULL is fine */
 
@@ -174,7 +186,8 @@ typedef rv_status (*rvb_body)(void *ctx, unsigned worker, size_t begin, size_t e
  * only. The caller is worker 0 and the only one to call progress->report (done
  * and total count in units of n). The error of the lowest failing chunk that ran
  * is returned; after a failure or cancel no new chunk starts. Callers on
- * different threads may share one pool. Calls from inside a body run serially. */
+ * different threads may share one pool. Calls from inside a body run serially and
+ * report nothing. n = 0 returns at once; grain > 0. */
 rv_status rvb_pool_for(rvb_pool *pool, size_t n, size_t grain, rvb_body body, void *ctx,
                        const rv_progress *progress, rv_error *err) RVB_MUST_CHECK;
 

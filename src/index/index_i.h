@@ -263,6 +263,7 @@ typedef struct rvx_scratch {
     uint64_t *words; /* allow words of the longest list */
     rvk_query rq;
     float rotated_norm, half_sum;
+    float magnitude; /* RV_IP only: |query| |m|, what G is made of besides centroids */
     rvx_topk order;  /* lists, nearest first */
     rvx_topk pool;   /* best estimates, where a floor or a cap asks for them */
 } rvx_scratch;

@@ -103,6 +103,7 @@ static void rank_lists(rvx_scratch *s) {
     if (q->metric == RV_IP) {
         for (size_t j = 0; j < padded; j++) s->shifted[j] = s->rotated[j] + q->rotated_mean[j];
         float mean_dot = s->ops->dot(q->mean, s->query, q->dim);
+        s->magnitude = s->query_norm * sqrtf(s->ops->dot(q->mean, q->mean, q->dim));
         s->ops->dot_rows(s->shifted, q->centroids, stride, q->n_lists, padded, s->list_g);
         for (uint32_t l = 0; l < q->n_lists; l++) s->list_g[l] = -(mean_dot + s->list_g[l]);
     } else {
@@ -244,32 +245,32 @@ static void visit(scan *c, const rvx_list *list, size_t block, uint64_t mask,
     }
 }
 
-static void enter_list(scan *c, const rvx_filter *filter) {
+/* t and g of the current list. */
+static void set_bound(scan *c) {
     const rvx_scratch *s = c->s;
-    const rvx_quantizer *q = s->index->quantizer;
-    const rvx_lists *lists = &s->index->lists;
-    const rvx_list *list = &lists->list[c->list];
+    float padded = (float)s->index->quantizer->padded;
     float g2 = s->list_g2[c->list], distance = sqrtf(g2);
-    float spread = (float)q->padded / (float)(q->padded - 1);
     float variance = 0.25f * s->rq.error * s->rq.error;
     float sigmas = ROUNDING_SIGMAS;
     if (c->exact) {
-        variance += CODE_VARIANCE * spread * g2;
+        variance += CODE_VARIANCE * padded / (padded - 1) * g2;
         sigmas = s->params.epsilon;
     }
-    c->t = sigmas * sqrtf(variance) +
-           0.5f * ROUNDING_SLACK * sqrtf((float)q->padded) * (s->rotated_norm + distance);
-    float scale = g2 + distance * s->rotated_norm;
-    if (q->metric == RV_IP) {
-        float mean = sqrtf(s->ops->dot(q->rotated_mean, q->rotated_mean, q->padded));
-        float shifted = s->rotated_norm + mean;
-        scale = s->query_norm * mean + (distance + s->rotated_norm) * shifted;
-    }
-    c->g = s->list_g[c->list] - ROUNDING_SLACK * scale;
+    float terms = s->rotated_norm + distance; /* bounds the centroid's norm too */
+    c->t = sigmas * sqrtf(variance) + 0.5f * ROUNDING_SLACK * sqrtf(padded) * terms;
+    float magnitude = s->index->metric == RV_IP ? s->magnitude + terms * s->query_norm
+                                                : terms * distance;
+    c->g = s->list_g[c->list] - ROUNDING_SLACK * magnitude;
+}
+
+static void enter_list(scan *c, const rvx_filter *filter) {
+    const rvx_scratch *s = c->s;
+    const rvx_list *list = &s->index->lists.list[c->list];
+    set_bound(c);
     c->kernel = (rvk_scan){.blocks = list->blocks,
                            .n_blocks = (list->n + RVK_BLOCK - 1) / RVK_BLOCK,
                            .lut = s->lut,
-                           .padded = q->padded,
+                           .padded = s->index->quantizer->padded,
                            .step = s->rq.step,
                            .bias = s->rq.bias + (s->params.cap ? 0 : c->t)};
     if (filter) {

@@ -113,28 +113,32 @@ static inline void in_order(const wide *w, __m256i out[2]) {
     out[1] = _mm256_permute2x128_si256(lo, hi, 0x31);
 }
 
-static inline __m256i add_bytes(const __m256i v[4]) {
-    return _mm256_add_epi8(_mm256_add_epi8(v[0], v[1]), _mm256_add_epi8(v[2], v[3]));
+/* Adds the entries of one column to the byte sums of lanes 0..31 and 32..63. */
+static inline void add_column(const uint8_t *codes, const uint8_t *lut, size_t g,
+                              __m256i *lo, __m256i *hi) {
+    const __m256i nibble = _mm256_set1_epi8(15);
+    __m256i x = _mm256_loadu_si256((const void *)(codes + g * 32));
+    __m256i table =
+        _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)(lut + g * 16)));
+    __m256i low = _mm256_and_si256(x, nibble);
+    __m256i high = _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble);
+    *lo = _mm256_add_epi8(*lo, _mm256_shuffle_epi8(table, low));
+    *hi = _mm256_add_epi8(*hi, _mm256_shuffle_epi8(table, high));
 }
 
 /* The 64 lane totals of a block. Four entries <= 63 add up in a byte. */
 static inline void sum_block(const uint8_t *codes, const uint8_t *lut, size_t columns,
                              __m256i totals[4]) {
-    const __m256i nibble = _mm256_set1_epi8(15);
     const __m256i zero = _mm256_setzero_si256();
     wide lower = {zero, zero}, upper = {zero, zero};
     for (size_t g = 0; g < columns; g += 4) {
-        __m256i lo[4], hi[4];
-        for (size_t k = 0; k < 4; k++) {
-            const void *code = codes + (g + k) * 32, *entries = lut + (g + k) * 16;
-            __m256i x = _mm256_loadu_si256(code);
-            __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128(entries));
-            __m256i high = _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble);
-            lo[k] = _mm256_shuffle_epi8(table, _mm256_and_si256(x, nibble));
-            hi[k] = _mm256_shuffle_epi8(table, high);
-        }
-        widen(&lower, add_bytes(lo));
-        widen(&upper, add_bytes(hi));
+        __m256i lo = zero, hi = zero;
+        add_column(codes, lut, g, &lo, &hi);
+        add_column(codes, lut, g + 1, &lo, &hi);
+        add_column(codes, lut, g + 2, &lo, &hi);
+        add_column(codes, lut, g + 3, &lo, &hi);
+        widen(&lower, lo);
+        widen(&upper, hi);
     }
     in_order(&lower, totals);
     in_order(&upper, totals + 2);

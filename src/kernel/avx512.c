@@ -64,17 +64,16 @@ static inline void two_columns(const uint8_t *codes, __m512i tables, __m512i *lo
     *hi = _mm512_add_epi8(*hi, _mm512_shuffle_epi8(tables, high));
 }
 
-/* Eight columns (padded is a multiple of 32) in four steps: four entries <= 63 add up
- * in each byte. */
+/* Eight columns (padded is a multiple of 32), four steps: four entries <= 63 add up
+ * in a byte. */
 static inline void eight_columns(const uint8_t *codes, const uint8_t *lut,
                                  rvk_wide512 *lower, rvk_wide512 *upper) {
     __m512i lo = _mm512_setzero_si512(), hi = lo;
-    for (size_t k = 0; k < 2; k++) {
-        __m512i four = _mm512_loadu_si512(lut + 64 * k);
-        const uint8_t *columns = codes + 128 * k;
-        two_columns(columns, _mm512_shuffle_i64x2(four, four, 0x50), &lo, &hi);
-        two_columns(columns + 64, _mm512_shuffle_i64x2(four, four, 0xFA), &lo, &hi);
-    }
+    __m512i t = _mm512_loadu_si512(lut), u = _mm512_loadu_si512(lut + 64);
+    two_columns(codes, _mm512_shuffle_i64x2(t, t, 0x50), &lo, &hi);
+    two_columns(codes + 64, _mm512_shuffle_i64x2(t, t, 0xFA), &lo, &hi);
+    two_columns(codes + 128, _mm512_shuffle_i64x2(u, u, 0x50), &lo, &hi);
+    two_columns(codes + 192, _mm512_shuffle_i64x2(u, u, 0xFA), &lo, &hi);
     rvk_widen512(lower, lo);
     rvk_widen512(upper, hi);
 }

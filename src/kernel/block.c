@@ -75,20 +75,22 @@ size_t rvk_lut_bytes(unsigned group, size_t padded) {
     return columns_of(group, padded) << group;
 }
 
-/* Largest sum of magnitudes over an aligned group of 6 or of 4 dimensions. In double,
- * so that no finite query overflows. Missing dimensions of the last group are 0. */
+static double larger(double a, double b) { return a > b ? a : b; }
+
+/* Largest sum of magnitudes over an aligned group of 6 or of 4 dimensions, from sums
+ * of pairs. In double, so that no finite query overflows. */
 static double largest_group(const float *query, size_t padded) {
     double largest = 0.0;
-    for (size_t j = 0; j < padded; j += 4) {
-        double four = 0.0;
-        for (size_t i = j; i < j + 4; i++) four += fabs((double)query[i]);
-        largest = four > largest ? four : largest;
-    }
-    for (size_t j = 0; j < padded; j += 6) {
-        const size_t end = j + 6 < padded ? j + 6 : padded;
-        double six = 0.0;
-        for (size_t i = j; i < end; i++) six += fabs((double)query[i]);
-        largest = six > largest ? six : largest;
+    for (size_t j = 0; j < padded; j += 12) {
+        const size_t n = padded - j < 12 ? padded - j : 12;
+        double p[6] = {0};
+        for (size_t i = 0; i < n / 2; i++) {
+            p[i] = fabs((double)query[j + 2 * i]) + fabs((double)query[j + 2 * i + 1]);
+        }
+        const double p01 = p[0] + p[1], p45 = p[4] + p[5];
+        double four = larger(p01, larger(p[2] + p[3], p45));
+        double six = larger(p01 + p[2], p[3] + p45);
+        largest = larger(largest, larger(four, six));
     }
     return largest;
 }
@@ -101,59 +103,82 @@ static float choose_step(const float *query, size_t padded) {
     return step >= FLT_MIN ? step : 1.0f;
 }
 
+/* The loops below run in chunks of constant length, which compilers vectorise. */
+#define CHUNK 32u
+
 /* qi_j = q_j / step by true division, to nearest, ties to even: adding 1.5 * 2^23
  * leaves no fraction bits, and the subtraction is exact. */
-static void round_query(const float *query, size_t padded, float step, int8_t *rounded) {
+static void round_query(const float *restrict query, size_t padded, float step,
+                        int8_t *restrict rounded) {
     const float magic = 12582912.0f;
-    for (size_t j = 0; j < padded; j++) {
-        float nearest = (query[j] / step + magic) - magic;
-        rounded[j] = (int8_t)(int)nearest;
+    for (size_t j = 0; j < padded; j += CHUNK) {
+        for (size_t i = 0; i < CHUNK; i++) {
+            float nearest = (query[j + i] / step + magic) - magic;
+            rounded[j + i] = (int8_t)(int)nearest;
+        }
     }
 }
+
+static int if_negative(int value) { return value < 0 ? value : 0; }
 
 static void describe(const float *query, const int8_t *rounded, size_t padded, float step,
                      rvk_query *out) {
     double squares[4] = {0};
     int sum = 0, negative = 0;
-    for (size_t j = 0; j < padded; j++) {
-        const double d = (double)query[j] - (double)step * rounded[j];
-        squares[j % 4] += d * d;
-        sum += rounded[j];
-        negative += rounded[j] < 0 ? rounded[j] : 0;
+    for (size_t j = 0; j < padded; j += CHUNK) {
+        for (size_t i = 0; i < CHUNK; i++) {
+            const int n = rounded[j + i];
+            const double d = (double)query[j + i] - (double)step * n;
+            squares[i % 4] += d * d;
+            sum += n;
+            negative += if_negative(n);
+        }
     }
     out->step = step;
     out->bias = step * (0.5f * (float)(2 * negative - sum));
     out->error = (float)sqrt((squares[0] + squares[1]) + (squares[2] + squares[3]));
 }
 
-/* Eight entries at once, entry i in byte i. Adding a signed number times a pattern of
- * ones adds it to each byte chosen, because every final entry fits its byte. */
-#define BYTES_ALL UINT64_C(0x0101010101010101)
-#define BYTES_BIT0 UINT64_C(0x0100010001000100)
-#define BYTES_BIT1 UINT64_C(0x0101000001010000)
-#define BYTES_BIT2 UINT64_C(0x0101010100000000)
-
-static uint64_t times(int value, uint64_t pattern) {
+/* Tables are filled eight entries at a time, a byte of a word each, by doubling: entry
+ * e | 1 << b is entry e plus q[b]. A signed number times a pattern of ones is added to
+ * each byte chosen, because every entry arrived at fits its byte. Patterns are read
+ * from memory, as entries are stored, so the byte order does not matter. */
+static uint64_t times(int value, const uint8_t ones[8]) {
+    uint64_t pattern;
+    memcpy(&pattern, ones, sizeof pattern);
     return (uint64_t)(int64_t)value * pattern;
 }
 
-static void store_le(uint8_t *p, uint64_t v) {
-    for (unsigned i = 0; i < 8; i++) p[i] = (uint8_t)(v >> (8 * i));
+static uint64_t to_all(int value) {
+    return times(value, (const uint8_t[8]){1, 1, 1, 1, 1, 1, 1, 1});
 }
 
-/* The table of one column, by doubling: entry e | 1 << b is entry e plus q[b]. */
-static void fill_column(const int8_t *q, unsigned group, uint8_t *entries) {
-    uint64_t words[8];
+/* The eight entries over q[0..2], entry 0 being minus the negative ones of q[0..n-1]. */
+static uint64_t first_word(const int8_t *q, unsigned n) {
     int offset = 0;
-    for (unsigned b = 0; b < group; b++) offset -= q[b] < 0 ? q[b] : 0;
-    words[0] = times(offset, BYTES_ALL) + times(q[0], BYTES_BIT0) +
-               times(q[1], BYTES_BIT1) + times(q[2], BYTES_BIT2);
-    for (unsigned b = 3; b < group; b++) {
-        const unsigned known = 1u << (b - 3);
-        const uint64_t more = times(q[b], BYTES_ALL);
-        for (unsigned i = 0; i < known; i++) words[known + i] = words[i] + more;
-    }
-    for (unsigned i = 0; i < 1u << (group - 3); i++) store_le(entries + 8 * i, words[i]);
+    for (unsigned b = 0; b < n; b++) offset -= if_negative(q[b]);
+    return to_all(offset) + times(q[0], (const uint8_t[8]){0, 1, 0, 1, 0, 1, 0, 1}) +
+           times(q[1], (const uint8_t[8]){0, 0, 1, 1, 0, 0, 1, 1}) +
+           times(q[2], (const uint8_t[8]){0, 0, 0, 0, 1, 1, 1, 1});
+}
+
+static void put16(uint8_t *entries, uint64_t low, uint64_t high) {
+    memcpy(entries, &low, sizeof low);
+    memcpy(entries + 8, &high, sizeof high);
+}
+
+static void column4(const int8_t *q, uint8_t *entries) {
+    const uint64_t low = first_word(q, 4);
+    put16(entries, low, low + to_all(q[3]));
+}
+
+static void column6(const int8_t *q, uint8_t *entries) {
+    const uint64_t q4 = to_all(q[4]), q5 = to_all(q[5]);
+    const uint64_t low = first_word(q, 6), high = low + to_all(q[3]);
+    put16(entries, low, high);
+    put16(entries + 16, low + q4, high + q4);
+    put16(entries + 32, low + q5, high + q5);
+    put16(entries + 48, low + q4 + q5, high + q4 + q5);
 }
 
 void rvk_lut_build(unsigned group, size_t padded, const float *query, int8_t *rounded,
@@ -161,15 +186,15 @@ void rvk_lut_build(unsigned group, size_t padded, const float *query, int8_t *ro
     const float step = choose_step(query, padded);
     round_query(query, padded, step, rounded);
     describe(query, rounded, padded, step, out);
-    const size_t whole = padded / group, left = padded % group;
-    if (group == 6) {
-        for (size_t g = 0; g < whole; g++) fill_column(rounded + 6 * g, 6, lut + 64 * g);
-    } else {
-        for (size_t g = 0; g < whole; g++) fill_column(rounded + 4 * g, 4, lut + 16 * g);
+    if (group == 4) {
+        for (size_t j = 0; j < padded; j += 4, lut += 16) column4(rounded + j, lut);
+        return;
     }
-    if (left != 0) {
+    size_t j = 0;
+    for (; j + 6 <= padded; j += 6, lut += 64) column6(rounded + j, lut);
+    if (j < padded) {
         int8_t last[6] = {0};
-        memcpy(last, rounded + whole * group, left);
-        fill_column(last, group, lut + (whole << group));
+        memcpy(last, rounded + j, padded - j);
+        column6(last, lut);
     }
 }

@@ -50,19 +50,20 @@ class Tokenizer:
 
 
 class Session:
-    """An ONNX graph from token ids to hidden states or finished vectors."""
+    """An ONNX graph from token ids to hidden states or finished vectors.
 
-    def __init__(self, path: Path, threads: int) -> None:
+    A run stays on the calling thread; runs on several threads may overlap.
+    """
+
+    def __init__(self, path: Path) -> None:
         try:
             import onnxruntime
         except ImportError as why:
             raise _missing("onnxruntime") from why
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors only
-        # Idle workers would burn cores that the index could use.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path), options, providers=["CPUExecutionProvider"]

@@ -1,0 +1,193 @@
+/*
+ * index_search.c - search and search_batch. `search` answers with a list of Hit,
+ * `search_batch` with two arrays the library writes into directly.
+ */
+#include "rvpy.h"
+
+#define STACK_HITS 64 /* results that need no allocation */
+
+typedef struct search_args {
+    PyObject *query, *k, *allow, *epsilon, *rerank_factor, *max_rerank, *progress;
+} search_args;
+
+/* Everything a search borrows. */
+typedef struct search {
+    rvpy_array query, allow;
+    rv_search_options options;
+    uint64_t k;
+} search;
+
+static void release(search *s) {
+    rvpy_array_release(&s->query);
+    rvpy_array_release(&s->allow);
+}
+
+static int take_allow(search *s, PyObject *arg, Py_ssize_t queries) {
+    rvpy_allow form;
+    rv_search_options *o = &s->options;
+    if (!rvpy_given(arg)) return 0;
+    if (rvpy_take_allow(arg, queries, &s->allow, &form) < 0) return -1;
+    static const uint64_t none;
+    if (form == RVPY_ALLOW_IDS) {
+        o->allow_ids = s->allow.shape[0] ? s->allow.data : &none;
+        o->allow_count = (uint64_t)s->allow.shape[0];
+        return 0;
+    }
+    static const uint8_t no_rows;
+    bool per_query = form == RVPY_ALLOW_MASKS;
+    o->allow_mask_len = (uint64_t)s->allow.shape[per_query ? 1 : 0];
+    o->allow_mask = o->allow_mask_len ? s->allow.data : &no_rows;
+    o->allow_mask_per_query = per_query;
+    return 0;
+}
+
+static int parse_options(search *s, PyTypeObject *type, const char *method,
+                         const search_args *a) {
+    rv_search_options *o = &s->options;
+    uint64_t factor;
+    *o = (rv_search_options)RV_SEARCH_DEFAULT;
+    s->k = 10;
+    if (rvpy_check_option(type, RVPY_RERANKED, method, "epsilon", a->epsilon) < 0 ||
+        rvpy_check_option(type, RVPY_RERANKED, method, "rerank_factor", a->rerank_factor) < 0 ||
+        rvpy_check_option(type, RVPY_RERANKED, method, "max_rerank", a->max_rerank) < 0 ||
+        (a->k && rvpy_parse_k(a->k, &s->k) < 0) ||
+        rvpy_parse_epsilon(a->epsilon, &o->epsilon) < 0 ||
+        rvpy_parse_count(a->rerank_factor, "rerank_factor", 1024, &factor) < 0 ||
+        rvpy_parse_count(a->max_rerank, "max_rerank", UINT64_MAX, &o->max_rerank) < 0)
+        return -1;
+    o->rerank_factor = (uint32_t)factor;
+    return 0;
+}
+
+/* ---- one query ------------------------------------------------------------------ */
+
+static PyObject *new_hit(PyTypeObject *type, uint64_t id, float score) {
+    PyObject *hit = PyStructSequence_New(type);
+    PyObject *id_object = PyLong_FromUnsignedLongLong(id);
+    PyObject *score_object = PyFloat_FromDouble((double)score);
+    if (!hit || !id_object || !score_object) {
+        Py_XDECREF(hit);
+        Py_XDECREF(id_object);
+        Py_XDECREF(score_object);
+        return NULL;
+    }
+    PyStructSequence_SetItem(hit, 0, id_object);
+    PyStructSequence_SetItem(hit, 1, score_object);
+    return hit;
+}
+
+static PyObject *hit_list(const rvpy_state *state, const uint64_t *ids, const float *scores,
+                          uint64_t k) {
+    Py_ssize_t n = 0;
+    while ((uint64_t)n < k && ids[n] != RV_NO_ID) n++;
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; list && i < n; i++) {
+        PyObject *hit = new_hit(state->hit_type, ids[i], scores[i]);
+        if (!hit || PyList_SetItem(list, i, hit) < 0) Py_CLEAR(list);
+    }
+    return list;
+}
+
+static PyObject *search_into(PyObject *self, const search *s, uint64_t *ids, float *scores) {
+    const rvpy_state *state = rvpy_state_of(Py_TYPE(self));
+    const rv_index *index = rvpy_handle(self);
+    rv_error error = {0};
+    rv_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = rv_index_search(index, s->query.data, 1, rvpy_dim(&s->query), s->k, &s->options, ids,
+                             scores, &error);
+    Py_END_ALLOW_THREADS
+    if (status != RV_OK) return rvpy_raise(state, &error, NULL);
+    return hit_list(state, ids, scores, s->k);
+}
+
+/* k may be anything; no more results than rows can come back. */
+static PyObject *search_many(PyObject *self, search *s) {
+    rv_index_info info;
+    rvpy_info(self, &info);
+    if (s->k > info.n) s->k = info.n > 0 ? info.n : 1;
+    uint64_t *ids = PyMem_New(uint64_t, (size_t)s->k);
+    float *scores = PyMem_New(float, (size_t)s->k);
+    PyObject *hits = ids && scores ? search_into(self, s, ids, scores) : PyErr_NoMemory();
+    PyMem_Free(ids);
+    PyMem_Free(scores);
+    return hits;
+}
+
+PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"query",   "k",             "allow",
+                               "epsilon", "rerank_factor", "max_rerank", NULL};
+    search_args a = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOO:search", keywords, &a.query, &a.k,
+                                     &a.allow, &a.epsilon, &a.rerank_factor, &a.max_rerank))
+        return NULL;
+    search s = {0};
+    PyObject *hits = NULL;
+    if (parse_options(&s, Py_TYPE(self), "search", &a) == 0 &&
+        rvpy_take_floats(a.query, "query", RVPY_VECTOR, &s.query) == 0 &&
+        take_allow(&s, a.allow, -1) == 0) {
+        uint64_t ids[STACK_HITS];
+        float scores[STACK_HITS];
+        hits = s.k <= STACK_HITS ? search_into(self, &s, ids, scores) : search_many(self, &s);
+    }
+    release(&s);
+    return hits;
+}
+
+/* ---- many queries ------------------------------------------------------------------ */
+
+static PyObject *batch_into(PyObject *self, const search *s, PyObject *progress, uint64_t *ids,
+                            float *scores) {
+    rvpy_call call;
+    rv_error error = {0};
+    if (rvpy_call_begin(&call, progress) < 0) return NULL;
+    rv_search_options options = s->options;
+    options.progress = &call.progress;
+    rv_status status =
+        rv_index_search(rvpy_handle(self), s->query.data, (uint64_t)s->query.shape[0],
+                        rvpy_dim(&s->query), s->k, &options, ids, scores, &error);
+    if (rvpy_call_end(&call, status) < 0)
+        return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    Py_RETURN_NONE;
+}
+
+static PyObject *search_batch(PyObject *self, const search *s, PyObject *progress) {
+    Py_ssize_t m = s->query.shape[0];
+    uint64_t places = (uint64_t)PY_SSIZE_T_MAX / (m > 0 ? (uint64_t)m : 1) / sizeof(uint64_t);
+    if (s->k > places) {
+        PyErr_Format(PyExc_ValueError,
+                     "k is %llu: results of shape (%zd, k) do not fit in memory; at most %zd "
+                     "results exist per query",
+                     (unsigned long long)s->k, m, PyObject_Size(self));
+        return NULL;
+    }
+    void *ids_data, *scores_data;
+    PyObject *ids = rvpy_array_new(RVPY_U64, m, (Py_ssize_t)s->k, &ids_data);
+    PyObject *scores = ids ? rvpy_array_new(RVPY_F32, m, (Py_ssize_t)s->k, &scores_data) : NULL;
+    PyObject *result = scores ? batch_into(self, s, progress, ids_data, scores_data) : NULL;
+    if (result) {
+        Py_DECREF(result);
+        result = PyTuple_Pack(2, ids, scores);
+    }
+    Py_XDECREF(ids);
+    Py_XDECREF(scores);
+    return result;
+}
+
+PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"queries",       "k",          "allow",    "epsilon",
+                               "rerank_factor", "max_rerank", "progress", NULL};
+    search_args a = {0};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOOO:search_batch", keywords, &a.query,
+                                     &a.k, &a.allow, &a.epsilon, &a.rerank_factor, &a.max_rerank,
+                                     &a.progress))
+        return NULL;
+    search s = {0};
+    PyObject *result = NULL;
+    if (parse_options(&s, Py_TYPE(self), "search_batch", &a) == 0 &&
+        rvpy_take_floats(a.query, "queries", RVPY_MATRIX, &s.query) == 0 &&
+        take_allow(&s, a.allow, s.query.shape[0]) == 0)
+        result = search_batch(self, &s, a.progress);
+    release(&s);
+    return result;
+}

@@ -1,0 +1,110 @@
+"""Vector indexes in a few dozen bytes per vector, searched exactly enough to trust.
+
+    idx = ruvector.RabitqPlusIndex.build(vectors)   # (n, dim) float32
+    for hit in idx.search(query, k=10):
+        print(hit.id, hit.score)
+"""
+
+from __future__ import annotations
+
+import importlib as _importlib
+from typing import TYPE_CHECKING
+
+from ruvector._core import (
+    NO_ID,
+    FlatF32Index,
+    Hit,
+    RabitqAsymIndex,
+    RabitqIndex,
+    RabitqPlusIndex,
+    Rotation,
+    __version__,
+    cpu_features,
+    get_num_threads,
+    set_num_threads,
+)
+from ruvector._protocol import AnyIndex
+from ruvector.errors import (
+    A2aError,
+    BackendError,
+    BudgetExceeded,
+    CacheMissError,
+    CardSignatureInvalid,
+    DimensionMismatch,
+    DuplicateId,
+    EmbedError,
+    EmptyIndex,
+    IndexError,
+    LakeError,
+    NoVectors,
+    PersistDenied,
+    PersistError,
+    PersistNotFound,
+    PolicyViolation,
+    RuVectorError,
+    TransportError,
+    UnknownId,
+    WitnessMismatch,
+)
+
+if TYPE_CHECKING:
+    from ruvector._recommend import Recommendation, recommend
+    from ruvector.embed import Embedder
+
+# All public names but IndexError, which a star import must not put in place of
+# the built-in one.
+__all__ = [
+    "NO_ID",
+    "A2aError",
+    "AnyIndex",
+    "BackendError",
+    "BudgetExceeded",
+    "CacheMissError",
+    "CardSignatureInvalid",
+    "DimensionMismatch",
+    "DuplicateId",
+    "EmbedError",
+    "Embedder",
+    "EmptyIndex",
+    "FlatF32Index",
+    "Hit",
+    "LakeError",
+    "NoVectors",
+    "PersistDenied",
+    "PersistError",
+    "PersistNotFound",
+    "PolicyViolation",
+    "RabitqAsymIndex",
+    "RabitqIndex",
+    "RabitqPlusIndex",
+    "Recommendation",
+    "Rotation",
+    "RuVectorError",
+    "TransportError",
+    "UnknownId",
+    "WitnessMismatch",
+    "__version__",
+    "cpu_features",
+    "get_num_threads",
+    "recommend",
+    "set_num_threads",
+]
+
+# Parts not everyone needs are imported when first asked for.
+_LATER = {
+    "Embedder": "ruvector.embed",
+    "Recommendation": "ruvector._recommend",
+    "recommend": "ruvector._recommend",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATER:
+        raise AttributeError(f"module 'ruvector' has no attribute {name!r}")
+    value: object = getattr(_importlib.import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *globals()})

@@ -1,0 +1,200 @@
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, TypedDict, final, type_check_only
+
+import numpy as np
+import numpy.typing as npt
+from _typeshed import structseq
+from typing_extensions import Buffer, Self, TypeAlias
+
+F32Array: TypeAlias = npt.NDArray[np.float32]
+U64Array: TypeAlias = npt.NDArray[np.uint64]
+VectorLike: TypeAlias = F32Array | Sequence[float]
+MatrixLike: TypeAlias = F32Array | Sequence[Sequence[float]] | Sequence[F32Array]
+IdsLike: TypeAlias = npt.NDArray[np.integer[Any]] | Iterable[int]
+AllowLike: TypeAlias = IdsLike | npt.NDArray[np.bool_] | Sequence[bool] | None
+Progress: TypeAlias = Callable[[int, int], object] | None
+Path: TypeAlias = str | bytes | os.PathLike[Any]
+Metric: TypeAlias = Literal["l2", "ip", "cosine"]
+
+@type_check_only
+class CpuFeatures(TypedDict):
+    active: str
+    available: list[str]
+    threads: int
+
+@type_check_only
+class MemoryUsage(TypedDict):
+    codes: int
+    blocks: int
+    vectors: int
+    ids: int
+    rotation: int
+    slack: int
+    total: int
+    mapped: int
+
+NO_ID: int
+__version__: str
+
+def cpu_features() -> CpuFeatures: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int, /) -> None: ...
+@final
+class Hit(structseq[Any], tuple[int, float]):
+    __match_args__: ClassVar[tuple[str, ...]] = ("id", "score")
+    @property
+    def id(self) -> int: ...
+    @property
+    def score(self) -> float: ...
+
+@final
+class Rotation(structseq[Any], tuple[int, int, int]):
+    __match_args__: ClassVar[tuple[str, ...]] = ("dim", "padded_dim", "seed")
+    @property
+    def dim(self) -> int: ...
+    @property
+    def padded_dim(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+
+# What all four classes share.
+@type_check_only
+class _Index:
+    @property
+    def dim(self) -> int: ...
+    @property
+    def metric(self) -> Metric: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def memory_bytes(self) -> int: ...
+    @property
+    def ids(self) -> U64Array: ...
+    @property
+    def norms(self) -> F32Array: ...
+    def memory_usage(self) -> MemoryUsage: ...
+    def add(self, id: int | None, vector: VectorLike) -> int: ...
+    def add_batch(
+        self, vectors: MatrixLike, ids: IdsLike | None = None, *, progress: Progress = None
+    ) -> U64Array: ...
+    def upsert(
+        self, ids: IdsLike, vectors: MatrixLike, *, progress: Progress = None
+    ) -> None: ...
+    def remove(self, ids: int | IdsLike) -> int: ...
+    def vacuum(self) -> None: ...
+    def save(self, path: Path) -> None: ...
+    @classmethod
+    def load(cls, path: Path, *, mmap: bool = True, verify: bool | None = None) -> Self: ...
+    def to_bytes(self) -> bytes: ...
+    @classmethod
+    def from_bytes(cls, data: Buffer, *, verify: bool | None = None) -> Self: ...
+    def __len__(self) -> int: ...
+    def __contains__(self, id: int, /) -> bool: ...
+    def __getitem__(self, id: int, /) -> F32Array: ...
+    def __iter__(self) -> Iterator[tuple[int, F32Array]]: ...
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __ne__(self, other: object, /) -> bool: ...
+    __hash__: ClassVar[None]  # type: ignore[assignment]
+    def __reduce_ex__(self, protocol: int, /) -> tuple[Any, ...]: ...  # type: ignore[override]
+
+@type_check_only
+class _Plain(_Index):
+    def search(
+        self, query: VectorLike, k: int = 10, *, allow: AllowLike = None
+    ) -> list[Hit]: ...
+    def search_batch(
+        self,
+        queries: MatrixLike,
+        k: int = 10,
+        *,
+        allow: AllowLike = None,
+        progress: Progress = None,
+    ) -> tuple[U64Array, F32Array]: ...
+
+@type_check_only
+class _Reranked(_Index):
+    @classmethod
+    def build(
+        cls,
+        vectors: MatrixLike,
+        *,
+        ids: IdsLike | None = None,
+        seed: int = 42,
+        metric: Metric = "l2",
+        rerank_factor: int | None = None,
+        epsilon: float | None = None,
+        n_lists: int | None = None,
+        progress: Progress = None,
+    ) -> Self: ...
+    @property
+    def n_lists(self) -> int: ...
+    @property
+    def epsilon(self) -> float: ...
+    @property
+    def rerank_factor(self) -> int | None: ...
+    @property
+    def codes(self) -> npt.NDArray[np.uint8]: ...
+    def rotation(self) -> Rotation: ...
+    def search(
+        self,
+        query: VectorLike,
+        k: int = 10,
+        *,
+        allow: AllowLike = None,
+        epsilon: float | None = None,
+        rerank_factor: int | None = None,
+        max_rerank: int | None = None,
+    ) -> list[Hit]: ...
+    def search_batch(
+        self,
+        queries: MatrixLike,
+        k: int = 10,
+        *,
+        allow: AllowLike = None,
+        epsilon: float | None = None,
+        rerank_factor: int | None = None,
+        max_rerank: int | None = None,
+        progress: Progress = None,
+    ) -> tuple[U64Array, F32Array]: ...
+
+@final
+class FlatF32Index(_Plain):
+    @classmethod
+    def build(
+        cls,
+        vectors: MatrixLike,
+        *,
+        ids: IdsLike | None = None,
+        seed: int = 42,
+        metric: Metric = "l2",
+        progress: Progress = None,
+    ) -> Self: ...
+
+@final
+class RabitqIndex(_Plain):
+    @classmethod
+    def build(
+        cls,
+        vectors: MatrixLike,
+        *,
+        ids: IdsLike | None = None,
+        seed: int = 42,
+        metric: Metric = "l2",
+        n_lists: int | None = None,
+        progress: Progress = None,
+    ) -> Self: ...
+    @property
+    def n_lists(self) -> int: ...
+    @property
+    def codes(self) -> npt.NDArray[np.uint8]: ...
+    def rotation(self) -> Rotation: ...
+
+@final
+class RabitqPlusIndex(_Reranked): ...
+
+@final
+class RabitqAsymIndex(_Reranked): ...

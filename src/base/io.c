@@ -1,0 +1,189 @@
+/*
+ * io.c - whole files in, whole files out.
+ *
+ * A writer fills a temporary file in the directory of its target. Only when every
+ * byte is on disk does a rename put it in the target's place, so a reader, or a
+ * machine that lost power, finds the old file or the new one and nothing between.
+ * A killed process may leave its temporary file, .ruvector-<16 hex digits>.tmp.
+ */
+#include "base/os.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+#define BUFFER_BYTES ((size_t)256 << 10)
+#define NAME_TRIES 100
+
+static rv_status fail(rv_error *err, int code, const char *what, const char *path) {
+    if (code != RVB_NOT_A_FILE) return rvb_fail_os(err, code, what, path);
+    char text[80];
+    snprintf(text, sizeof text, "%s (not a regular file)", what);
+    return rvb_fail_os(err, EINVAL, text, path);
+}
+
+/* ---- reading ------------------------------------------------------------- */
+
+static rv_status read_whole(rvb_fd fd, const char *path, size_t size, rvb_bytes *out,
+                            rv_error *err) {
+    uint8_t *data = rvb_alloc(size, 1);
+    if (!data) return rvb_fail_memory(err, size);
+    size_t got;
+    int failed = rvb_os_read(fd, data, size, &got);
+    if (!failed && got < size) failed = EIO; /* it shrank since it was opened */
+    if (failed) {
+        rvb_free(data);
+        return fail(err, failed, "cannot read", path);
+    }
+    *out = (rvb_bytes){data, size, false};
+    return RV_OK;
+}
+
+static rv_status read_or_map(rvb_fd fd, const char *path, uint64_t size, bool use_mmap,
+                             rvb_bytes *out, rv_error *err) {
+    if (size == 0) return RV_OK; /* which cannot be mapped */
+#if SIZE_MAX < UINT64_MAX
+    if (size > SIZE_MAX) {
+        return rvb_fail_numbers(err, RV_ERR_LIMIT, SIZE_MAX, size,
+                                "the file has %" PRIu64 " bytes, more than a 32-bit "
+                                "process can address",
+                                size);
+    }
+#endif
+    if (!use_mmap) return read_whole(fd, path, (size_t)size, out, err);
+    const uint8_t *data;
+    int failed = rvb_os_map(fd, (size_t)size, &data);
+    if (failed) return fail(err, failed, "cannot map", path);
+    *out = (rvb_bytes){data, (size_t)size, true};
+    return RV_OK;
+}
+
+rv_status rvb_file_open(const char *path, bool use_mmap, rvb_bytes *out, rv_error *err) {
+    rvb_fd fd;
+    uint64_t size;
+    *out = (rvb_bytes){NULL, 0, false};
+    int failed = rvb_os_open(path, &fd, &size);
+    if (failed) return fail(err, failed, "cannot open", path);
+    rv_status status = read_or_map(fd, path, size, use_mmap, out, err);
+    rvb_os_close(fd);
+    return status;
+}
+
+void rvb_file_close(rvb_bytes *bytes) {
+    if (bytes->mapped) {
+        rvb_os_unmap(bytes->data, bytes->size);
+    } else {
+        rvb_free((void *)(uintptr_t)bytes->data);
+    }
+    *bytes = (rvb_bytes){NULL, 0, false};
+}
+
+/* ---- writing ------------------------------------------------------------- */
+
+struct rvb_writer {
+    rvb_fd fd;
+    char *path;   /* as the caller named it, for errors */
+    char *target; /* what it leads to */
+    char *temporary;
+    int failed; /* the first error: all later calls fail with it */
+    size_t fill;
+    uint8_t buffer[BUFFER_BYTES];
+};
+
+static void free_writer(rvb_writer *w) {
+    rvb_free(w->path);
+    rvb_free(w->target);
+    rvb_free(w->temporary);
+    rvb_free(w);
+}
+
+static char *copy(const char *text) {
+    char *copied = rvb_alloc(strlen(text) + 1, 1);
+    if (copied) memcpy(copied, text, strlen(text) + 1);
+    return copied;
+}
+
+/* Creates the temporary file under a name nobody can have prepared. */
+static int create_temporary(rvb_writer *w, int mode) {
+    static const char pattern[] = ".ruvector-0123456789abcdef.tmp";
+    size_t directory = rvb_os_directory_length(w->target);
+    w->temporary = rvb_alloc(directory + sizeof pattern, 1);
+    if (!w->temporary) return ENOMEM;
+    memcpy(w->temporary, w->target, directory);
+    int failed = EEXIST;
+    for (int i = 0; i < NAME_TRIES && failed == EEXIST; i++) {
+        snprintf(w->temporary + directory, sizeof pattern, ".ruvector-%016" PRIx64 ".tmp",
+                 rvb_os_entropy());
+        failed = rvb_os_create(w->temporary, mode, &w->fd);
+    }
+    return failed;
+}
+
+rv_status rvb_writer_open(const char *path, rvb_writer **out, rv_error *err) {
+    *out = NULL;
+    rvb_writer *w = rvb_alloc(1, sizeof *w);
+    if (!w) return rvb_fail_memory(err, sizeof *w);
+    w->fd = RVB_NO_FD;
+    w->target = w->temporary = NULL;
+    w->failed = 0;
+    w->fill = 0;
+    w->path = copy(path);
+    int mode = -1;
+    int failed = w->path ? rvb_os_target(path, &w->target, &mode) : ENOMEM;
+    if (!failed) failed = create_temporary(w, mode);
+    if (failed) {
+        free_writer(w);
+        if (failed == ENOMEM) return rvb_fail_memory(err, strlen(path) + 1);
+        return fail(err, failed, "cannot write", path);
+    }
+    *out = w;
+    return RV_OK;
+}
+
+static void write_now(rvb_writer *w, const void *data, size_t size) {
+    if (!w->failed && size > 0) w->failed = rvb_os_write(w->fd, data, size);
+}
+
+static void flush(rvb_writer *w) {
+    write_now(w, w->buffer, w->fill);
+    w->fill = 0;
+}
+
+rv_status rvb_writer_write(rvb_writer *w, const void *data, size_t size, rv_error *err) {
+    if (size > BUFFER_BYTES - w->fill) flush(w);
+    if (size >= BUFFER_BYTES) {
+        write_now(w, data, size);
+    } else if (size > 0) {
+        memcpy(w->buffer + w->fill, data, size);
+        w->fill += size;
+    }
+    return w->failed ? fail(err, w->failed, "cannot write", w->path) : RV_OK;
+}
+
+void rvb_writer_abort(rvb_writer *w) {
+    if (!w) return;
+    if (w->fd != RVB_NO_FD) rvb_os_close(w->fd);
+    rvb_os_unlink(w->temporary);
+    free_writer(w);
+}
+
+rv_status rvb_writer_commit(rvb_writer *w, rv_error *err) {
+    flush(w);
+    if (!w->failed) w->failed = rvb_os_sync(w->fd);
+    int closed =
+        rvb_os_close(w->fd); /* some network file systems report a full disk here */
+    w->fd = RVB_NO_FD;
+    if (!w->failed) w->failed = closed;
+    if (!w->failed) w->failed = rvb_os_rename(w->temporary, w->target);
+    if (w->failed) {
+        rv_status status = fail(err, w->failed, "cannot write", w->path);
+        rvb_writer_abort(w);
+        return status;
+    }
+    rv_status status = RV_OK;
+    int failed = rvb_os_sync_directory(w->target);
+    if (failed)
+        status = fail(err, failed, "wrote, but cannot flush the directory of", w->path);
+    free_writer(w);
+    return status;
+}

@@ -1,0 +1,116 @@
+/*
+ * os.h - what the base room needs of the operating system: os_posix.c or
+ * os_windows.c behind one interface. Only files of this room include it.
+ *
+ * Functions returning int return 0 or an errno value unless they say otherwise.
+ * Paths are UTF-8.
+ */
+#ifndef RVB_OS_H
+#define RVB_OS_H
+
+#include "base/base.h"
+
+#ifdef _WIN32
+#ifndef WIN32_LEAN_AND_MEAN
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <windows.h>
+#else
+#include <pthread.h>
+#endif
+
+#ifdef _MSC_VER
+#define RVB_THREAD_LOCAL __declspec(thread)
+#else
+#define RVB_THREAD_LOCAL _Thread_local
+#endif
+
+/* ---- threads ------------------------------------------------------------- */
+
+#ifdef _WIN32
+struct rvb_mutex {
+    SRWLOCK os;
+};
+typedef struct rvb_cond {
+    CONDITION_VARIABLE os;
+} rvb_cond;
+typedef HANDLE rvb_thread_id;
+#define RVB_MUTEX_STATIC                                                                 \
+    { SRWLOCK_INIT }
+#else
+struct rvb_mutex {
+    pthread_mutex_t os;
+};
+typedef struct rvb_cond {
+    pthread_cond_t os;
+} rvb_cond;
+typedef pthread_t rvb_thread_id;
+#define RVB_MUTEX_STATIC                                                                 \
+    { PTHREAD_MUTEX_INITIALIZER }
+#endif
+
+int rvb_mutex_init(rvb_mutex *m);
+void rvb_mutex_destroy(rvb_mutex *m);
+
+int rvb_cond_init(rvb_cond *c);
+void rvb_cond_destroy(rvb_cond *c);
+/* The mutex is held on entry and on return. All waits may wake for no reason. */
+void rvb_cond_wait(rvb_cond *c, rvb_mutex *m);
+void rvb_cond_wait_ms(rvb_cond *c, rvb_mutex *m, unsigned ms);
+void rvb_cond_signal(rvb_cond *c);
+void rvb_cond_broadcast(rvb_cond *c);
+
+/* Must stay where it is until joined. */
+typedef struct rvb_thread {
+    rvb_thread_id id;
+    void (*run)(void *ctx);
+    void *ctx;
+} rvb_thread;
+/* The thread takes no signals but those its own faults raise. */
+int rvb_thread_start(rvb_thread *t, void (*run)(void *ctx), void *ctx);
+void rvb_thread_join(rvb_thread *t);
+
+/* Calls `before` ahead of every fork of this process, then `parent` and `child` in
+ * each of the two. Nothing where there is no fork. */
+int rvb_on_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
+
+#ifdef __linux__
+/* Processors the quota of this process's control group allows, rounded up; 0 = no
+ * quota. `membership` is /proc/self/cgroup, `mount` /sys/fs/cgroup (versions 1, 2). */
+unsigned rvb_cgroup_cpus(const char *membership, const char *mount);
+#endif
+
+/* ---- files --------------------------------------------------------------- */
+
+typedef intptr_t rvb_fd;
+#define RVB_NO_FD ((rvb_fd)-1)
+/* Returned beside errno values: there is something, but neither file nor directory. */
+#define RVB_NOT_A_FILE (-1)
+
+/* Opens a regular file to read, without ever blocking on a pipe or device. */
+int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size);
+/* Stops early at the end of the file only. */
+int rvb_os_read(rvb_fd fd, void *data, size_t size, size_t *got);
+/* Read-only; size > 0. The mapping outlives the descriptor. */
+int rvb_os_map(rvb_fd fd, size_t size, const uint8_t **data);
+void rvb_os_unmap(const uint8_t *data, size_t size);
+
+/* Where a write to `path` would go: links followed, rvb_free it. *mode is the
+ * permission of the file there, -1 if there is none. */
+int rvb_os_target(const char *path, char **target, int *mode);
+/* Bytes of `path` up to and including the last separator. */
+size_t rvb_os_directory_length(const char *path);
+/* Creates a file that must not exist, with exactly `mode`, or -1 for the default. */
+int rvb_os_create(const char *path, int mode, rvb_fd *fd);
+int rvb_os_write(rvb_fd fd, const void *data, size_t size); /* all of it */
+int rvb_os_sync(rvb_fd fd);
+int rvb_os_close(rvb_fd fd);
+int rvb_os_rename(const char *from, const char *to);
+/* Makes a rename in the directory of `path` last. */
+int rvb_os_sync_directory(const char *path);
+void rvb_os_unlink(const char *path);
+
+/* Unpredictable. For names only, never for results. */
+uint64_t rvb_os_entropy(void);
+
+#endif

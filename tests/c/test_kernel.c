@@ -1,0 +1,572 @@
+/*
+ * test_kernel.c - the scalar table against independent arithmetic, and every table this
+ * machine can run against the scalar one, bit for bit.
+ */
+#define _GNU_SOURCE /* MAP_ANONYMOUS */
+#include "kernel_cases.h"
+
+#include <math.h>
+
+static const rvk_ops *scalar(void) { return rvk_ops_find("scalar"); }
+
+/* ---- the specification itself ---- */
+
+/* Sixteen lanes, folded i with i + 8: 2^24 + 1 rounds to 2^24 in lane 0, which lane 8
+ * cancels. Left to right, or in four or eight lanes, another number comes out. */
+static void lanes_and_fold_are_as_documented(void **state) {
+    (void)state;
+    float a[33] = {0}, ones[33], zeros[33] = {0};
+    for (size_t j = 0; j < 33; j++) ones[j] = 1.0f;
+    a[0] = 0x1p24f;
+    a[16] = 1.0f;
+    a[8] = -0x1p24f;
+    a[24] = 3.0f; /* -2^24 + 3 is exact */
+    assert_true(scalar()->dot(a, ones, 33) == 3.0f);
+    memset(a, 0, sizeof a);
+    a[1] = 4096.0f; /* squares: 2^24, then + 1 is lost, then + 1 is lost */
+    a[17] = 1.0f;
+    a[2] = 1.0f;
+    assert_true(scalar()->l2sq(a, zeros, 32) == 0x1p24f);
+    a[9] = 1.0f; /* met first in the fold: 2^24 + 1, again lost; lane 2 then too */
+    assert_true(scalar()->l2sq(a, zeros, 32) == 0x1p24f);
+    a[10] = 1.0f; /* lanes 2 and 10 make 2, and 2^24 + 2 exists */
+    assert_true(scalar()->l2sq(a, zeros, 32) == 0x1p24f + 2.0f);
+}
+
+/* (1 + 2^-12)^2 - (1 + 2^-11) = 2^-24 exactly; two roundings would give 0. */
+static void products_are_fused(void **state) {
+    (void)state;
+    float a[17] = {0}, b[17] = {0};
+    a[0] = 1.0f + 0x1p-11f;
+    b[0] = -1.0f;
+    a[16] = b[16] = 1.0f + 0x1p-12f;
+    assert_true(scalar()->dot(a, b, 17) == 0x1p-24f);
+}
+
+static void a_sum_of_nothing_is_zero(void **state) {
+    (void)state;
+    const float x = 1.0f;
+    const rvk_ops *ops;
+    for (size_t t = 0; (ops = rvk_ops_at(t)) != NULL; t++) {
+        float zero = 0.0f, out = 7.0f;
+        assert_true(same_bits(ops->dot(&x, &x, 0), zero));
+        assert_true(same_bits(ops->l2sq(&x, &x, 0), zero));
+        ops->dot_rows(&x, &x, 4, 1, 0, &out);
+        assert_true(same_bits(out, zero));
+    }
+}
+
+/* A negative product too small for a float leaves -0 in a lane; the zeros that pad n
+ * to a multiple of 16 turn it into +0, which the fold keeps. */
+static void padding_takes_part(void **state) {
+    (void)state;
+    float a[32], b[32];
+    for (size_t j = 0; j < 32; j++) {
+        a[j] = FLT_TRUE_MIN;
+        b[j] = -FLT_TRUE_MIN;
+    }
+    assert_true(same_bits(scalar()->dot(a, b, 16), -0.0f));
+    assert_true(same_bits(scalar()->dot(a, b, 17), 0.0f));
+    assert_true(same_bits(scalar()->dot(a, b, 32), -0.0f));
+}
+
+static void scalar_sums_are_right(void **state) {
+    (void)state;
+    static float a[MAX_DIM], b[MAX_DIM];
+    uint64_t rng = 1;
+    for (size_t i = 0, n; (n = dim_at(i)) != 0; i++) {
+        fill_floats(&rng, PLAIN, a, n);
+        fill_floats(&rng, PLAIN, b, n);
+        double dot = 0, l2sq = 0, size = 0;
+        for (size_t j = 0; j < n; j++) {
+            const double d = (double)a[j] - (double)b[j];
+            dot += (double)a[j] * (double)b[j];
+            size += fabs((double)a[j] * (double)b[j]);
+            l2sq += d * d;
+        }
+        assert_true(fabs((double)scalar()->dot(a, b, n) - dot) <= 1e-4 * size);
+        assert_true(fabs((double)scalar()->l2sq(a, b, n) - l2sq) <= 1e-4 * l2sq);
+    }
+}
+
+static void scalar_encode_and_code_dot_are_right(void **state) {
+    (void)state;
+    static float x[MAX_DIM], c[MAX_DIM], w[MAX_DIM];
+    static uint8_t code[MAX_DIM / 8];
+    uint64_t rng = 2;
+    for (size_t i = 0, n; (n = padded_at(i)) != 0; i++) {
+        fill_floats(&rng, PLAIN, x, n);
+        fill_floats(&rng, PLAIN, c, n);
+        fill_floats(&rng, PLAIN, w, n);
+        x[3] = c[3]; /* a residual of 0 has a clear bit */
+        rvk_residual got;
+        double norm2 = 0, norm1 = 0, sign_c = 0, dot_w = 0, set_w = 0;
+        scalar()->encode(x, c, w, n, code, &got);
+        for (size_t j = 0; j < n; j++) {
+            const double r = (double)(x[j] - c[j]);
+            const bool bit = code[j / 8] >> (j % 8) & 1;
+            assert_true(bit == (x[j] > c[j]));
+            norm2 += r * r;
+            norm1 += fabs(r);
+            sign_c += bit ? (double)c[j] : -(double)c[j];
+            dot_w += r * (double)w[j];
+            set_w += bit ? (double)w[j] : 0.0;
+        }
+        const double slack = 1e-5 * (double)n;
+        assert_true(fabs((double)got.norm2 - norm2) <= slack);
+        assert_true(fabs((double)got.norm1 - norm1) <= slack);
+        assert_true(fabs((double)got.sign_c - sign_c) <= slack);
+        assert_true(fabs((double)got.dot_w - dot_w) <= slack);
+        assert_true(fabs((double)scalar()->code_dot(code, w, n) - set_w) <= slack);
+        scalar()->encode(x, c, NULL, n, code, &got);
+        assert_true(same_bits(got.dot_w, 0.0f));
+    }
+}
+
+/* ---- the rotation ---- */
+
+/* Element (i, j) of a Hadamard matrix in natural order: -1 to the number of common
+ * set bits (Sylvester). */
+static double hadamard(size_t i, size_t j) {
+    size_t common = i & j;
+    int odd = 0;
+    for (; common != 0; common &= common - 1) odd = !odd;
+    return odd ? -1.0 : 1.0;
+}
+
+static void transform(double *y, size_t n) {
+    static double out[256];
+    for (size_t i = 0; i < n; i++) {
+        out[i] = 0.0;
+        for (size_t j = 0; j < n; j++) out[i] += hadamard(i, j) * y[j] / sqrt((double)n);
+    }
+    memcpy(y, out, n * sizeof *y);
+}
+
+/* Sign flips, transform of a power of two of coordinates at one end or the other, Kac
+ * walk between the halves; in double, by matrix product, normalised at each step. */
+static void rotate_by_matrices(double *y, size_t padded, const uint32_t *signs) {
+    size_t t = 1;
+    while (2 * t <= padded) t *= 2;
+    for (size_t round = 0; round < 4; round++) {
+        const uint32_t *bits = signs + round * padded / 32;
+        for (size_t j = 0; j < padded; j++) {
+            if (bits[j / 32] >> (j % 32) & 1) y[j] = -y[j];
+        }
+        transform(round % 2 == 0 ? y : y + padded - t, t);
+        for (size_t j = 0; t < padded && j < padded / 2; j++) {
+            const double a = y[j], b = y[j + padded / 2];
+            y[j] = (a + b) / sqrt(2.0);
+            y[j + padded / 2] = (a - b) / sqrt(2.0);
+        }
+    }
+}
+
+static void scalar_rotation_is_the_product_of_its_matrices(void **state) {
+    (void)state;
+    float y[256];
+    double want[256];
+    uint32_t signs[4 * 256 / 32];
+    uint64_t rng = 3;
+    for (size_t padded = 32; padded <= 256; padded += 32) {
+        fill_bytes(&rng, signs, sizeof signs);
+        fill_floats(&rng, PLAIN, y, padded);
+        for (size_t j = 0; j < padded; j++) want[j] = (double)y[j];
+        scalar()->rotate(y, padded, signs);
+        rotate_by_matrices(want, padded, signs);
+        for (size_t j = 0; j < padded; j++) {
+            assert_true(fabs((double)y[j] - want[j]) < 1e-5);
+        }
+    }
+}
+
+/* Rotated unit vectors are orthonormal: R R^T = I. */
+static void scalar_rotation_is_orthonormal(void **state) {
+    (void)state;
+    static const size_t sizes[] = {32, 96, 128, 160, 768};
+    static float r[768][768];
+    uint32_t signs[4 * 768 / 32];
+    uint64_t rng = 4;
+    fill_bytes(&rng, signs, sizeof signs);
+    for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
+        const size_t n = sizes[s];
+        for (size_t i = 0; i < n; i++) {
+            memset(r[i], 0, n * sizeof(float));
+            r[i][i] = 1.0f;
+            scalar()->rotate(r[i], n, signs);
+        }
+        for (size_t i = 0; i < n; i++) {
+            for (size_t k = 0; k <= i; k++) {
+                double sum = 0;
+                for (size_t j = 0; j < n; j++) sum += (double)r[i][j] * (double)r[k][j];
+                assert_true(fabs(sum - (i == k ? 1.0 : 0.0)) < 2e-6);
+            }
+        }
+    }
+}
+
+static void scalar_rotation_keeps_norms(void **state) {
+    (void)state;
+    static float y[MAX_DIM];
+    static uint32_t signs[4 * MAX_DIM / 32];
+    uint64_t rng = 5;
+    fill_bytes(&rng, signs, sizeof signs);
+    for (size_t padded = 32; padded <= MAX_DIM; padded += padded < 1024 ? 32 : 544) {
+        double before = 0, after = 0;
+        fill_floats(&rng, PLAIN, y, padded);
+        for (size_t j = 0; j < padded; j++) before += (double)y[j] * (double)y[j];
+        scalar()->rotate(y, padded, signs);
+        for (size_t j = 0; j < padded; j++) after += (double)y[j] * (double)y[j];
+        assert_true(fabs(after / before - 1.0) < 1e-5);
+    }
+}
+
+/* ---- every table against the scalar one ---- */
+
+typedef void (*agreement)(const rvk_ops *ops, uint64_t *rng, int kind, size_t n);
+
+static fence fences[4];
+
+static int open_fences(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 4; i++) fences[i] = fence_open(16u * MAX_DIM);
+    return 0;
+}
+
+static int close_fences(void **state) {
+    (void)state;
+    for (size_t i = 0; i < 4; i++) fence_close(&fences[i]);
+    return 0;
+}
+
+static void compare_all(agreement compare, size_t (*size_at)(size_t)) {
+    const rvk_ops *ops;
+    for (size_t t = 0; (ops = rvk_ops_at(t)) != NULL && ops != scalar(); t++) {
+        for (size_t i = 0, n; (n = size_at(i)) != 0; i++) {
+            for (int kind = 0; kind < N_KINDS; kind++) {
+                uint64_t rng = 1000 * n + (uint64_t)kind;
+                compare(ops, &rng, kind, n);
+            }
+        }
+    }
+}
+
+static void compare_pairs(const rvk_ops *ops, uint64_t *rng, int kind, size_t n) {
+    for (size_t shift = 0; shift < 3; shift++) {
+        /* At the fence, then 4 bytes and an odd byte before it. */
+        const size_t back = shift == 2 ? 5 : 4 * shift;
+        float *a = (float *)(void *)(fences[0].end - 4 * n - back);
+        float *b = (float *)(void *)(fences[1].end - 4 * n - back);
+        fill_floats(rng, kind, a, n);
+        fill_floats(rng, kind, b, n);
+        float got[2] = {ops->dot(a, b, n), ops->l2sq(a, b, n)};
+        float want[2] = {scalar()->dot(a, b, n), scalar()->l2sq(a, b, n)};
+        assert_same(got, want, 2, ops->name, n);
+    }
+}
+
+static void pairs_agree(void **state) {
+    (void)state;
+    compare_all(compare_pairs, dim_at);
+}
+
+typedef void (*rows_kernel)(const float *query, const void *rows, size_t stride_bytes,
+                            size_t n_rows, size_t dim, float *out);
+
+static void compare_rows(const rvk_ops *ops, uint64_t *rng, int kind, size_t n) {
+    static const size_t extra[] = {0, 4, 60, 3};
+    if (n > 1000) return; /* nine rows must fit their fence */
+    const size_t stride = 4 * n + extra[n % 4];
+    float *query = fence_floats(&fences[1], n);
+    fill_floats(rng, kind, query, n);
+    for (size_t n_rows = 0; n_rows <= 9; n_rows++) {
+        const size_t bytes = n_rows == 0 ? 0 : (n_rows - 1) * stride + 4 * n;
+        uint8_t *rows = fences[0].end - bytes;
+        const rows_kernel fast[] = {ops->dot_rows, ops->l2sq_rows};
+        float (*const single[])(const float *, const float *, size_t) = {scalar()->dot,
+                                                                         scalar()->l2sq};
+        const rows_kernel plain[] = {scalar()->dot_rows, scalar()->l2sq_rows};
+        for (size_t i = 0; i < n_rows; i++) fill_floats(rng, kind, rows + i * stride, n);
+        for (size_t k = 0; k < 2; k++) {
+            float want[9], by_rows[9], *out = fence_floats(&fences[2], n_rows);
+            for (size_t i = 0; i < n_rows; i++) {
+                want[i] = single[k](query, (float *)(void *)(rows + i * stride), n);
+            }
+            fast[k](query, rows, stride, n_rows, n, out);
+            plain[k](query, rows, stride, n_rows, n, by_rows);
+            assert_same(out, want, n_rows, ops->name, n);
+            assert_same(by_rows, want, n_rows, "scalar rows", n);
+        }
+    }
+}
+
+static void rows_agree(void **state) {
+    (void)state;
+    compare_all(compare_rows, dim_at);
+}
+
+static void compare_rotation(const rvk_ops *ops, uint64_t *rng, int kind, size_t n) {
+    static float want[MAX_DIM];
+    const size_t sign_bytes = n / 2;
+    for (size_t shift = 0; shift < 2; shift++) {
+        float *y = fence_floats(&fences[0], n + shift);
+        uint32_t *signs = (uint32_t *)(void *)(fences[1].end - sign_bytes - 4 * shift);
+        fill_bytes(rng, signs, sign_bytes);
+        fill_floats(rng, kind, y, n);
+        memcpy(want, y, n * sizeof(float));
+        scalar()->rotate(want, n, signs);
+        ops->rotate(y, n, signs);
+        assert_same(y, want, n, ops->name, n);
+    }
+}
+
+static void rotations_agree(void **state) {
+    (void)state;
+    compare_all(compare_rotation, padded_at);
+}
+
+static void compare_encode(const rvk_ops *ops, uint64_t *rng, int kind, size_t n) {
+    static uint8_t want_code[MAX_DIM / 8];
+    for (size_t shift = 0; shift < 4; shift++) {
+        float *x = fence_floats(&fences[0], n + shift % 2);
+        float *c = fence_floats(&fences[1], n + shift % 2);
+        float *w = shift < 2 ? fence_floats(&fences[2], n + shift % 2) : NULL;
+        uint8_t *code = fences[3].end - n / 8 - shift % 2;
+        fill_floats(rng, kind, x, n);
+        fill_floats(rng, shift == 3 ? PLAIN : kind, c, n);
+        if (w != NULL) fill_floats(rng, kind, w, n);
+        x[n / 2] = c[n / 2];
+        rvk_residual got, want;
+        ops->encode(x, c, w, n, code, &got);
+        scalar()->encode(x, c, w, n, want_code, &want);
+        assert_memory_equal(code, want_code, n / 8);
+        assert_same(&got.norm2, &want.norm2, 1, ops->name, n);
+        assert_same(&got.norm1, &want.norm1, 1, ops->name, n);
+        assert_same(&got.sign_c, &want.sign_c, 1, ops->name, n);
+        assert_same(&got.dot_w, &want.dot_w, 1, ops->name, n);
+
+        float sum = ops->code_dot(code, x, n), want_sum = scalar()->code_dot(code, x, n);
+        assert_same(&sum, &want_sum, 1, ops->name, n);
+        fill_bytes(rng, code, n / 8);
+        sum = ops->code_dot(code, x, n);
+        want_sum = scalar()->code_dot(code, x, n);
+        assert_same(&sum, &want_sum, 1, ops->name, n);
+    }
+}
+
+static void encodings_agree(void **state) {
+    (void)state;
+    compare_all(compare_encode, padded_at);
+}
+
+/* ---- the scan ---- */
+
+#define MAX_BLOCKS 5u
+
+/* Codes and factors of MAX_BLOCKS blocks, from which blocks of any grouping are made,
+ * and the lane totals computed from codes and rounded query bit by bit. */
+typedef struct corpus {
+    size_t padded;
+    uint8_t codes[MAX_BLOCKS][RVK_BLOCK][MAX_DIM / 8];
+    float a[MAX_BLOCKS][RVK_BLOCK], b[MAX_BLOCKS][RVK_BLOCK];
+    float query[MAX_DIM];
+    uint16_t totals[MAX_BLOCKS][RVK_BLOCK];
+    float bounds[MAX_BLOCKS][RVK_BLOCK];
+} corpus;
+
+static corpus set;
+
+static float odd_factor(uint64_t *rng) {
+    static const float values[] = {INFINITY, NAN, -INFINITY, 0.0f, -0.0f, 1e38f, -1e38f};
+    return values[next_below(rng, sizeof values / sizeof values[0])];
+}
+
+static void make_corpus(uint64_t *rng, size_t padded, int8_t *rounded, rvk_query *query) {
+    static uint8_t lut[64 * ((MAX_DIM + 5) / 6)];
+    set.padded = padded;
+    fill_floats(rng, PLAIN, set.query, padded);
+    rvk_lut_build(6, padded, set.query, rounded, lut, query);
+    for (size_t k = 0; k < MAX_BLOCKS; k++) {
+        for (size_t i = 0; i < RVK_BLOCK; i++) {
+            const bool odd = next_below(rng, 8) == 0;
+            fill_bytes(rng, set.codes[k][i], padded / 8);
+            set.a[k][i] = odd ? odd_factor(rng) : 1.0f + next_unit(rng);
+            set.b[k][i] = odd ? odd_factor(rng) : next_unit(rng);
+            int total = 0;
+            for (size_t j = 0; j < padded; j++) {
+                const bool bit = set.codes[k][i][j / 8] >> (j % 8) & 1;
+                total += (bit ? rounded[j] : 0) - (rounded[j] < 0 ? rounded[j] : 0);
+            }
+            assert_in_range(total, 0, 65535);
+            set.totals[k][i] = (uint16_t)total;
+            const float estimate = fmaf((float)total, query->step, query->bias);
+            set.bounds[k][i] = fmaf(set.b[k][i], estimate, set.a[k][i]);
+        }
+    }
+}
+
+static void lay_out(unsigned group, uint8_t *blocks) {
+    const size_t bytes = rvk_block_bytes(group, set.padded);
+    for (size_t k = 0; k < MAX_BLOCKS; k++) {
+        rvk_block_clear(group, set.padded, blocks + k * bytes);
+        for (unsigned i = 0; i < RVK_BLOCK; i++) {
+            rvk_block_put(group, set.padded, blocks + k * bytes, i, set.codes[k][i],
+                          set.a[k][i], set.b[k][i]);
+        }
+    }
+}
+
+static uint64_t passing(size_t block, const uint64_t *allow, float limit) {
+    uint64_t mask = 0;
+    for (size_t i = 0; i < RVK_BLOCK; i++) {
+        if (set.bounds[block][i] < limit) mask |= UINT64_C(1) << i;
+    }
+    return mask & (allow != NULL ? allow[block] : UINT64_MAX);
+}
+
+static void check_scan(const rvk_ops *ops, const rvk_scan *s, size_t start) {
+    uint16_t sums[RVK_BLOCK];
+    uint64_t mask = 1;
+    size_t want = start;
+    while (want < s->n_blocks && passing(want, s->allow, s->limit) == 0) want++;
+    const size_t got = ops->scan(s, start, &mask, sums);
+    assert_int_equal(got, want);
+    if (want < s->n_blocks) {
+        assert_true(mask == passing(want, s->allow, s->limit));
+        assert_memory_equal(sums, set.totals[want], sizeof sums);
+    } else {
+        assert_true(mask == 0);
+    }
+}
+
+/* Every count of blocks, start and a choice of limits, ties among them. */
+static void check_scans(const rvk_ops *ops, rvk_scan *s, uint64_t *rng) {
+    static const size_t counts[] = {0, 1, 2, MAX_BLOCKS};
+    for (size_t c = 0; c < 4; c++) {
+        s->n_blocks = counts[c];
+        for (size_t start = 0; start <= s->n_blocks; start++) {
+            const float some = set.bounds[next_below(rng, MAX_BLOCKS)][next_below(rng, 64)];
+            const float limits[] = {INFINITY, -INFINITY, NAN, some,
+                                    nextafterf(some, INFINITY), 0.0f};
+            for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+                s->limit = limits[i];
+                check_scan(ops, s, start);
+            }
+        }
+    }
+}
+
+static void scans_agree(void **state) {
+    (void)state;
+    static int8_t rounded[MAX_DIM];
+    const rvk_ops *ops;
+    uint64_t rng = 6;
+    for (size_t p = 0, padded; (padded = padded_at(p)) != 0; p++) {
+        rvk_query query;
+        make_corpus(&rng, padded, rounded, &query);
+        for (size_t t = 0; (ops = rvk_ops_at(t)) != NULL; t++) {
+            const size_t bytes = MAX_BLOCKS * rvk_block_bytes(ops->group, padded);
+            const size_t lut_bytes = rvk_lut_bytes(ops->group, padded);
+            fence blocks = fence_open(bytes + 4), lut = fence_open(lut_bytes + 1);
+            uint64_t *allow = (uint64_t *)(void *)fences[0].end - MAX_BLOCKS;
+            for (size_t shift = 0; shift < 2; shift++) {
+                uint8_t *table = lut.end - lut_bytes - shift;
+                rvk_scan s = {.blocks = blocks.end - bytes - 4 * shift,
+                              .lut = table,
+                              .padded = padded};
+                lay_out(ops->group, blocks.end - bytes - 4 * shift);
+                rvk_lut_build(ops->group, padded, set.query, rounded, table, &query);
+                s.step = query.step;
+                s.bias = query.bias;
+                check_scans(ops, &s, &rng);
+                s.allow = allow;
+                for (size_t k = 0; k < MAX_BLOCKS; k++) {
+                    allow[k] = k % 2 == 0 ? 0 : next_u64(&rng) & next_u64(&rng);
+                }
+                check_scans(ops, &s, &rng);
+                allow[0] = UINT64_MAX;
+                allow[MAX_BLOCKS - 1] = UINT64_C(1) << 63;
+                check_scans(ops, &s, &rng);
+            }
+            fence_close(&blocks);
+            fence_close(&lut);
+        }
+    }
+}
+
+/* A lane whose bound equals the limit does not pass; one step above it does. */
+static void ties_do_not_pass(void **state) {
+    (void)state;
+    const rvk_ops *ops;
+    for (size_t t = 0; (ops = rvk_ops_at(t)) != NULL; t++) {
+        uint8_t code[4] = {0xFF, 0xFF, 0xFF, 0xFF};
+        uint8_t *block = fences[0].end - rvk_block_bytes(ops->group, 32);
+        uint8_t lut[64 * 8];
+        float query[32] = {0};
+        int8_t rounded[32];
+        rvk_query q;
+        rvk_scan s = {.blocks = block, .n_blocks = 1, .lut = lut, .padded = 32, .limit = 5};
+        uint64_t mask;
+        uint16_t sums[RVK_BLOCK];
+        rvk_lut_build(ops->group, 32, query, rounded, lut, &q);
+        s.step = q.step;
+        s.bias = q.bias;
+        rvk_block_clear(ops->group, 32, block);
+        rvk_block_put(ops->group, 32, block, 37, code, 5.0f, -1.0f);
+        assert_int_equal(ops->scan(&s, 0, &mask, sums), 1);
+        s.limit = nextafterf(5.0f, 6.0f);
+        assert_int_equal(ops->scan(&s, 0, &mask, sums), 0);
+        assert_true(mask == UINT64_C(1) << 37);
+    }
+}
+
+/* The first block lies on a protected page and the second on a good one: reading any
+ * byte of a block whose allow word is 0 would fault. */
+static void forbidden_blocks_are_not_read(void **state) {
+    (void)state;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *map = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(map != MAP_FAILED);
+    assert_int_equal(mprotect(map, page, PROT_NONE), 0);
+    const rvk_ops *ops;
+    for (size_t t = 0; (ops = rvk_ops_at(t)) != NULL; t++) {
+        const size_t bytes = rvk_block_bytes(ops->group, 32);
+        uint8_t *blocks = map + page - bytes, lut[64 * 8], code[4] = {0};
+        const uint64_t allow[2] = {0, UINT64_MAX};
+        float query[32] = {0};
+        int8_t rounded[32];
+        rvk_query q;
+        rvk_lut_build(ops->group, 32, query, rounded, lut, &q);
+        rvk_block_clear(ops->group, 32, blocks + bytes);
+        rvk_block_put(ops->group, 32, blocks + bytes, 5, code, 0.0f, 0.0f);
+        rvk_scan s = {blocks, 2, allow, lut, 32, q.step, q.bias, 1.0f};
+        uint64_t mask;
+        uint16_t sums[RVK_BLOCK];
+        assert_int_equal(ops->scan(&s, 0, &mask, sums), 1);
+        assert_true(mask == UINT64_C(1) << 5);
+    }
+    munmap(map, 2 * page);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lanes_and_fold_are_as_documented),
+        cmocka_unit_test(products_are_fused),
+        cmocka_unit_test(a_sum_of_nothing_is_zero),
+        cmocka_unit_test(padding_takes_part),
+        cmocka_unit_test(scalar_sums_are_right),
+        cmocka_unit_test(scalar_encode_and_code_dot_are_right),
+        cmocka_unit_test(scalar_rotation_is_the_product_of_its_matrices),
+        cmocka_unit_test(scalar_rotation_is_orthonormal),
+        cmocka_unit_test(scalar_rotation_keeps_norms),
+        cmocka_unit_test(pairs_agree),
+        cmocka_unit_test(rows_agree),
+        cmocka_unit_test(rotations_agree),
+        cmocka_unit_test(encodings_agree),
+        cmocka_unit_test(scans_agree),
+        cmocka_unit_test(ties_do_not_pass),
+        cmocka_unit_test(forbidden_blocks_are_not_read),
+    };
+    return cmocka_run_group_tests(tests, open_fences, close_fences);
+}
