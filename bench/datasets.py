@@ -226,7 +226,7 @@ def passages(count: int, seed: int) -> list[str]:
 
 
 def _docstring_paragraphs(source: str) -> list[str]:
-    quoted = re.findall(r'^[ \t]*[rR]?"""(.*?)"""', source, re.MULTILINE | re.DOTALL)
+    quoted = re.findall(r'"""(.*?)"""', source, re.DOTALL)
     return [part for text in quoted for part in re.split(r"\n\s*\n", text)]
 
 

@@ -2,8 +2,8 @@
 
 Sources, in this order, until enough passages are found: the language reference
 (`pydoc_data.topics`), the documentation strings of the standard library, those of
-NumPy, then those of every other installed package. Files are parsed, never imported, so the same machine always
-gives the same passages. No network, no data files.
+NumPy, then those of every other installed package. Files are parsed, never imported, so
+the same machine always gives the same passages. No network, no data files.
 """
 
 from __future__ import annotations
@@ -81,8 +81,7 @@ def read_topics(file: Path) -> Iterator[Passage]:
     """The language reference, kept as one dict of topic name to text."""
     for node in ast.walk(parse(file)):
         if isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values):
-                topic, text = ast.literal_eval(key), ast.literal_eval(value)
+            for (topic, text), value in zip(ast.literal_eval(node).items(), node.values):
                 for chunk in chunks(text):
                     yield Passage(f"{topic}: {chunk}", file, value.lineno)
 
@@ -111,7 +110,7 @@ def chunks(text: str) -> Iterator[str]:
 
 def keep(chunk: str) -> Iterator[str]:
     letters = sum(c.isalpha() or c == " " for c in chunk)
-    if SHORTEST <= len(chunk) and letters >= 0.8 * len(chunk):
+    if len(chunk) >= SHORTEST and letters >= 0.8 * len(chunk):
         yield chunk if len(chunk) <= LONGEST else chunk[:LONGEST].rpartition(" ")[0] + " ..."
 
 

@@ -16,7 +16,7 @@ Run it:
     python examples/rag.py --interactive         a prompt after that
 
 The passages are the documentation that comes with Python and its packages. They are cut
-to 280 characters (about 50 tokens) so that two cores embed 10,000 of them in a minute or
+to 240 characters (about 55 tokens) so that two cores embed 10,000 of them in a minute or
 two; the model would take 256 tokens.
 """
 
@@ -26,11 +26,11 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import _corpus
 import numpy as np
-
 import ruvector
 
 MODEL = "all-MiniLM-L6-v2"
@@ -69,8 +69,9 @@ def main() -> None:
         for hit in hits:
             file, line = passages[hit.id].file, passages[hit.id].line
             print(f"  {hit.score:.3f}  {texts[hit.id]}\n         {file}:{line}")  # 5
-        print(f"  embed {1e3 * (embedded - start):.1f} ms, "
-              f"search {1e3 * (found - embedded):.2f} ms")
+        print(
+            f"  embed {1e3 * (embedded - start):.1f} ms, search {1e3 * (found - embedded):.2f} ms"
+        )
 
     for question in options.question or QUESTIONS:
         answer(question)
@@ -89,8 +90,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--interactive", action="store_true", help="prompt for questions")
     parser.add_argument("--model", default=MODEL, help="a folder or a name (%(default)s)")
     parser.add_argument("--passages", type=int, default=10_000, help="how many (%(default)s)")
-    parser.add_argument("--index", type=Path, default=Path(tempfile.gettempdir(), "rag.rbpx"),
-                        help="where the index file goes (%(default)s)")
+    parser.add_argument(
+        "--index",
+        type=Path,
+        default=Path(tempfile.gettempdir(), "rag.rbpx"),
+        help="where the index file goes (%(default)s)",
+    )
     options = parser.parse_args()
     if options.passages < 10:
         parser.error("--passages must be at least 10")
@@ -105,11 +110,15 @@ def report_search(index: ruvector.RabitqPlusIndex, vectors: np.ndarray) -> None:
     each = (time.perf_counter() - start) / len(queries)
     exact = np.argpartition(-(queries @ vectors.T), k - 1, axis=1)[:, :k]
     recall = np.mean([len(np.intersect1d(a, b)) / k for a, b in zip(ids, exact)])
-    print(f"search: {1e3 * each:.3f} ms a query, k={k}, recall@{k} {recall:.4f}, "
-          f"{ruvector.get_num_threads()} threads, {len(queries)} queries in one batch")
-    print(f"memory: {index.memory_bytes / len(index):,.0f} bytes a vector, "
-          f"{index.memory_bytes / 1e6:.1f} MB in all (float32 vectors alone: "
-          f"{vectors.nbytes / 1e6:.1f} MB); {index.memory_usage()}")
+    print(
+        f"search: {1e3 * each:.3f} ms a query, k={k}, recall@{k} {recall:.4f}, "
+        f"{ruvector.get_num_threads()} threads, {len(queries)} queries in one batch"
+    )
+    print(
+        f"memory: {index.memory_bytes / len(index):,.0f} bytes a vector, "
+        f"{index.memory_bytes / 1e6:.1f} MB in all (float32 vectors alone: "
+        f"{vectors.nbytes / 1e6:.1f} MB); {index.memory_usage()}"
+    )
 
 
 def report_file(index: ruvector.RabitqPlusIndex, path: Path) -> None:
@@ -121,8 +130,10 @@ def report_file(index: ruvector.RabitqPlusIndex, path: Path) -> None:
     loaded = time.perf_counter()
     if again != index:
         sys.exit(f"{path}: the index read back differs from the one saved")
-    print(f"file:   {path.stat().st_size / 1e6:.1f} MB, saved in {1e3 * (saved - start):.0f} ms, "
-          f"loaded in {1e3 * (loaded - saved):.0f} ms, equal to the index in memory: {path}")
+    print(
+        f"file:   {path.stat().st_size / 1e6:.1f} MB, saved in {1e3 * (saved - start):.0f} ms, "
+        f"loaded in {1e3 * (loaded - saved):.0f} ms, equal to the index in memory: {path}"
+    )
 
 
 def report_paths(embedder: ruvector.Embedder, places: dict[Path, int]) -> None:
@@ -135,7 +146,7 @@ def report_paths(embedder: ruvector.Embedder, places: dict[Path, int]) -> None:
         print(f"  corpus     {place} ({count:,} passages)")
 
 
-def converse(answer) -> None:
+def converse(answer: Callable[[str], None]) -> None:
     if not sys.stdin.isatty():
         sys.exit("--interactive needs a terminal")
     try:

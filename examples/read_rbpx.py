@@ -259,8 +259,10 @@ def main(path: str) -> None:
         print(f"{name:<9} at {offset:>10} {size:>12} bytes")
     print("digest    matches")
     if n and file.vectors is not None and file.codes is not None:
-        same = (residuals(file) > 0) == (code_bits(file) > 0)
-        print(f"codes     {same.mean():.4%} of the bits are those of the vectors, coded again")
+        r = residuals(file)
+        clear = np.abs(r) > 1e-5 * np.abs(r).max()  # nearer to 0 the sign is rounding
+        same = ((r > 0) == (code_bits(file) > 0))[clear]
+        print(f"codes     {same.sum()} of {same.size} bits are those of the vectors, coded again")
 
 
 if __name__ == "__main__":

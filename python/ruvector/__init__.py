@@ -34,7 +34,7 @@ from ruvector.errors import (
     DuplicateId,
     EmbedError,
     EmptyIndex,
-    IndexError,
+    IndexError as IndexError,
     LakeError,
     NoVectors,
     PersistDenied,

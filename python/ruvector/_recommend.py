@@ -19,7 +19,7 @@ class Recommendation:
     """An index class and how to build it.
 
     ``build`` are keyword arguments for ``getattr(ruvector, index).build``;
-    ``bytes_per_vector`` is what one row will take, ids included.
+    ``bytes_per_vector`` is what a row takes in memory, its id included.
     """
 
     index: str
@@ -28,16 +28,21 @@ class Recommendation:
     why: str = ""
 
 
-def _code_bytes(dim: int) -> int:
-    """Codes of one row: as stored, and again arranged for the scan.
+def _vector_bytes(dim: int) -> int:
+    """One row of float32 with its id and norm."""
+    return 4 * dim + 8 + 4
 
-    Stored: one bit per dimension, padded to 32, two float32 factors, a float32
-    norm and a 32-bit list number. In the scan blocks: one byte for six
-    dimensions, columns in fours, two float32 factors, and a 32-bit row number.
+
+def _code_bytes(dim: int) -> int:
+    """What codes add to a row: as stored, and once more arranged for the scan.
+
+    Stored: one bit per dimension, padded to 32, two float32 factors, a 32-bit
+    list number. Arranged: at most one byte for six dimensions, in fours, the
+    factors, and a 32-bit row number.
     """
     padded = -(-dim // 32) * 32
-    columns = -(-(-(-padded // 6)) // 4) * 4
-    return padded // 8 + 8 + 4 + 4 + columns + 8 + 4
+    columns = -(-padded // 24) * 4
+    return padded // 8 + 8 + 4 + columns + 8 + 4
 
 
 def recommend(n: int, dim: int, recall_target: float = 0.99) -> Recommendation:
@@ -57,7 +62,7 @@ def recommend(n: int, dim: int, recall_target: float = 0.99) -> Recommendation:
     if not 0 < recall_target <= 1:
         raise ValueError(f"recall_target must be above 0, at most 1, got {recall_target}")
 
-    exact = 4 * dim + 8 + 4  # vector, id, norm
+    exact = _vector_bytes(dim)
     if recall_target == 1:
         return Recommendation("FlatF32Index", {}, exact, "only a full scan is always exact")
     if n < _SMALL:

@@ -78,7 +78,7 @@ size_t rvk_lut_bytes(unsigned group, size_t padded) {
 static double larger(double a, double b) { return a > b ? a : b; }
 
 /* Largest sum of magnitudes over an aligned group of 6 or of 4 dimensions, from sums
- * of pairs. In double, so that no finite query overflows. */
+ * of pairs. In double, so that it cannot overflow. */
 static double largest_group(const float *query, size_t padded) {
     double largest = 0.0;
     for (size_t j = 0; j < padded; j += 12) {

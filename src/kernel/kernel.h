@@ -125,7 +125,8 @@ size_t rvk_lut_bytes(unsigned group, size_t padded);
 /* Rounds the query and fills the table: 64 (or 16) bytes per column, entry e the
  * sum of qi over the set bits of e minus the sum of the column's negative qi.
  * step * total + bias then estimates the sum over j of q_j * (bit_j - 1/2). The
- * query is finite; `rounded` receives qi, one per padded dimension. */
+ * magnitudes of the query add up to a finite float. `rounded` receives qi, one per
+ * padded dimension. */
 void rvk_lut_build(unsigned group, size_t padded, const float *query, int8_t *rounded,
                    uint8_t *lut, rvk_query *out);
 

@@ -120,7 +120,7 @@ static void make_query(uint64_t *rng, int shape, size_t padded) {
         case STRADDLING: query[j] = j % 12 >= 4 && j % 12 < 8 ? sign * 9.0f : 0.0f; break;
         case TINY: query[j] = next_unit(rng) * FLT_MIN * 64.0f; break;
         case SUBNORMAL: query[j] = sign * FLT_TRUE_MIN; break;
-        case LARGEST: query[j] = sign * FLT_MAX; break;
+        case LARGEST: query[j] = sign * (FLT_MAX / (float)padded); break;
         default: query[j] = next_unit(rng);
         }
     }

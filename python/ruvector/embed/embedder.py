@@ -16,7 +16,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -68,7 +67,7 @@ class Embedder:
         self._stats = EmbedStats()
         self._lock = threading.Lock()
         ids, _ = tokenizer.encode("")
-        self._dim = self._run([ids]).shape[1]
+        self._dim = int(self._run([ids]).shape[1])
 
     @classmethod
     def from_pretrained(
@@ -162,6 +161,8 @@ class Embedder:
         `progress(done, total)` is called after every batch; what it raises stops the
         work, and so does Ctrl-C.
         """
+        from concurrent.futures import ThreadPoolExecutor
+
         texts = _checked_texts(texts)
         out = np.empty((len(texts), self._dim), dtype=np.float32)
         start = time.perf_counter()
@@ -230,24 +231,23 @@ def pool(hidden: np.ndarray, mask: np.ndarray, pooling: str) -> np.ndarray:
         return hidden[:, 0, :]
     if pooling == "max":
         lowest = np.finfo(hidden.dtype).min
-        return np.where(mask[:, :, None] > 0, hidden, lowest).max(axis=1)
+        return np.asarray(np.where(mask[:, :, None] > 0, hidden, lowest).max(axis=1))
     weights = mask.astype(hidden.dtype)
-    total: np.ndarray = np.matmul(weights[:, None, :], hidden)[:, 0, :]
-    return total / np.maximum(weights.sum(axis=1, keepdims=True), 1)
+    totals = np.matmul(weights[:, None, :], hidden)[:, 0, :]
+    return np.asarray(totals / np.maximum(weights.sum(axis=1, keepdims=True), 1))
 
 
 def unit_rows(vectors: np.ndarray) -> np.ndarray:
     """`vectors` with every row scaled to norm 1; rows of zeros stay zeros."""
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    scaled: np.ndarray = vectors / np.maximum(norms, np.float32(1e-12))
-    return scaled
+    return np.asarray(vectors / np.maximum(norms, np.float32(1e-12)))
 
 
 def _thread_count(threads: int | None) -> int:
     if threads is None:
         from .. import get_num_threads
 
-        return int(get_num_threads())
+        return get_num_threads()
     if isinstance(threads, bool) or not isinstance(threads, int):
         raise TypeError(f"threads must be an int or None, got {type(threads).__name__}")
     if threads < 1:

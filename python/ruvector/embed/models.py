@@ -159,7 +159,11 @@ def find_model(
             return look(request)
         except Unusable as why:
             reasons.append((place, str(why)))
-    raise EmbedError(_not_found(request, reasons))
+    raise EmbedError(
+        _not_found(request, reasons),
+        model=asked,
+        looked_in=tuple(f"{place}: {reason}" for place, reason in reasons),
+    )
 
 
 def _not_found(request: Request, reasons: Iterable[tuple[str, str]]) -> str:
@@ -340,9 +344,7 @@ def look_on_hub(request: Request) -> TextModel:
     return read_folder(final, request.asked, f"ruvector cache {final}, just downloaded")
 
 
-def _download(
-    fetch: Callable[..., object], request: Request, revision: str, final: Path
-) -> None:
+def _download(fetch: Callable[..., object], request: Request, revision: str, final: Path) -> None:
     import tempfile
 
     request.cache.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ class Session:
 
     def __init__(self, path: Path) -> None:
         try:
-            import onnxruntime
+            import onnxruntime  # type: ignore[import-untyped, unused-ignore]
         except ImportError as why:
             raise _missing("onnxruntime") from why
         options = onnxruntime.SessionOptions()
@@ -75,8 +75,10 @@ class Session:
         self._output = self._choose_output()
         unknown = set(self._inputs) - {"input_ids", "attention_mask", "token_type_ids"}
         if unknown or None in self._inputs.values():
-            raise EmbedError(f"{path}: the graph wants inputs {sorted(self._inputs)}; "
-                             "integer input_ids, attention_mask and token_type_ids are known")
+            raise EmbedError(
+                f"{path}: the graph wants inputs {sorted(self._inputs)}; "
+                "integer input_ids, attention_mask and token_type_ids are known"
+            )
 
     def _choose_output(self) -> str:
         outputs = self._session.get_outputs()
@@ -95,6 +97,8 @@ class Session:
         try:
             (output,) = self._session.run([self._output], feeds)
         except Exception as why:
-            raise EmbedError(f"{self._path}: the model failed on a batch of "
-                             f"{ids.shape[0]} x {ids.shape[1]} tokens ({why})") from why
+            raise EmbedError(
+                f"{self._path}: the model failed on a batch of "
+                f"{ids.shape[0]} x {ids.shape[1]} tokens ({why})"
+            ) from why
         return np.asarray(output, dtype=np.float32)

@@ -1,0 +1,196 @@
+/*
+ * test_idmap.c - from an id to its row: the hash table against a plain array, through
+ * long random histories in a crowded table; the binary search; the check of ids.
+ */
+#include "index_cases.h"
+
+#include "index/index_i.h"
+
+/* Rows with these ids and nothing else; all live. */
+static rvx_rows rows_over(const uint64_t *ids, size_t n) {
+    rvx_rows rows = {.n = n, .n_live = n};
+    rows.column[RVX_IDS] =
+        (rvx_column){.data = (uint8_t *)(uintptr_t)ids, .width = 8, .stride = 8};
+    return rows;
+}
+
+static void kill_bit(uint64_t *dead, size_t row) {
+    dead[row / 64] |= UINT64_C(1) << (row % 64);
+}
+
+/* ---- the table ---- */
+
+/* Ids that stress a hash: neighbours, multiples of powers of two, the top end. */
+static uint64_t awkward_id(size_t i) {
+    switch (i % 4) {
+    case 0: return i;
+    case 1: return (uint64_t)i << 32;
+    case 2: return (uint64_t)i << 50;
+    default: return RV_NO_ID - 1 - i;
+    }
+}
+
+/* Every id has two rows, r and r + n_ids; at most one of them stands in the table. */
+static void random_history(size_t n_ids, size_t steps, uint64_t seed) {
+    uint64_t *ids = need(2 * n_ids, sizeof *ids);
+    size_t *row_of = need(n_ids, sizeof *row_of);
+    for (size_t i = 0; i < 2 * n_ids; i++) ids[i] = awkward_id(i % n_ids);
+    for (size_t i = 0; i < n_ids; i++) row_of[i] = RVX_NO_ROW;
+    rvx_rows rows = rows_over(ids, 2 * n_ids);
+    rvx_rows none = rows_over(ids, 0);
+    rvx_idmap map;
+    assert_ok(rvx_idmap_build(&none, n_ids, true, &map, err));
+    size_t in_table = 0;
+    for (size_t step = 0; step < steps; step++) {
+        size_t i = next_below(&seed, n_ids);
+        if (row_of[i] != RVX_NO_ROW) {
+            rvx_idmap_erase(&map, &rows, row_of[i]);
+            row_of[i] = RVX_NO_ROW;
+            in_table--;
+        } else {
+            row_of[i] = i + (next_u64(&seed) & 1 ? n_ids : 0);
+            rvx_idmap_insert(&map, &rows, row_of[i]);
+            in_table++;
+        }
+        assert_int_equal(map.n, in_table);
+        size_t from = n_ids <= 32 ? 0 : i, to = n_ids <= 32 ? n_ids : i + 1;
+        for (size_t j = from; j < to; j++)
+            assert_int_equal(rvx_row_of_id(&map, &rows, ids[j]), row_of[j]);
+    }
+    for (size_t j = 0; j < n_ids; j++)
+        assert_int_equal(rvx_row_of_id(&map, &rows, ids[j]), row_of[j]);
+    assert_int_equal(rvx_row_of_id(&map, &rows, RV_NO_ID), RVX_NO_ROW);
+    rvx_idmap_clear(&map);
+    free(row_of);
+    free(ids);
+}
+
+static void crowded_tables(void **state) {
+    (void)state;
+    /* as many ids as the table was made for: long runs, many wrapping around */
+    for (size_t n = 1; n <= 32; n++) random_history(n, sized(4000), n);
+}
+
+static void large_table(void **state) {
+    (void)state;
+    random_history(5000, sized(100000), 3);
+}
+
+static void a_table_of_live_rows_only(void **state) {
+    (void)state;
+    const size_t n = 1000;
+    uint64_t *ids = scattered_ids(8, n), dead[16] = {0};
+    rvx_rows rows = rows_over(ids, n);
+    rows.dead = dead;
+    for (size_t row = 0; row < n; row += 3, rows.n_live--) kill_bit(dead, row);
+    rvx_idmap map;
+    assert_ok(rvx_idmap_build(&rows, 7, true, &map, err));
+    assert_int_equal(map.n, rows.n_live);
+    assert_true(map.capacity / 3 * 2 >= rows.n_live + 7); /* room for the extra ones */
+    for (size_t row = 0; row < n; row++)
+        assert_int_equal(rvx_row_of_id(&map, &rows, ids[row]),
+                         row % 3 ? row : RVX_NO_ROW);
+    rvx_idmap_clear(&map);
+    free(ids);
+}
+
+static void of_equal_ids_the_lowest_row(void **state) {
+    (void)state;
+    const uint64_t ids[] = {9, 4, 9, 9, 4, 5};
+    rvx_rows rows = rows_over(ids, 6);
+    rvx_idmap map;
+    assert_ok(rvx_idmap_build(&rows, 0, true, &map, err));
+    assert_int_equal(map.n, 3);
+    assert_int_equal(rvx_row_of_id(&map, &rows, 9), 0);
+    assert_int_equal(rvx_row_of_id(&map, &rows, 4), 1);
+    rvx_idmap_erase(&map, &rows, 3); /* not the one in the table: nothing happens */
+    assert_int_equal(map.n, 3);
+    assert_int_equal(rvx_row_of_id(&map, &rows, 9), 0);
+    rvx_idmap_erase(&map, &rows, 0);
+    assert_int_equal(rvx_row_of_id(&map, &rows, 9), RVX_NO_ROW);
+    assert_int_equal(rvx_row_of_id(&map, &rows, 5), 5);
+    rvx_idmap_clear(&map);
+}
+
+/* ---- without a table ---- */
+
+static void ascending_ids_are_searched(void **state) {
+    (void)state;
+    uint64_t ids[200], dead[4] = {0};
+    for (size_t i = 0; i < 200; i++) ids[i] = i < 100 ? 3 * i + 1 : RV_NO_ID - 200 + i;
+    rvx_idmap map;
+    for (size_t n = 0; n <= 200; n++) {
+        rvx_rows rows = rows_over(ids, n);
+        assert_ok(rvx_idmap_build(&rows, 100, false, &map, err));
+        assert_null(map.slots);
+        for (size_t i = 0; i < 200; i++) {
+            assert_int_equal(rvx_row_of_id(&map, &rows, ids[i]), i < n ? i : RVX_NO_ROW);
+            assert_int_equal(rvx_row_of_id(&map, &rows, 3 * i), RVX_NO_ROW);
+        }
+    }
+    rvx_rows rows = rows_over(ids, 200);
+    rows.dead = dead;
+    kill_bit(dead, 0);
+    kill_bit(dead, 199);
+    assert_int_equal(rvx_row_of_id(&map, &rows, ids[0]), RVX_NO_ROW);
+    assert_int_equal(rvx_row_of_id(&map, &rows, ids[1]), 1);
+    assert_int_equal(rvx_row_of_id(&map, &rows, ids[199]), RVX_NO_ROW);
+}
+
+/* ---- checking ids ---- */
+
+static void distinct_ids_pass(void **state) {
+    (void)state;
+    bool ascending;
+    uint64_t rising[] = {0, 1, 7, UINT64_C(1) << 40, RV_NO_ID - 1};
+    assert_ok(rvx_ids_check(rising, 5, &ascending, err));
+    assert_true(ascending);
+    assert_ok(rvx_ids_check(rising, 0, &ascending, err));
+    assert_true(ascending);
+    uint64_t *mixed = scattered_ids(4, 5000);
+    assert_ok(rvx_ids_check(mixed, 5000, &ascending, err));
+    assert_false(ascending);
+    free(mixed);
+}
+
+static void a_repeated_id_is_named(void **state) {
+    (void)state;
+    bool ascending;
+    uint64_t *ids = scattered_ids(4, 3000), state2 = 1;
+    for (int round = 0; round < 50; round++) {
+        size_t a = next_below(&state2, 3000), b = (a + 1 + next_below(&state2, 2999)) % 3000;
+        uint64_t kept = ids[b];
+        ids[b] = ids[a];
+        rv_error error = {0};
+        assert_int_equal(rvx_ids_check(ids, 3000, &ascending, &error), RV_ERR_DUPLICATE);
+        assert_int_equal(error.actual, ids[a]);
+        assert_int_equal(rvx_ids_check(ids, 3000, &ascending, NULL), RV_ERR_DUPLICATE);
+        ids[b] = kept;
+    }
+    free(ids);
+    uint64_t twins[] = {5, 5};
+    assert_fails(RV_ERR_DUPLICATE, rvx_ids_check(twins, 2, &ascending, err));
+}
+
+static void the_reserved_id_is_refused(void **state) {
+    (void)state;
+    bool ascending;
+    uint64_t ids[] = {1, 2, RV_NO_ID};
+    assert_fails(RV_ERR_ARGUMENT, rvx_ids_check(ids, 3, &ascending, err));
+    uint64_t first[] = {RV_NO_ID, 2, 1};
+    assert_fails(RV_ERR_ARGUMENT, rvx_ids_check(first, 3, &ascending, err));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(crowded_tables),
+        cmocka_unit_test(large_table),
+        cmocka_unit_test(a_table_of_live_rows_only),
+        cmocka_unit_test(of_equal_ids_the_lowest_row),
+        cmocka_unit_test(ascending_ids_are_searched),
+        cmocka_unit_test(distinct_ids_pass),
+        cmocka_unit_test(a_repeated_id_is_named),
+        cmocka_unit_test(the_reserved_id_is_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
