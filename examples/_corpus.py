@@ -19,8 +19,12 @@ from typing import NamedTuple, Union
 import numpy as np
 
 # Characters. About 50 tokens each: long enough to answer, short enough to embed fast.
-SHORTEST, LONGEST = 80, 240
-SKIPPED_FOLDERS = {"test", "tests", "site-packages", "dist-packages", "idlelib", "lib2to3"}
+SHORTEST, LONGEST = 80, 220
+# Tests, other roots, and parts of the standard library that nobody asks about.
+SKIPPED_FOLDERS = {
+    *("test", "tests", "site-packages", "dist-packages"),
+    *("distutils", "encodings", "idlelib", "lib2to3", "turtledemo"),
+}
 
 
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
@@ -34,18 +38,27 @@ class Passage(NamedTuple):
 
 
 def collect(wanted: int) -> tuple[list[Passage], dict[Path, int]]:
-    """The first `wanted` distinct passages, and how many came from each place."""
-    passages: dict[str, Passage] = {}
+    """`wanted` passages, no text twice, and how many came from each place.
+
+    The place that has more than are still wanted gives an even selection.
+    """
+    passages: list[Passage] = []
     counts: dict[Path, int] = {}
+    seen: set[str] = set()
     for place, found in sources():
-        before = len(passages)
+        new = []
         for passage in found:
-            if len(passages) == wanted:
-                break
-            passages.setdefault(passage.text, passage)
-        if len(passages) > before:
-            counts[place] = len(passages) - before
-    return list(passages.values()), counts
+            body = passage.text.partition(": ")[2]
+            if body not in seen:
+                seen.add(body)
+                new.append(passage)
+        room = min(len(new), wanted - len(passages))
+        passages += [new[i * len(new) // room] for i in range(room)]
+        if room:
+            counts[place] = room
+        if len(passages) == wanted:
+            break
+    return passages, counts
 
 
 def sources() -> Iterator[tuple[Path, Iterator[Passage]]]:

@@ -48,7 +48,7 @@ typedef struct rv_build_options {
     const rv_progress *progress; /* NULL = none */
 } rv_build_options;
 #define RV_BUILD_DEFAULT \
-    { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1.9f, 42, NULL }
+    { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 2.2f, 42, NULL }
 
 /* vectors: n x dim float32, row-major, finite. ids: n values, none RV_NO_ID,
  * none twice, or NULL for 0..n-1. n may be 0. Bytes of the result depend on

@@ -336,8 +336,9 @@ static PyObject *view_capsule(rv_view *view) {
 PyObject *rvpy_array_view(rv_view *view) {
     void *unused;
     if (view->n == 0) { /* no data to point at */
+        Py_ssize_t dim = (Py_ssize_t)view->dim;
         rv_view_release(view);
-        return rvpy_array_new(RVPY_F32, 0, (Py_ssize_t)view->dim, &unused);
+        return rvpy_array_new(RVPY_F32, 0, dim, &unused);
     }
     PyObject *capsule = view_capsule(view);
     if (!capsule) return NULL;

@@ -123,7 +123,6 @@ rv_status rvb_writer_open(const char *path, rvb_writer **out, rv_error *err) {
     *out = NULL;
     rvb_writer *w = rvb_alloc(1, sizeof *w);
     if (!w) return rvb_fail_memory(err, sizeof *w);
-    w->fd = RVB_NO_FD;
     w->target = w->temporary = NULL;
     w->failed = 0;
     w->fill = 0;
@@ -162,28 +161,41 @@ rv_status rvb_writer_write(rvb_writer *w, const void *data, size_t size, rv_erro
 
 void rvb_writer_abort(rvb_writer *w) {
     if (!w) return;
-    if (w->fd != RVB_NO_FD) rvb_os_close(w->fd);
+    rvb_os_close(w->fd);
     rvb_os_unlink(w->temporary);
     free_writer(w);
 }
 
+/* Puts the temporary file in the target's place. The directory is opened first, so
+ * that nothing but the last flush can fail once the target has changed. */
+static int replace_target(rvb_writer *w, int *flush_failed) {
+    rvb_fd directory;
+    size_t length = rvb_os_directory_length(w->temporary);
+    char first = w->temporary[length];
+    w->temporary[length] = '\0';
+    int failed = rvb_os_open_directory(w->temporary, &directory);
+    w->temporary[length] = first;
+    if (failed) return failed;
+    failed = rvb_os_rename(w->temporary, w->target);
+    if (!failed) *flush_failed = rvb_os_sync_directory(directory);
+    if (directory != RVB_NO_FD) rvb_os_close(directory);
+    return failed;
+}
+
 rv_status rvb_writer_commit(rvb_writer *w, rv_error *err) {
+    int flush_failed = 0;
     flush(w);
     if (!w->failed) w->failed = rvb_os_sync(w->fd);
-    int closed =
-        rvb_os_close(w->fd); /* some network file systems report a full disk here */
-    w->fd = RVB_NO_FD;
+    int closed = rvb_os_close(w->fd); /* may be the first to notice a full disk */
     if (!w->failed) w->failed = closed;
-    if (!w->failed) w->failed = rvb_os_rename(w->temporary, w->target);
-    if (w->failed) {
-        rv_status status = fail(err, w->failed, "cannot write", w->path);
-        rvb_writer_abort(w);
-        return status;
-    }
+    if (!w->failed) w->failed = replace_target(w, &flush_failed);
     rv_status status = RV_OK;
-    int failed = rvb_os_sync_directory(w->target);
-    if (failed)
-        status = fail(err, failed, "wrote, but cannot flush the directory of", w->path);
+    if (w->failed) {
+        status = fail(err, w->failed, "cannot write", w->path);
+        rvb_os_unlink(w->temporary);
+    } else if (flush_failed) {
+        status = fail(err, flush_failed, "wrote, but cannot make last", w->path);
+    }
     free_writer(w);
     return status;
 }

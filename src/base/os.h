@@ -106,8 +106,10 @@ int rvb_os_write(rvb_fd fd, const void *data, size_t size); /* all of it */
 int rvb_os_sync(rvb_fd fd);
 int rvb_os_close(rvb_fd fd);
 int rvb_os_rename(const char *from, const char *to);
-/* Makes a rename in the directory of `path` last. */
-int rvb_os_sync_directory(const char *path);
+/* Flushing a directory makes renames in it last. "" is the current one. *fd is
+ * RVB_NO_FD where it cannot be flushed or need not be. */
+int rvb_os_open_directory(const char *directory, rvb_fd *fd);
+int rvb_os_sync_directory(rvb_fd fd);
 void rvb_os_unlink(const char *path);
 
 /* Unpredictable. For names only, never for results. */

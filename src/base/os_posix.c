@@ -29,9 +29,10 @@
 #endif
 
 #define TRANSFER_MAX ((size_t)1 << 30)
-#define THREAD_STACK_BYTES ((size_t)2 << 20) /* some systems give as little as 128 KiB   \
-                                              */
-#define LINKS_MAX 40                         /* as the Linux kernel */
+#define THREAD_STACK_BYTES                                                               \
+    ((size_t)2 << 20) /* some systems give as little as 128 KiB                          \
+                       */
+#define LINKS_MAX 40  /* as the Linux kernel */
 
 /* ---- threads ------------------------------------------------------------- */
 
@@ -391,19 +392,15 @@ int rvb_os_rename(const char *from, const char *to) {
     return rename(from, to) != 0 ? errno : 0;
 }
 
-int rvb_os_sync_directory(const char *path) {
-    size_t length = rvb_os_directory_length(path);
-    char *directory = length > 0 ? join(path, length, "") : join(".", 1, "");
-    if (!directory) return ENOMEM;
-    rvb_fd fd;
-    int failed = open_retry(directory, O_RDONLY | O_DIRECTORY, 0, &fd);
-    rvb_free(directory);
-    /* A directory may allow writing but not reading, and some file systems cannot
-     * flush one: there is nothing more to be done then. */
-    if (failed) return failed == EACCES ? 0 : failed;
-    failed = rvb_os_sync(fd);
-    rvb_os_close(fd);
-    return failed == EINVAL || failed == ENOTSUP ? 0 : failed;
+int rvb_os_open_directory(const char *directory, rvb_fd *fd) {
+    int failed = open_retry(*directory ? directory : ".", O_RDONLY | O_DIRECTORY, 0, fd);
+    return failed == EACCES ? 0 : failed; /* one may write there, but not read */
+}
+
+int rvb_os_sync_directory(rvb_fd fd) {
+    if (fd == RVB_NO_FD) return 0;
+    int failed = rvb_os_sync(fd);
+    return failed == EINVAL || failed == ENOTSUP ? 0 : failed; /* no such thing there */
 }
 
 void rvb_os_unlink(const char *path) { (void)unlink(path); }

@@ -309,9 +309,15 @@ int rvb_os_rename(const char *from, const char *to) {
     return failed;
 }
 
-/* MOVEFILE_WRITE_THROUGH has done it. */
-int rvb_os_sync_directory(const char *path) {
-    (void)path;
+/* MOVEFILE_WRITE_THROUGH does it. */
+int rvb_os_open_directory(const char *directory, rvb_fd *fd) {
+    (void)directory;
+    *fd = RVB_NO_FD;
+    return 0;
+}
+
+int rvb_os_sync_directory(rvb_fd fd) {
+    (void)fd;
     return 0;
 }
 

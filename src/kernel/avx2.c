@@ -152,8 +152,8 @@ static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b
     uint64_t mask = 0;
     for (unsigned i = 0; i < 8; i++) {
         __m256i pair_ = totals[i / 2];
-        __m128i eight =
-            i % 2 == 0 ? _mm256_castsi256_si128(pair_) : _mm256_extracti128_si256(pair_, 1);
+        __m128i eight = i % 2 == 0 ? _mm256_castsi256_si128(pair_)
+                                   : _mm256_extracti128_si256(pair_, 1);
         __m256 sum = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(eight));
         __m256 estimate = _mm256_fmadd_ps(sum, step_, bias);
         __m256 bound = _mm256_fmadd_ps(_mm256_loadu_ps(b + 8 * i), estimate,

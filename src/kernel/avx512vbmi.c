@@ -16,7 +16,8 @@ static inline rvk_wide512 sum_block(const uint8_t *codes, const uint8_t *lut,
     rvk_wide512 total = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     size_t g = 0;
     for (; g + 4 <= columns; g += 4) {
-        __m512i front = _mm512_add_epi8(look_up(codes, lut, g), look_up(codes, lut, g + 1));
+        __m512i front =
+            _mm512_add_epi8(look_up(codes, lut, g), look_up(codes, lut, g + 1));
         __m512i back =
             _mm512_add_epi8(look_up(codes, lut, g + 2), look_up(codes, lut, g + 3));
         rvk_widen512(&total, _mm512_add_epi8(front, back));
@@ -39,8 +40,8 @@ size_t rvk_scan_avx512vbmi(const rvk_scan *s, size_t start, uint64_t *mask,
         const uint8_t *codes = s->blocks + block * block_bytes;
         const float *a = (const float *)(const void *)(codes + code_bytes);
         rvk_wide512 total = sum_block(codes, s->lut, code_bytes / 64);
-        *mask = rvk_passing512(s, a, a + RVK_BLOCK, rvk_even512(&total), total.odd, allowed,
-                               sums);
+        *mask = rvk_passing512(s, a, a + RVK_BLOCK, rvk_even512(&total), total.odd,
+                               allowed, sums);
         if (*mask != 0) return block;
     }
     *mask = 0;

@@ -74,7 +74,8 @@ typedef struct rvk_ops {
      * passing lanes and sums[i] of every lane i of that block; with no such block
      * *mask is 0 and sums is not written. The test per lane is
      * fma(B, fma((float)sum, step, bias), A) < limit: false for A = +inf and NaN. */
-    size_t (*scan)(const rvk_scan *s, size_t start, uint64_t *mask, uint16_t sums[RVK_BLOCK]);
+    size_t (*scan)(const rvk_scan *s, size_t start, uint64_t *mask,
+                   uint16_t sums[RVK_BLOCK]);
 } rvk_ops;
 
 /* The table in use: chosen once, cheap to ask. */
@@ -107,7 +108,7 @@ extern const rvk_ops rvk_ops_scalar, rvk_ops_avx2, rvk_ops_avx512, rvk_ops_avx51
  * machine. */
 
 size_t rvk_block_code_bytes(unsigned group, size_t padded); /* columns only */
-size_t rvk_block_bytes(unsigned group, size_t padded);      /* with A and B; multiple of 64 */
+size_t rvk_block_bytes(unsigned group, size_t padded); /* with A and B; multiple of 64 */
 /* Marks all lanes as never passing: codes 0, A = +inf, B = 0. */
 void rvk_block_clear(unsigned group, size_t padded, uint8_t *block);
 void rvk_block_put(unsigned group, size_t padded, uint8_t *block, unsigned lane,
@@ -118,8 +119,8 @@ float *rvk_block_b(unsigned group, size_t padded, uint8_t *block);
 
 typedef struct rvk_query {
     float step;
-    float bias;   /* step * (offset of the table - half the sum of all qi) */
-    float error;  /* Euclidean norm of q - step * qi */
+    float bias;  /* step * (offset of the table - half the sum of all qi) */
+    float error; /* Euclidean norm of q - step * qi */
 } rvk_query;
 size_t rvk_lut_bytes(unsigned group, size_t padded);
 /* Rounds the query and fills the table: 64 (or 16) bytes per column, entry e the

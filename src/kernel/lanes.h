@@ -78,9 +78,13 @@ static inline void rows_by_four(const float *query, const uint8_t *row, size_t s
     }
 }
 
-static float dot(const float *a, const float *b, size_t n) { return pair(a, b, n, false); }
+static float dot(const float *a, const float *b, size_t n) {
+    return pair(a, b, n, false);
+}
 
-static float l2sq(const float *a, const float *b, size_t n) { return pair(a, b, n, true); }
+static float l2sq(const float *a, const float *b, size_t n) {
+    return pair(a, b, n, true);
+}
 
 static void dot_rows(const float *query, const void *rows, size_t stride_bytes,
                      size_t n_rows, size_t dim, float *out) {

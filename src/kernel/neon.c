@@ -30,7 +30,9 @@ static inline v16 v16_load_part(const float *p, size_t n) {
 static inline v16 v16_add(v16 a, v16 b) { EACH(vaddq_f32(a.q[i], b.q[i])); }
 static inline v16 v16_sub(v16 a, v16 b) { EACH(vsubq_f32(a.q[i], b.q[i])); }
 static inline v16 v16_mul(v16 a, v16 b) { EACH(vmulq_f32(a.q[i], b.q[i])); }
-static inline v16 v16_fma(v16 a, v16 b, v16 c) { EACH(vfmaq_f32(c.q[i], a.q[i], b.q[i])); }
+static inline v16 v16_fma(v16 a, v16 b, v16 c) {
+    EACH(vfmaq_f32(c.q[i], a.q[i], b.q[i]));
+}
 static inline v16 v16_abs(v16 v) { EACH(vabsq_f32(v.q[i])); }
 
 /* Bit 4i + k of sixteen moved to the sign of lane k. */
@@ -75,8 +77,8 @@ static inline v16 v16_hadamard(v16 v) {
     float32x4_t c = hadamard4(v.q[2]), d = hadamard4(v.q[3]);
     float32x4_t ab = vaddq_f32(a, b), a_b = vsubq_f32(a, b);
     float32x4_t cd = vaddq_f32(c, d), c_d = vsubq_f32(c, d);
-    return (v16){{vaddq_f32(ab, cd), vaddq_f32(a_b, c_d), vsubq_f32(ab, cd),
-                  vsubq_f32(a_b, c_d)}};
+    return (v16){
+        {vaddq_f32(ab, cd), vaddq_f32(a_b, c_d), vsubq_f32(ab, cd), vsubq_f32(a_b, c_d)}};
 }
 static inline float v16_fold(v16 v) {
     float32x4_t s4 = vaddq_f32(vaddq_f32(v.q[0], v.q[2]), vaddq_f32(v.q[1], v.q[3]));
@@ -95,7 +97,8 @@ static inline void widen(uint16x8_t totals[8], const uint8x16_t bytes[4]) {
 }
 
 static inline uint8x16x4_t load64(const uint8_t *p) {
-    return (uint8x16x4_t){{vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
+    return (uint8x16x4_t){
+        {vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
 }
 
 /* The 64 lane totals of a block. Up to four entries <= 63 add up in a byte. */
@@ -125,9 +128,11 @@ static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b
     uint64_t mask = 0;
     for (unsigned i = 0; i < 16; i++) {
         uint16x8_t eight = totals[i / 2];
-        uint32x4_t four = vmovl_u16(i % 2 == 0 ? vget_low_u16(eight) : vget_high_u16(eight));
+        uint32x4_t four =
+            vmovl_u16(i % 2 == 0 ? vget_low_u16(eight) : vget_high_u16(eight));
         float32x4_t estimate = vfmaq_f32(bias, vcvtq_f32_u32(four), step4);
-        float32x4_t bound = vfmaq_f32(vld1q_f32(a + 4 * i), vld1q_f32(b + 4 * i), estimate);
+        float32x4_t bound =
+            vfmaq_f32(vld1q_f32(a + 4 * i), vld1q_f32(b + 4 * i), estimate);
         mask |= (uint64_t)mask4(vcltq_f32(bound, limit)) << (4 * i);
     }
     return mask;

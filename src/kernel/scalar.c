@@ -1,8 +1,6 @@
 /*
  * scalar.c - the specification of every kernel, in plain C. The other files are this
  * one made fast: they perform the same roundings in the same order.
- *
- * Fused steps are fmaf(), which rounds once on every conforming library.
  */
 #include "kernel.h"
 
@@ -16,6 +14,26 @@ static float load(const void *base, size_t j) {
     float value;
     memcpy(&value, (const uint8_t *)base + j * sizeof value, sizeof value);
     return value;
+}
+
+/* a * b + c rounded once, as fmaf() should but does not in every C library. The
+ * product is exact in double. The sum is rounded to odd: where it is inexact (its error
+ * being found by Knuth's two-sum) and its last bit even, the neighbour on the side of
+ * the error replaces it. Double has more than two bits beyond float, so rounding that
+ * to float equals rounding the exact sum (Boldo and Melquiond, "Emulation of FMA and
+ * correctly rounded sums", theorem 1). */
+static float fused(float a, float b, float c) {
+    const double product = (double)a * (double)b, addend = (double)c;
+    double sum = product + addend;
+    const double part = sum - product;
+    const double error = (product - (sum - part)) + (addend - part);
+    uint64_t bits;
+    memcpy(&bits, &sum, sizeof bits);
+    if ((error > 0.0 || error < 0.0) && (bits & 1) == 0) {
+        bits += (error > 0.0) == (sum > 0.0) ? UINT64_C(1) : UINT64_MAX;
+        memcpy(&sum, &bits, sizeof bits);
+    }
+    return (float)sum;
 }
 
 static float fold(float s[LANES]) {
@@ -34,7 +52,7 @@ static float dot_any(const void *a, const void *b, size_t n) {
     for (size_t j = 0; j < round_up(n); j++) {
         float x = j < n ? load(a, j) : 0.0f;
         float y = j < n ? load(b, j) : 0.0f;
-        s[j % LANES] = fmaf(x, y, s[j % LANES]);
+        s[j % LANES] = fused(x, y, s[j % LANES]);
     }
     return fold(s);
 }
@@ -43,7 +61,7 @@ static float l2sq_any(const void *a, const void *b, size_t n) {
     float s[LANES] = {0};
     for (size_t j = 0; j < round_up(n); j++) {
         float d = j < n ? load(a, j) - load(b, j) : 0.0f;
-        s[j % LANES] = fmaf(d, d, s[j % LANES]);
+        s[j % LANES] = fused(d, d, s[j % LANES]);
     }
     return fold(s);
 }
@@ -55,13 +73,17 @@ static float l2sq(const float *a, const float *b, size_t n) { return l2sq_any(a,
 static void dot_rows(const float *query, const void *rows, size_t stride_bytes,
                      size_t n_rows, size_t dim, float *out) {
     const uint8_t *row = rows;
-    for (size_t i = 0; i < n_rows; i++) out[i] = dot_any(query, row + i * stride_bytes, dim);
+    for (size_t i = 0; i < n_rows; i++, row += stride_bytes) {
+        out[i] = dot_any(query, row, dim);
+    }
 }
 
 static void l2sq_rows(const float *query, const void *rows, size_t stride_bytes,
                       size_t n_rows, size_t dim, float *out) {
     const uint8_t *row = rows;
-    for (size_t i = 0; i < n_rows; i++) out[i] = l2sq_any(query, row + i * stride_bytes, dim);
+    for (size_t i = 0; i < n_rows; i++, row += stride_bytes) {
+        out[i] = l2sq_any(query, row, dim);
+    }
 }
 
 static void butterfly(float *a, float *b) {
@@ -124,10 +146,10 @@ static void encode(const float *x, const float *centroid, const float *w, size_t
         const float r = x[j] - centroid[j];
         const bool positive = r > 0.0f;
         if (positive) code[j / 8] |= (uint8_t)(1u << (j % 8));
-        norm2[l] = fmaf(r, r, norm2[l]);
+        norm2[l] = fused(r, r, norm2[l]);
         norm1[l] += fabsf(r);
         sign_c[l] += positive ? centroid[j] : -centroid[j];
-        if (w != NULL) dot_w[l] = fmaf(r, w[j], dot_w[l]);
+        if (w != NULL) dot_w[l] = fused(r, w[j], dot_w[l]);
     }
     out->norm2 = fold(norm2);
     out->norm1 = fold(norm1);
@@ -147,8 +169,8 @@ static uint64_t passing(const rvk_scan *s, const uint8_t *a, const uint8_t *b,
                         const uint16_t sums[RVK_BLOCK]) {
     uint64_t mask = 0;
     for (unsigned i = 0; i < RVK_BLOCK; i++) {
-        float estimate = fmaf((float)sums[i], s->step, s->bias);
-        float bound = fmaf(load(b, i), estimate, load(a, i));
+        float estimate = fused((float)sums[i], s->step, s->bias);
+        float bound = fused(load(b, i), estimate, load(a, i));
         if (bound < s->limit) mask |= UINT64_C(1) << i;
     }
     return mask;

@@ -105,23 +105,50 @@ static void cleared_lanes_never_pass(void **state) {
 
 /* ---- lookup tables ---- */
 
-enum { RANDOM, ONE_HUGE, ALL_EQUAL, ALL_ZERO, ALTERNATING, STRADDLING, TINY, SUBNORMAL,
-       LARGEST, N_QUERIES };
+enum {
+    RANDOM,
+    ONE_HUGE,
+    ALL_EQUAL,
+    ALL_ZERO,
+    ALTERNATING,
+    STRADDLING,
+    TINY,
+    SUBNORMAL,
+    LARGEST,
+    N_QUERIES
+};
 
 static void make_query(uint64_t *rng, int shape, size_t padded) {
     for (size_t j = 0; j < padded; j++) {
         const float sign = j % 2 == 0 ? 1.0f : -1.0f;
         switch (shape) {
-        case ONE_HUGE: query[j] = j == padded / 3 ? -1e30f : next_unit(rng); break;
-        case ALL_EQUAL: query[j] = 0.7f; break;
-        case ALL_ZERO: query[j] = sign * 0.0f; break;
-        case ALTERNATING: query[j] = sign * 2.5f; break;
+        case ONE_HUGE:
+            query[j] = j == padded / 3 ? -1e30f : next_unit(rng);
+            break;
+        case ALL_EQUAL:
+            query[j] = 0.7f;
+            break;
+        case ALL_ZERO:
+            query[j] = sign * 0.0f;
+            break;
+        case ALTERNATING:
+            query[j] = sign * 2.5f;
+            break;
         /* Half an aligned group of 4 in each of two groups of 6. */
-        case STRADDLING: query[j] = j % 12 >= 4 && j % 12 < 8 ? sign * 9.0f : 0.0f; break;
-        case TINY: query[j] = next_unit(rng) * FLT_MIN * 64.0f; break;
-        case SUBNORMAL: query[j] = sign * FLT_TRUE_MIN; break;
-        case LARGEST: query[j] = sign * (FLT_MAX / (float)padded); break;
-        default: query[j] = next_unit(rng);
+        case STRADDLING:
+            query[j] = j % 12 >= 4 && j % 12 < 8 ? sign * 9.0f : 0.0f;
+            break;
+        case TINY:
+            query[j] = next_unit(rng) * FLT_MIN * 64.0f;
+            break;
+        case SUBNORMAL:
+            query[j] = sign * 0x1p-140f;
+            break;
+        case LARGEST:
+            query[j] = sign * (FLT_MAX / (float)padded);
+            break;
+        default:
+            query[j] = next_unit(rng);
         }
     }
 }
@@ -162,7 +189,8 @@ static void check_query(size_t padded, const rvk_query *q) {
     const double bias = (double)q->step * (negative - sum / 2), error = sqrt(squares);
     assert_true(fabs((double)q->bias - bias) <= 1e-6 * fabs(bias));
     assert_true(fabs((double)q->error - error) <= 1e-6 * error + (double)FLT_TRUE_MIN);
-    const int most = sum_positive(0, padded, padded, 1) + sum_positive(0, padded, padded, -1);
+    const int most =
+        sum_positive(0, padded, padded, 1) + sum_positive(0, padded, padded, -1);
     assert_in_range(most, 0, 65535);
 }
 
@@ -218,7 +246,8 @@ static void both_groupings_share_the_rounded_query(void **state) {
  * even neighbour. */
 static void halves_round_to_even(void **state) {
     (void)state;
-    static const float start[] = {60.0f, 0, 0, 0, 0, 0, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f};
+    static const float start[] = {60.0f, 0,    0,    0,     0,     0,
+                                  0.5f,  1.5f, 2.5f, -0.5f, -1.5f, -2.5f};
     static const int8_t want[] = {60, 0, 0, 0, 0, 0, 0, 2, 2, 0, -2, -2};
     rvk_query q;
     memset(query, 0, sizeof query);
@@ -243,7 +272,8 @@ static void a_query_of_zeros_has_step_one(void **state) {
     }
 }
 
-/* step * total + bias estimates sum of q_j (bit_j - 1/2) within |error| sqrt(padded)/2. */
+/* step * total + bias estimates sum of q_j (bit_j - 1/2) within error * sqrt(padded)/2.
+ */
 static void totals_estimate_the_inner_product(void **state) {
     (void)state;
     uint8_t code[128 / 8];

@@ -43,6 +43,38 @@ static void products_are_fused(void **state) {
     assert_true(scalar()->dot(a, b, 17) == 0x1p-24f);
 }
 
+/* Any bits with an exponent in [lowest, lowest + span). */
+static float any_float(uint64_t *rng, uint32_t lowest, uint32_t span) {
+    const uint64_t word = next_u64(rng);
+    const uint32_t exponent = lowest + (uint32_t)(word >> 40) % span;
+    const uint32_t bits = ((uint32_t)word & 0x807FFFFFu) | exponent << 23;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* Against the C library: products and sums of close exponents, where they cancel and
+ * tie, results that are subnormal, and everything between. */
+static void fused_steps_round_once(void **state) {
+    (void)state;
+    static const uint32_t ranges[][2] = {
+        {126, 2}, {120, 14}, {63, 3}, {52, 24}, {0, 255}};
+    float a[17] = {0}, b[17] = {0};
+    uint64_t rng = 8;
+    b[0] = 1.0f;
+    for (size_t i = 0; i < 400000; i++) {
+        const uint32_t lowest = ranges[i % 5][0], span = ranges[i % 5][1];
+        a[16] = any_float(&rng, lowest, span);
+        b[16] = any_float(&rng, lowest, span);
+        const bool low = lowest == 63 || lowest == 52;
+        a[0] = low ? any_float(&rng, 0, 3) : any_float(&rng, lowest, span);
+        if (i % 3 == 0) a[0] = -(a[16] * b[16]); /* what is left is the rounding error */
+        const float want = fmaf(a[16], b[16], a[0]) + 0.0f; /* other lanes are +0 */
+        const float got = scalar()->dot(a, b, 17);
+        assert_same(&got, &want, 1, "fused step", i);
+    }
+}
+
 static void a_sum_of_nothing_is_zero(void **state) {
     (void)state;
     const float x = 1.0f;
@@ -445,9 +477,10 @@ static void check_scans(const rvk_ops *ops, rvk_scan *s, uint64_t *rng) {
     for (size_t c = 0; c < 4; c++) {
         s->n_blocks = counts[c];
         for (size_t start = 0; start <= s->n_blocks; start++) {
-            const float some = set.bounds[next_below(rng, MAX_BLOCKS)][next_below(rng, 64)];
-            const float limits[] = {INFINITY, -INFINITY, NAN, some,
-                                    nextafterf(some, INFINITY), 0.0f};
+            const float some =
+                set.bounds[next_below(rng, MAX_BLOCKS)][next_below(rng, 64)];
+            const float limits[] = {
+                INFINITY, -INFINITY, NAN, some, nextafterf(some, INFINITY), 0.0f};
             for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
                 s->limit = limits[i];
                 check_scan(ops, s, start);
@@ -505,7 +538,8 @@ static void ties_do_not_pass(void **state) {
         float query[32] = {0};
         int8_t rounded[32];
         rvk_query q;
-        rvk_scan s = {.blocks = block, .n_blocks = 1, .lut = lut, .padded = 32, .limit = 5};
+        rvk_scan s = {
+            .blocks = block, .n_blocks = 1, .lut = lut, .padded = 32, .limit = 5};
         uint64_t mask;
         uint16_t sums[RVK_BLOCK];
         rvk_lut_build(ops->group, 32, query, rounded, lut, &q);
@@ -525,8 +559,8 @@ static void ties_do_not_pass(void **state) {
 static void forbidden_blocks_are_not_read(void **state) {
     (void)state;
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    uint8_t *map = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *map =
+        mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_true(map != MAP_FAILED);
     assert_int_equal(mprotect(map, page, PROT_NONE), 0);
     const rvk_ops *ops;
@@ -553,6 +587,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_and_fold_are_as_documented),
         cmocka_unit_test(products_are_fused),
+        cmocka_unit_test(fused_steps_round_once),
         cmocka_unit_test(a_sum_of_nothing_is_zero),
         cmocka_unit_test(padding_takes_part),
         cmocka_unit_test(scalar_sums_are_right),

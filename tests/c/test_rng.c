@@ -62,14 +62,14 @@ static unsigned ones(uint64_t v) {
 
 enum { DRAWS = 65536, LIMIT = 6 * 128 /* sqrt(DRAWS) / 2 = 128 */ };
 
-static void assert_half(int64_t count) {
+static void assert_half(uint64_t count) {
     assert_in_range(count, DRAWS / 2 - LIMIT, DRAWS / 2 + LIMIT);
 }
 
 static void bits_are_balanced(void **state) {
     (void)state;
     for (unsigned bit = 0; bit < 64; bit++) {
-        int64_t set = 0, pairs = 0;
+        uint64_t set = 0, pairs = 0;
         for (uint64_t i = 0; i < DRAWS; i++) {
             uint64_t v = rvb_random(42, 3, i);
             set += v >> bit & 1;
@@ -83,7 +83,7 @@ static void bits_are_balanced(void **state) {
 /* Bits that differ between two draws whose arguments differ a little. */
 static void any_argument_changes_half_the_bits(void **state) {
     (void)state;
-    int64_t by_seed = 0, by_stream = 0, by_counter = 0, swapped = 0;
+    uint64_t by_seed = 0, by_stream = 0, by_counter = 0, swapped = 0;
     for (uint64_t i = 0; i < DRAWS / 64; i++) {
         uint64_t v = rvb_random(i, i + 1, i + 2);
         by_seed += ones(v ^ rvb_random(i ^ 1, i + 1, i + 2));
@@ -100,7 +100,7 @@ static void any_argument_changes_half_the_bits(void **state) {
 static void streams_do_not_follow_each_other(void **state) {
     (void)state;
     for (uint64_t lag = 0; lag < 8; lag++) {
-        int64_t differ = 0;
+        uint64_t differ = 0;
         for (uint64_t i = 0; i < DRAWS / 64; i++) {
             differ += ones(rvb_random(42, 0, i + lag) ^ rvb_random(42, 1, i));
         }
@@ -111,7 +111,7 @@ static void streams_do_not_follow_each_other(void **state) {
 static void below_fills_its_range_evenly(void **state) {
     (void)state;
     enum { BOUND = 10, EACH = 10000 };
-    int64_t count[BOUND] = {0};
+    uint64_t count[BOUND] = {0};
     for (uint64_t i = 0; i < BOUND * EACH; i++) {
         uint64_t v = rvb_random_below(7, 1, i, BOUND);
         assert_true(v < BOUND);

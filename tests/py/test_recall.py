@@ -5,7 +5,6 @@ ruvector-rabitq crate find on the same vectors is computed beside ours.
 """
 
 import sys
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -26,29 +25,28 @@ SETS = {
 }
 
 
-@lru_cache(maxsize=1)
-def data(name):
-    """(base, queries, distance of each query's k-th neighbour)."""
+@pytest.fixture(scope="module", params=SETS)
+def data(request):
+    """(base, queries, distance of each query's k-th neighbour, least recall)."""
+    make, floor = SETS[request.param]
     try:
-        base, queries = SETS[name][0]()
+        base, queries = make()
     except datasets.DataUnavailable as reason:
         pytest.skip(str(reason))
-    return base, queries, recall.nearest(base, queries, K)[1][:, -1]
+    return base, queries, recall.nearest(base, queries, K)[1][:, -1], floor
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_default_index_finds_the_exact_neighbours(name):
-    base, queries, kth = data(name)
+def test_default_index_finds_the_exact_neighbours(data):
+    base, queries, kth, floor = data
     index = ruvector.RabitqPlusIndex.build(base)
     ids, scores = index.search_batch(queries, K)
-    assert recall.recall(ids, base, queries, kth) >= SETS[name][1]
+    assert recall.recall(ids, base, queries, kth) >= floor
     exact = ((base[ids[:, 0]].astype(np.float64) - queries) ** 2).sum(axis=1)
     np.testing.assert_allclose(scores[:, 0], exact, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_codes_alone_beat_the_reference_at_equal_bytes(name):
-    base, queries, kth = data(name)
+def test_codes_alone_beat_the_reference_at_equal_bytes(data):
+    base, queries, kth, _ = data
     index = ruvector.RabitqIndex.build(base)
     factors = 2 * 4
     assert index.codes.shape[1] + factors <= reference.code_bytes(base.shape[1])

@@ -1,0 +1,141 @@
+/*
+ * test_filter.c - which rows a search may return: bits from ids and from masks, over
+ * removed rows, and as words of scan blocks.
+ */
+#include "index_cases.h"
+
+#include "index/index_i.h"
+
+#define N 300u
+#define DIM 4u
+
+static rv_index *some_index(rv_kind kind, const uint64_t *ids) {
+    float *rows = normal_rows(1, N, DIM);
+    rv_index *index = build(kind, RV_L2, DIM, rows, ids, N);
+    free(rows);
+    return index;
+}
+
+static rvx_filter filter_of(const rv_index *index, const rv_search_options *o,
+                            uint64_t query) {
+    rvx_filter f;
+    assert_ok(rvx_filter_build(index, o, query, &f, err));
+    size_t count = 0;
+    for (size_t row = 0; row < index->rows.n; row++) count += rvx_filter_passes(&f, row);
+    assert_int_equal(f.count, count);
+    assert_false(rvx_filter_passes(&f, index->rows.n)); /* rows added later */
+    assert_false(rvx_filter_passes(&f, SIZE_MAX));
+    return f;
+}
+
+static void from_ids(void **state) {
+    (void)state;
+    uint64_t *ids = scattered_ids(2, N);
+    rv_index *index = some_index(RV_FLAT, ids);
+    uint64_t allowed[] = {ids[7], 0, ids[299], ids[7], RV_NO_ID, ids[0], 5, ids[64]};
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    o.allow_ids = allowed;
+    o.allow_count = 8; /* unknown ids and repetitions change nothing */
+    rvx_filter f = filter_of(index, &o, 0);
+    for (size_t row = 0; row < N; row++)
+        assert_int_equal(rvx_filter_passes(&f, row),
+                         row == 7 || row == 299 || row == 0 || row == 64);
+    rvx_filter_clear(&f);
+    o.allow_count = 0; /* none, as opposed to no filter */
+    f = filter_of(index, &o, 0);
+    assert_int_equal(f.count, 0);
+    rvx_filter_clear(&f);
+    assert_ok(rv_index_remove(index, &ids[7], 1, NULL, err));
+    o.allow_count = 8;
+    f = filter_of(index, &o, 0);
+    assert_int_equal(f.count, 3);
+    assert_false(rvx_filter_passes(&f, 7));
+    rvx_filter_clear(&f);
+    rv_index_free(index);
+    free(ids);
+}
+
+static void a_mask_counts_live_rows(void **state) {
+    (void)state;
+    rv_index *index = some_index(RV_FLAT, NULL);
+    uint64_t removed[] = {0, 1, 63, 64, 65, 200, 299};
+    assert_ok(rv_index_remove(index, removed, 7, NULL, err));
+    uint8_t masks[3 * (N - 7)];
+    uint64_t seed = 6;
+    for (size_t i = 0; i < sizeof masks; i++) masks[i] = (uint8_t)(next_u64(&seed) % 3);
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    o.allow_mask = masks;
+    o.allow_mask_len = N - 7;
+    o.allow_mask_per_query = 1;
+    for (size_t query = 0; query < 3; query++) {
+        rvx_filter f = filter_of(index, &o, query);
+        const uint8_t *mask = masks + query * (N - 7);
+        for (size_t row = 0; row < N; row++) {
+            bool live = rvx_row_live(&index->rows, row);
+            assert_int_equal(rvx_filter_passes(&f, row), live && *mask != 0);
+            mask += live;
+        }
+        rvx_filter_clear(&f);
+    }
+    o.allow_mask_per_query = 0; /* then every query has the first */
+    rvx_filter first = filter_of(index, &o, 0), second = filter_of(index, &o, 2);
+    assert_memory_equal(first.bits, second.bits, (N + 63) / 64 * 8);
+    rvx_filter_clear(&first);
+    rvx_filter_clear(&second);
+    rv_index_free(index);
+}
+
+static void a_mask_of_another_length_is_refused(void **state) {
+    (void)state;
+    rv_index *index = some_index(RV_FLAT, NULL);
+    assert_ok(rv_index_remove(index, (uint64_t[]){4}, 1, NULL, err));
+    uint8_t mask[N + 1] = {0};
+    rvx_filter f;
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    o.allow_mask = mask;
+    for (uint64_t length = N - 2; length <= N + 1; length++) {
+        o.allow_mask_len = length;
+        if (length == N - 1) continue;
+        rv_error error = {0};
+        assert_int_equal(rvx_filter_build(index, &o, 0, &f, &error), RV_ERR_ARGUMENT);
+        assert_int_equal(error.expected, N - 1);
+        assert_int_equal(error.actual, length);
+    }
+    rv_index_free(index);
+}
+
+static void words_follow_the_slots(void **state) {
+    (void)state;
+    rv_index *index = some_index(RV_RABITQ, NULL);
+    uint8_t mask[N];
+    uint64_t seed = 8, words[5];
+    for (size_t i = 0; i < N; i++) mask[i] = next_u64(&seed) & 1;
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    o.allow_mask = mask;
+    o.allow_mask_len = N;
+    rvx_filter f = filter_of(index, &o, 0);
+    uint32_t rows[N];
+    for (uint32_t i = 0; i < N; i++) rows[i] = (i * 7) % N; /* any arrangement */
+    const size_t lengths[] = {0, 1, 63, 64, 65, 128, N};
+    for (size_t i = 0; i < 7; i++) {
+        rvx_list list = {.rows = rows, .n = lengths[i]};
+        memset(words, 0xff, sizeof words);
+        rvx_filter_words(&f, &list, words);
+        for (size_t slot = 0; slot < (lengths[i] + 63) / 64 * 64; slot++)
+            assert_int_equal(rvx_bit(words, slot),
+                             slot < lengths[i] && mask[rows[slot]] != 0);
+        if (lengths[i] <= 256) assert_true(words[4] == UINT64_MAX); /* not a word more */
+    }
+    rvx_filter_clear(&f);
+    rv_index_free(index);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(from_ids),
+        cmocka_unit_test(a_mask_counts_live_rows),
+        cmocka_unit_test(a_mask_of_another_length_is_refused),
+        cmocka_unit_test(words_follow_the_slots),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

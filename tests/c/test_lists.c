@@ -1,0 +1,199 @@
+/*
+ * test_lists.c - the arrangement that is scanned: every live row stands once, in its
+ * list, in row order; growing equals building anew; a removed row never passes.
+ */
+#include "index_cases.h"
+
+#include "index/index_i.h"
+
+#define DIM 70u /* padded to 96 */
+#define PADDED 96u
+
+static rvx_rows random_rows(uint64_t seed, size_t n, uint32_t n_lists) {
+    rvx_rows rows;
+    rvx_rows_init(&rows, DIM, true, false);
+    rvx_column made[RVX_N_COLUMNS];
+    assert_ok(rvx_columns_grow(&rows, n, true, made, err));
+    memcpy(rows.column, made, sizeof made);
+    rows.n = rows.n_live = n;
+    for (size_t row = 0; row < n; row++) {
+        uint8_t *code = rvx_cell(&rows.column[RVX_CODES], row);
+        for (size_t j = 0; j < PADDED / 8; j++) code[j] = (uint8_t)next_u64(&seed);
+        rvx_factors f = {next_normal(&seed), -1 - next_normal(&seed)};
+        uint32_t list = (uint32_t)next_below(&seed, n_lists);
+        memcpy(rvx_cell(&rows.column[RVX_FACTORS], row), &f, sizeof f);
+        memcpy(rvx_cell(&rows.column[RVX_LISTS], row), &list, sizeof list);
+    }
+    return rows;
+}
+
+static uint32_t list_of(const rvx_rows *rows, size_t row) {
+    uint32_t list;
+    memcpy(&list, rvx_cell(&rows->column[RVX_LISTS], row), sizeof list);
+    return list;
+}
+
+/* The lists hold exactly the rows that `wanted` says, arranged as block.c would. */
+static void assert_holds(const rvx_lists *lists, const rvx_rows *rows,
+                         bool (*wanted)(const rvx_rows *rows, size_t row)) {
+    uint8_t *block = need(1, lists->block_bytes);
+    for (uint32_t l = 0; l < lists->n_lists; l++) {
+        const rvx_list *list = &lists->list[l];
+        size_t slot = 0;
+        for (size_t row = 0; row <= rows->n; row++) {
+            bool last = row == rows->n;
+            if (!last && (list_of(rows, row) != l || !wanted(rows, row))) continue;
+            if (slot % RVK_BLOCK == 0 || last) {
+                if (slot > 0)
+                    assert_memory_equal(
+                        block, list->blocks + (slot - 1) / RVK_BLOCK * lists->block_bytes,
+                        lists->block_bytes);
+                rvk_block_clear(lists->group, lists->padded, block);
+            }
+            if (last) break;
+            assert_true(slot < list->n);
+            assert_int_equal(list->rows[slot], row);
+            rvx_factors f;
+            memcpy(&f, rvx_cell(&rows->column[RVX_FACTORS], row), sizeof f);
+            rvk_block_put(lists->group, lists->padded, block, slot++ % RVK_BLOCK,
+                          rvx_cell(&rows->column[RVX_CODES], row), f.a, f.b);
+        }
+        assert_int_equal(slot, list->n);
+        assert_true(list->capacity * RVK_BLOCK >= list->n);
+    }
+    free(block);
+}
+
+static bool every_row(const rvx_rows *rows, size_t row) { return row < rows->n; }
+
+static void built_from_live_rows(void **state) {
+    (void)state;
+    for (unsigned group = 4; group <= 6; group += 2) {
+        for (uint32_t n_lists = 1; n_lists <= 64; n_lists = n_lists * 4) {
+            rvx_quantizer q = {.n_lists = n_lists, .padded = PADDED};
+            rvx_rows rows = random_rows(n_lists, 1000, n_lists);
+            rvx_lists lists;
+            assert_ok(rvx_lists_build(&rows, &q, group, NULL, &lists, err));
+            assert_holds(&lists, &rows, every_row);
+            rvx_lists_clear(&lists);
+            assert_null(lists.list);
+            rows.dead_words = 16;
+            rows.dead = rvb_alloc_zero(16, sizeof *rows.dead);
+            for (size_t i = 0; i < 16; i++) rows.dead[i] = UINT64_C(0x8000000100f0000f);
+            assert_ok(rvx_lists_build(&rows, &q, group, NULL, &lists, err));
+            assert_holds(&lists, &rows, rvx_row_live);
+            rvx_lists_clear(&lists);
+            rvx_rows_clear(&rows);
+        }
+    }
+}
+
+/* From `n` rows to `n + more`, by appending to lists built over the first ones. */
+static void grown(rvx_lists *lists, rvx_rows *rows, size_t n, size_t more) {
+    rvx_lists larger;
+    rows->n = n;
+    assert_ok(rvx_lists_reserve(lists, rows, n, more, &larger, err));
+    assert_holds(lists, rows, every_row); /* reserving is not seen */
+    rvx_lists_adopt(lists, &larger);
+    assert_null(larger.list);
+    rows->n = n + more;
+    for (size_t row = n; row < n + more; row++) rvx_lists_append(lists, rows, row);
+    assert_holds(lists, rows, every_row);
+}
+
+static void appending_equals_building(void **state) {
+    (void)state;
+    static const size_t steps[] = {1, 1, 61, 1, 1, 63, 64, 65, 200, 0, 500, 1};
+    rvx_quantizer q = {.n_lists = 3, .padded = PADDED};
+    rvx_rows rows = random_rows(4, 1000, 3);
+    rvx_lists lists;
+    rows.n = 0;
+    assert_ok(rvx_lists_build(&rows, &q, 6, NULL, &lists, err));
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        grown(&lists, &rows, n, steps[i]);
+        n += steps[i];
+    }
+    rvx_lists_clear(&lists);
+    rvx_rows_clear(&rows);
+}
+
+static void nothing_to_reserve_before_lists_exist(void **state) {
+    (void)state;
+    rvx_rows rows = random_rows(4, 10, 3);
+    rvx_lists none = {0}, larger;
+    assert_ok(rvx_lists_reserve(&none, &rows, 0, 10, &larger, err));
+    assert_null(larger.list);
+    rvx_lists_adopt(&none, &larger);
+    assert_null(none.list);
+    rvx_rows_clear(&rows);
+}
+
+/* Rows of a list whose A lets them pass at all. */
+static size_t passing(const rvx_lists *lists) {
+    size_t n = 0;
+    for (uint32_t l = 0; l < lists->n_lists; l++) {
+        const rvx_list *list = &lists->list[l];
+        for (size_t i = 0; i < (list->n + RVK_BLOCK - 1) / RVK_BLOCK * RVK_BLOCK; i++) {
+            uint8_t *block = list->blocks + i / RVK_BLOCK * lists->block_bytes;
+            n += rvk_block_a(lists->group, lists->padded, block)[i % RVK_BLOCK] < INFINITY;
+        }
+    }
+    return n;
+}
+
+static void killed_rows_never_pass(void **state) {
+    (void)state;
+    const size_t n = 700;
+    rvx_quantizer q = {.n_lists = 5, .padded = PADDED};
+    rvx_rows rows = random_rows(12, n, 5);
+    rvx_lists lists;
+    assert_ok(rvx_lists_build(&rows, &q, 4, NULL, &lists, err));
+    assert_int_equal(passing(&lists), n);
+    uint64_t seed = 3;
+    for (size_t killed = 0; killed < 100;) {
+        size_t row = next_below(&seed, n), before = passing(&lists);
+        rvx_lists_kill(&lists, &rows, row);
+        killed += before - passing(&lists);
+        rvx_lists_kill(&lists, &rows, row); /* again: nothing more */
+        assert_true(before - passing(&lists) <= 1);
+    }
+    assert_int_equal(passing(&lists), n - 100);
+    rvx_lists_kill(&lists, &rows, n - 1);
+    rvx_lists_clear(&lists);
+    rvx_rows_clear(&rows);
+}
+
+static void bytes_in_use_and_in_reserve(void **state) {
+    (void)state;
+    rvx_quantizer q = {.n_lists = 1, .padded = PADDED};
+    rvx_rows rows = random_rows(12, 200, 1);
+    rvx_lists lists = {0}, larger;
+    uint64_t used, slack, used_after, slack_after;
+    rvx_lists_bytes(&lists, &used, &slack);
+    assert_int_equal(used + slack, 0);
+    rows.n = 129; /* three blocks */
+    assert_ok(rvx_lists_build(&rows, &q, 6, NULL, &lists, err));
+    rvx_lists_bytes(&lists, &used, &slack);
+    size_t block = rvk_block_bytes(6, PADDED) + 64 * sizeof(uint32_t);
+    assert_int_equal(used, 3 * block + sizeof(rvx_list));
+    assert_int_equal(slack, 0);
+    assert_ok(rvx_lists_reserve(&lists, &rows, 129, 64, &larger, err));
+    rvx_lists_adopt(&lists, &larger);
+    rvx_lists_bytes(&lists, &used_after, &slack_after);
+    assert_int_equal(used_after, used);
+    assert_true(slack_after >= block && slack_after % block == 0);
+    rvx_lists_clear(&lists);
+    rvx_rows_clear(&rows);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(built_from_live_rows),
+        cmocka_unit_test(appending_equals_building),
+        cmocka_unit_test(nothing_to_reserve_before_lists_exist),
+        cmocka_unit_test(killed_rows_never_pass),
+        cmocka_unit_test(bytes_in_use_and_in_reserve),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

