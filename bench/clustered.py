@@ -28,9 +28,7 @@ class Stream:
     def words(self, start: int, count: int) -> np.ndarray:
         """Words start..start+count of the stream, as uint32."""
         first, last = start // 16, -(-(start + count) // 16)
-        parts = [
-            self._blocks(b, min(b + 4096, last)) for b in range(first, last, 4096)
-        ]
+        parts = [self._blocks(b, min(b + 4096, last)) for b in range(first, last, 4096)]
         return np.concatenate(parts)[start - 16 * first :][:count]
 
     def longs(self, start: int, count: int) -> np.ndarray:
@@ -83,7 +81,7 @@ class _Ziggurat:
         for _ in range(2, 256):
             x = edge[-1]
             edge.append(math.sqrt(-2 * math.log(self.AREA / x + math.exp(-x * x / 2))))
-        self.edge = np.array(edge + [0.0])
+        self.edge = np.array([*edge, 0.0])
         self.height = [math.exp(-x * x / 2) for x in self.edge.tolist()]
 
     def candidates(self, longs: np.ndarray) -> tuple:

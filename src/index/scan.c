@@ -17,6 +17,8 @@
  */
 #include "index/index_i.h"
 
+#include <float.h>
+#include <float.h>
 #include <math.h>
 
 #define CODE_VARIANCE 0.0908451f /* (1 - 2/pi) / 4 */
@@ -260,7 +262,9 @@ static void set_bound(scan *c) {
     c->t = sigmas * sqrtf(variance) + 0.5f * ROUNDING_SLACK * sqrtf(padded) * terms;
     float magnitude = s->index->metric == RV_IP ? s->magnitude + terms * s->query_norm
                                                 : terms * distance;
-    c->g = s->list_g[c->list] - ROUNDING_SLACK * magnitude;
+    if (s->index->metric == RV_COSINE) magnitude += 2; /* the exact key's own rounding */
+    /* FLT_MIN lets a row at the very place of the query, bound 0, pass threshold 0. */
+    c->g = s->list_g[c->list] - (ROUNDING_SLACK * magnitude + FLT_MIN);
 }
 
 static void enter_list(scan *c, const rvx_filter *filter) {

@@ -63,8 +63,7 @@ void rvk_block_put(unsigned group, size_t padded, uint8_t *block, unsigned lane,
         const unsigned shift = lane < RVK_BLOCK / 2 ? 0 : 4, keep = 0xF0u >> shift;
         uint8_t *byte = block + lane % (RVK_BLOCK / 2);
         for (size_t g = 0; g < columns; g++, byte += RVK_BLOCK / 2) {
-            const unsigned byte_of_two = code[g / 2];
-            const unsigned nibble = byte_of_two >> (g % 2 * 4) & 15u;
+            const unsigned nibble = (unsigned)code[g / 2] >> (g % 2 * 4) & 15u;
             *byte = (uint8_t)((*byte & keep) | nibble << shift);
         }
     }

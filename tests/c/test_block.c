@@ -42,9 +42,10 @@ static void read_back(unsigned group, size_t padded, const uint8_t *block, unsig
     for (size_t j = 0; j < padded; j++) {
         unsigned bit;
         if (group == 6) {
-            bit = block[j / 6 * 64 + lane] >> (j % 6) & 1u;
+            bit = (unsigned)block[j / 6 * 64 + lane] >> (j % 6) & 1u;
         } else {
-            bit = block[j / 4 * 32 + lane % 32] >> (j % 4 + (lane < 32 ? 0 : 4)) & 1u;
+            const size_t shift = j % 4 + (lane < 32 ? 0 : 4);
+            bit = (unsigned)block[j / 4 * 32 + lane % 32] >> shift & 1u;
         }
         code[j / 8] |= (uint8_t)(bit << (j % 8));
     }
@@ -180,8 +181,7 @@ static void check_query(size_t padded, const rvk_query *q) {
     double squares = 0, sum = 0, negative = 0;
     for (size_t j = 0; j < padded; j++) {
         const double d = (double)query[j] - (double)q->step * rounded[j];
-        /* Nearest, up to the rounding of the quotient. */
-        assert_true(fabs(d) <= (double)q->step * 0.50001);
+        assert_true((float)rounded[j] == nearbyintf(query[j] / q->step));
         squares += d * d;
         sum += rounded[j];
         negative += rounded[j] < 0 ? rounded[j] : 0;

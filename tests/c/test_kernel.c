@@ -75,6 +75,32 @@ static void fused_steps_round_once(void **state) {
     }
 }
 
+/* c plus a product off by one part in 2^2k from half a unit in the last place of c. In
+ * double the sum is just that half, and rounding it again would take the wrong side. */
+static void near_ties_round_once(void **state) {
+    (void)state;
+    float a[17] = {0}, b[17] = {0};
+    uint64_t rng = 9;
+    b[0] = 1.0f;
+    for (size_t i = 0; i < 4000; i++) {
+        const float small = ldexpf(1.0f, -(int)(15 + i % 8));
+        const float sign = next_u64(&rng) & 1 ? 1.0f : -1.0f;
+        a[0] = sign * (1.0f + (float)next_below(&rng, 1000) * 0x1p-23f);
+        a[16] = next_u64(&rng) & 1 ? 1.0f + small : -1.0f - small;
+        b[16] = (1.0f - small) * 0x1p-24f;
+        if (i % 8 == 0) { /* (1 + 2^-11)(1 - 2^-11 + 2^-22) = 1 + 2^-33: above the half */
+            a[16] = sign * (1.0f + 0x1p-11f);
+            b[16] = (1.0f - 0x1p-11f + 0x1p-22f) * 0x1p-24f;
+        }
+        const float want = fmaf(a[16], b[16], a[0]), got = scalar()->dot(a, b, 17);
+        assert_same(&got, &want, 1, "fused step near a tie", i);
+    }
+    a[0] = 1.0f + 0x1p-23f; /* by hand: 1 + 2^-23 + 2^-24 - 2^-64 */
+    a[16] = 1.0f + 0x1p-20f;
+    b[16] = (1.0f - 0x1p-20f) * 0x1p-24f;
+    assert_true(scalar()->dot(a, b, 17) == 1.0f + 0x1p-23f);
+}
+
 static void a_sum_of_nothing_is_zero(void **state) {
     (void)state;
     const float x = 1.0f;
@@ -588,6 +614,7 @@ int main(void) {
         cmocka_unit_test(lanes_and_fold_are_as_documented),
         cmocka_unit_test(products_are_fused),
         cmocka_unit_test(fused_steps_round_once),
+        cmocka_unit_test(near_ties_round_once),
         cmocka_unit_test(a_sum_of_nothing_is_zero),
         cmocka_unit_test(padding_takes_part),
         cmocka_unit_test(scalar_sums_are_right),

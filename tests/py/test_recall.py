@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import ruvector
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from bench import datasets, recall, reference  # noqa: E402
+from bench import datasets, recall, reference
 
 K = 10
 SETS = {
