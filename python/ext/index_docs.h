@@ -190,7 +190,7 @@
     "Bytes by use, as a dict.\n\n"                                                       \
     "codes (with factors and norms), blocks (codes arranged for the scan), vectors, ids,\n" \
     "rotation, slack (reserved, not used) sum up to total. mapped is the part of total\n" \
-    "that is a mapped file or the bytes given to `from_bytes`."
+    "that is a mapped file rather than memory of this process."
 
 #define DOC_ROTATION                                                                     \
     "rotation($self)\n--\n\n"                                                            \

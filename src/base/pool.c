@@ -17,7 +17,6 @@
 #include "base/os.h"
 
 #include <assert.h>
-#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 

@@ -142,10 +142,14 @@ static float estimate_key(rv_metric metric, float estimate) {
     return key < -1 ? -1 : key > 1 ? 1 : key;
 }
 
-float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot) {
+static float row_norm(const rvx_scratch *s, size_t row) {
     float norm;
     memcpy(&norm, rvx_cell(&s->index->rows.column[RVX_NORMS], row), sizeof norm);
-    double length = (double)s->query_norm * norm;
+    return norm;
+}
+
+float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot) {
+    double length = (double)s->query_norm * row_norm(s, row);
     float cosine = length > 0 ? (float)(dot / length) : 0;
     return -(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
 }
@@ -161,6 +165,8 @@ float rvx_exact_key(const rvx_scratch *s, size_t row) {
 /* The estimate with the query as it is, not rounded. */
 static float coded_key(const rvx_scratch *s, size_t row) {
     const rvx_rows *rows = &s->index->rows;
+    bool cosine = s->index->metric == RV_COSINE;
+    if (cosine && (s->query_norm == 0 || row_norm(s, row) == 0)) return rvx_cosine_key(s, row, 0);
     rvx_factors f;
     uint32_t list;
     memcpy(&f, rvx_cell(&rows->column[RVX_FACTORS], row), sizeof f);
@@ -260,11 +266,13 @@ static void set_bound(scan *c) {
     }
     float terms = s->rotated_norm + distance; /* bounds the centroid's norm too */
     c->t = sigmas * sqrtf(variance) + 0.5f * ROUNDING_SLACK * sqrtf(padded) * terms;
+    if (!(c->t < FLT_MAX)) c->t = FLT_MAX; /* infinity times B = 0 would be NaN */
     float magnitude = s->index->metric == RV_IP ? s->magnitude + terms * s->query_norm
                                                 : terms * distance;
     if (s->index->metric == RV_COSINE) magnitude += 2; /* the exact key's own rounding */
     /* FLT_MIN lets a row at the very place of the query, bound 0, pass threshold 0. */
     c->g = s->list_g[c->list] - (ROUNDING_SLACK * magnitude + FLT_MIN);
+    if (s->index->metric == RV_COSINE && s->query_norm == 0) c->g = -INFINITY; /* all tie */
 }
 
 static void enter_list(scan *c, const rvx_filter *filter) {

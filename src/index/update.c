@@ -262,7 +262,7 @@ static rv_status prepare(rv_index *index, change *c, const float *vectors, bool 
     memcpy(after.column, c->column, sizeof after.column);
     RVB_TRY(rvx_lists_reserve(&index->lists, &after, rows->n, n, &c->lists, err));
     RVB_TRY(reserve_map(index, c, err));
-    return replace ? reserve_dead(rows, total, c, err) : RV_OK;
+    return replace || rows->dead ? reserve_dead(rows, total, c, err) : RV_OK;
 }
 
 rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,

@@ -127,7 +127,7 @@ static void describe(const float *query, const int8_t *rounded, size_t padded, f
     int sum = 0, negative = 0;
     for (size_t j = 0; j < padded; j += CHUNK) {
         for (size_t i = 0; i < CHUNK; i++) {
-            const int n = rounded[j + i];
+            const int8_t n = rounded[j + i];
             const double d = (double)query[j + i] - (double)step * n;
             squares[i % 4] += d * d;
             sum += n;

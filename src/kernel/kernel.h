@@ -11,8 +11,9 @@
  * Nothing here may be compiled with floating-point contraction or re-association,
  * and the rounding mode is to nearest.
  *
- * Pointers may have any alignment. Functions read exactly the elements named,
- * never beyond. `padded` is the padded dimension: a multiple of 32, 32..8192.
+ * Rows and codes may start at any byte; other arrays are aligned as their elements
+ * are. Functions read exactly the elements named, never beyond. `padded` is the padded
+ * dimension: a multiple of 32, 32..8192.
  */
 #ifndef RVK_KERNEL_H
 #define RVK_KERNEL_H

@@ -7,6 +7,7 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <setjmp.h>
@@ -560,6 +561,43 @@ static void a_pool_in_use_outlives_a_change(void **state) {
     rvb_pool_release(e.pool); /* its last user: threads and memory go */
 }
 
+#if defined(__linux__) && !defined(WITH_TSAN)
+
+static unsigned threads_alive(void) {
+    unsigned n = 0;
+    DIR *d = opendir("/proc/self/task");
+    assert_non_null(d);
+    while (readdir(d)) n++;
+    closedir(d);
+    return n;
+}
+
+/* A joined thread stays listed for a moment. (ThreadSanitizer's own thread comes and
+ * would be counted.) */
+static void await_threads(unsigned n) {
+    while (threads_alive() != n) usleep(50);
+}
+
+/* Runs first, while no other pool's threads can be on their way out. */
+static void threads_end_with_their_pool(void **state) {
+    (void)state;
+    unsigned before = threads_alive();
+    rvb_pool *pool = pool_of(5);
+    assert_int_equal(threads_alive(), before + 4);
+    rvb_pool_release(pool);
+    assert_int_equal(threads_alive(), before + 4); /* kept for the next call */
+    assert_int_equal(rv_set_num_threads(1, NULL), RV_OK);
+    await_threads(before);
+
+    pool = pool_of(5);
+    assert_int_equal(rv_set_num_threads(1, NULL), RV_OK);
+    assert_int_equal(threads_alive(), before + 4);
+    rvb_pool_release(pool);
+    await_threads(before);
+}
+
+#endif
+
 static void change_often(void *ctx) {
     atomic_int *stop = ctx;
     while (!atomic_load(stop)) {
@@ -716,18 +754,20 @@ static void forks_amid_calls(void **state) {
 typedef struct forking {
     straggle s;
     pid_t child;
+    int stop_at;
 } forking;
 
 static int fork_in_report(void *ctx, uint64_t done, uint64_t total) {
     forking *f = ctx;
     (void)done;
     (void)total;
-    if (atomic_fetch_add(&f->s.w.reports, 1) == 0) f->child = fork();
-    return 0;
+    int report = atomic_fetch_add(&f->s.w.reports, 1) + 1;
+    if (report == 1) f->child = fork();
+    return report == f->stop_at;
 }
 
 /* The child of a fork in a callback has a loop that nobody can finish. */
-static void a_callback_may_fork(void **state) {
+static void a_callback_may_fork_while_the_caller_waits(void **state) {
     (void)state;
     SKIP_FORK();
     rvb_pool *pool = pool_of(3);
@@ -741,8 +781,24 @@ static void a_callback_may_fork(void **state) {
     rvb_pool_release(pool);
 }
 
+static void a_callback_may_fork_while_the_caller_works(void **state) {
+    (void)state;
+    SKIP_FORK();
+    rvb_pool *pool = pool_of(3);
+    forking f = {.child = -1, .stop_at = 2};
+    const rv_progress progress = {fork_in_report, &f};
+    rv_status status = rvb_pool_for(pool, SIZE_MAX, 1, nap, NULL, &progress, NULL);
+    if (f.child == 0) _exit(status == RV_ERR_CANCELLED ? use_pools_in_child(pool) : 10);
+    assert_int_equal(status, RV_ERR_CANCELLED);
+    assert_int_equal(exit_code(f.child), 0);
+    rvb_pool_release(pool);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+#if defined(__linux__) && !defined(WITH_TSAN)
+        cmocka_unit_test(threads_end_with_their_pool),
+#endif
         cmocka_unit_test(every_row_once_in_chunks_of_the_grain),
         cmocka_unit_test(no_pool_means_one_after_the_other),
         cmocka_unit_test(the_largest_sizes_do_not_wrap),
@@ -769,7 +825,8 @@ int main(void) {
 #endif
         cmocka_unit_test(a_child_starts_anew),
         cmocka_unit_test(forks_amid_calls),
-        cmocka_unit_test(a_callback_may_fork),
+        cmocka_unit_test(a_callback_may_fork_while_the_caller_waits),
+        cmocka_unit_test(a_callback_may_fork_while_the_caller_works),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

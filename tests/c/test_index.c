@@ -1,0 +1,306 @@
+/*
+ * test_index.c - life of an index and what it tells about itself: build options, info,
+ * rows, codes, equality, instruction sets, and bytes that depend on nothing else.
+ */
+#include "index_cases.h"
+
+#include "index/index_i.h"
+
+static const rv_kind kinds[] = {RV_FLAT, RV_RABITQ, RV_PLUS, RV_ASYM};
+
+/* ---- building ---- */
+
+static void bad_build_options(void **state) {
+    (void)state;
+    float rows[4] = {1, 2, 3, 4};
+    rv_index *index = (rv_index *)rows; /* must become NULL */
+    rv_build_options good = options_for(RV_PLUS, RV_L2, 2), o;
+#define REFUSED(field, value)                                                            \
+    do {                                                                                 \
+        o = good;                                                                        \
+        o.field = value;                                                                 \
+        index = (rv_index *)rows;                                                        \
+        assert_fails(RV_ERR_ARGUMENT, rv_index_build(&o, rows, NULL, 2, &index, err));   \
+        assert_null(index);                                                              \
+    } while (0)
+    REFUSED(size, 0);
+    REFUSED(size, sizeof o - 1);
+    REFUSED(size, sizeof o + 1);
+    REFUSED(kind, (rv_kind)4);
+    REFUSED(metric, (rv_metric)3);
+    REFUSED(dim, 0);
+    REFUSED(dim, RV_MAX_DIM + 1);
+    REFUSED(dim, UINT32_MAX);
+    REFUSED(n_lists, 65);
+    REFUSED(rerank_factor, 1025);
+    REFUSED(epsilon, 0);
+    REFUSED(epsilon, -1.9f);
+    REFUSED(epsilon, NAN);
+    REFUSED(epsilon, INFINITY);
+    assert_fails(RV_ERR_ARGUMENT, rv_index_build(NULL, rows, NULL, 2, &index, err));
+    uint64_t twins[] = {4, 4};
+    assert_fails(RV_ERR_DUPLICATE, rv_index_build(&good, rows, twins, 2, &index, err));
+    assert_null(index);
+    rows[3] = NAN;
+    rv_error error;
+    assert_int_equal(rv_index_build(&good, rows, NULL, 2, &index, &error), RV_ERR_VALUE);
+    assert_int_equal(error.actual, 1); /* the row */
+    assert_non_null(strstr(error.message, "position 1"));
+    assert_int_equal(rv_index_build(&good, rows, NULL, 2, &index, NULL), RV_ERR_VALUE);
+    rv_index_free(NULL);
+}
+
+static void values_out_of_range(void **state) {
+    (void)state;
+    const float bad[] = {NAN, -NAN, INFINITY, -INFINITY, 3e38f, -0x1.8p56f};
+    for (size_t kind = 0; kind < 4; kind++) {
+        for (size_t i = 0; i < 6; i++) {
+            float *rows = normal_rows(1, 3000, 7);
+            rv_index *index;
+            rows[2999 * 7 + 6] = bad[i];
+            rv_build_options o = options_for(kinds[kind], RV_COSINE, 7);
+            assert_fails(RV_ERR_VALUE, rv_index_build(&o, rows, NULL, 3000, &index, err));
+            assert_null(index);
+            rows[2999 * 7 + 6] = 0x1p56f; /* the largest there is */
+            memset(rows + 2999 * 7, 0, 6 * sizeof *rows);
+            rv_index_free(build_with(&o, rows, NULL, 3000));
+            free(rows);
+        }
+    }
+}
+
+static void info_tells_the_options(void **state) {
+    (void)state;
+    float *rows = normal_rows(1, 5000, 33);
+    for (size_t kind = 0; kind < 4; kind++) {
+        for (uint32_t factor = 0; factor <= 2; factor++) {
+            rv_build_options o = options_for(kinds[kind], RV_IP, 33);
+            o.rerank_factor = factor;
+            o.epsilon = 2.5f;
+            o.seed = UINT64_C(0x1122334455667788);
+            bool codes = kinds[kind] != RV_FLAT;
+            bool vectors = kinds[kind] == RV_FLAT || kinds[kind] == RV_PLUS ||
+                           (kinds[kind] == RV_ASYM && factor == 2);
+            for (size_t n = 0; n <= 5000; n += 5000) {
+                rv_index *index = build_with(&o, rows, NULL, n);
+                rv_index_info info;
+                rv_index_get_info(index, &info);
+                assert_int_equal(info.kind, kinds[kind]);
+                assert_int_equal(info.metric, RV_IP);
+                assert_int_equal(info.dim, 33);
+                assert_int_equal(info.code_bytes, codes ? 8 : 0);
+                assert_int_equal(info.rerank_factor, factor);
+                assert_true(info.epsilon == 2.5f);
+                assert_int_equal(info.seed, o.seed);
+                assert_int_equal(!!info.has_vectors, vectors);
+                assert_int_equal(info.n, n);
+                assert_int_equal(info.dead, 0);
+                assert_int_equal(info.next_id, n);
+                assert_int_equal(info.n_lists, codes ? (n ? rvx_auto_lists(n) : 1) : 0);
+                rv_index_free(index);
+            }
+        }
+    }
+    rv_build_options o = options_for(RV_PLUS, RV_L2, 33);
+    o.n_lists = 17;
+    rv_index *index = build_with(&o, rows, NULL, 5000);
+    rv_index_info info;
+    rv_index_get_info(index, &info);
+    assert_int_equal(info.n_lists, 17);
+    rv_index_free(index);
+    free(rows);
+}
+
+/* ---- the same bytes ---- */
+
+static void bytes_depend_on_the_input_alone(void **state) {
+    (void)state;
+    const size_t n = sized(9000), dim = 70;
+    float *rows = clustered_rows(3, n, dim);
+    uint64_t *ids = scattered_ids(3, n);
+    for (size_t kind = 0; kind < 4; kind++) {
+        for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+            file_bytes first = {0};
+            for (size_t isa = 0; isa_at(isa); isa++) {
+                for (unsigned threads = 1; threads <= 5; threads += 4) {
+                    assert_ok(rv_isa_force(isa_at(isa), err));
+                    assert_ok(rv_set_num_threads(threads, err));
+                    rv_index *index =
+                        build(kinds[kind], (rv_metric)metric, dim, rows, ids, n);
+                    answer a = answer_of(index, rows, 1, dim, 1, NULL); /* leaves no trace */
+                    answer_free(&a);
+                    file_bytes b = bytes_of(index);
+                    rv_index_free(index);
+                    if (!first.data) {
+                        first = b;
+                        continue;
+                    }
+                    assert_same_bytes(&first, &b);
+                    free(b.data);
+                }
+            }
+            rv_build_options o = options_for(kinds[kind], (rv_metric)metric, dim);
+            o.seed++;
+            rv_index *other = build_with(&o, rows, ids, n);
+            file_bytes b = bytes_of(other);
+            assert_int_equal(b.size, first.size);
+            assert_memory_not_equal(b.data, first.data, b.size);
+            free(b.data);
+            free(first.data);
+            rv_index_free(other);
+        }
+    }
+    assert_ok(rv_isa_force(NULL, err));
+    assert_ok(rv_set_num_threads(0, err));
+    free(rows);
+    free(ids);
+}
+
+/* ---- instruction sets ---- */
+
+static void instruction_sets(void **state) {
+    (void)state;
+    const char *names[8] = {0};
+    size_t n = rv_isa_available(names, 8);
+    assert_true(n >= 1 && n <= 8);
+    assert_int_equal(rv_isa_available(NULL, 0), n);
+    const char *best = rv_isa_active();
+    for (size_t i = 0; i < n; i++) {
+        assert_ok(rv_isa_force(names[i], err));
+        assert_string_equal(rv_isa_active(), names[i]);
+        assert_fails(RV_ERR_ARGUMENT, rv_isa_force("abacus", err));
+        assert_string_equal(rv_isa_active(), names[i]);
+    }
+    assert_ok(rv_isa_force(NULL, err));
+    assert_string_equal(rv_isa_active(), best);
+    assert_true(rv_version()[0] != 0);
+}
+
+/* ---- rows ---- */
+
+/* A code is the signs of the rotated residual; with one list, of P(v - mean). */
+static void codes_are_signs(void **state) {
+    (void)state;
+    const size_t n = 200, dim = 45, code_bytes = 8;
+    float *rows = clustered_rows(1, n, dim), y[64];
+    uint8_t *codes = need(n, code_bytes);
+    rv_index *index = build(RV_RABITQ, RV_L2, dim, rows, NULL, n);
+    assert_ok(rv_index_copy_rows(index, 0, n, NULL, NULL, codes, NULL, err));
+    for (size_t i = 0; i < n; i++) {
+        rvx_quantizer_rotate(index->quantizer, rvk_ops_active(), rows + i * dim, 1, y);
+        for (size_t j = 0; j < 64; j++)
+            assert_int_equal(codes[i * code_bytes + j / 8] >> (j % 8) & 1, y[j] > 0);
+    }
+    rv_index_free(index);
+    rv_index *flat = build(RV_FLAT, RV_L2, dim, rows, NULL, n);
+    assert_fails(RV_ERR_ARGUMENT,
+                 rv_index_copy_rows(flat, 0, n, NULL, NULL, codes, NULL, err));
+    rv_index_free(flat);
+    free(rows);
+    free(codes);
+}
+
+static void ranges_of_rows(void **state) {
+    (void)state;
+    float *rows = normal_rows(1, 10, 3), got[30];
+    uint64_t ids[10];
+    rv_index *index = build(RV_PLUS, RV_L2, 3, rows, NULL, 10);
+    const uint64_t bad[][2] = {{11, 0},         {10, 1},         {0, 11},
+                               {5, 6},          {UINT64_MAX, 1}, {1, UINT64_MAX},
+                               {UINT64_MAX, 0}, {2, UINT64_MAX - 1}};
+    for (size_t i = 0; i < 8; i++)
+        assert_fails(RV_ERR_ARGUMENT, rv_index_copy_rows(index, bad[i][0], bad[i][1], ids,
+                                                         NULL, NULL, NULL, err));
+    assert_ok(rv_index_copy_rows(index, 10, 0, ids, NULL, NULL, NULL, err));
+    assert_ok(rv_index_copy_rows(index, 0, 10, NULL, NULL, NULL, NULL, err));
+    assert_ok(rv_index_remove(index, (uint64_t[]){0, 4, 9}, 3, NULL, err));
+    assert_ok(rv_index_copy_rows(index, 2, 3, ids, NULL, NULL, got, err));
+    for (size_t i = 0; i < 3; i++) { /* 1 2 3 5 6 7 8 are left */
+        const uint64_t left[] = {3, 5, 6};
+        assert_int_equal(ids[i], left[i]);
+        assert_memory_equal(got + 3 * i, rows + 3 * left[i], 3 * sizeof *rows);
+    }
+    assert_ok(rv_index_copy_rows(index, 7, 0, ids, NULL, NULL, NULL, err));
+    assert_fails(RV_ERR_ARGUMENT,
+                 rv_index_copy_rows(index, 0, 8, ids, NULL, NULL, NULL, err));
+    rv_index_free(index);
+    rv_index *codes = build(RV_RABITQ, RV_L2, 3, rows, NULL, 10);
+    assert_fails(RV_ERR_NO_VECTORS,
+                 rv_index_copy_rows(codes, 0, 10, NULL, NULL, NULL, got, err));
+    rv_index_free(codes);
+    free(rows);
+}
+
+/* ---- equality ---- */
+
+static void equality(void **state) {
+    (void)state;
+    const size_t n = 100, dim = 6;
+    float *rows = normal_rows(1, n, dim);
+    uint64_t *ids = scattered_ids(1, n);
+    for (size_t kind = 0; kind < 4; kind++) {
+        rv_build_options o = options_for(kinds[kind], RV_L2, dim);
+        rv_index *a = build_with(&o, rows, ids, n), *b = build_with(&o, rows, ids, n);
+        assert_true(rv_index_equal(a, a) && rv_index_equal(a, b) && rv_index_equal(b, a));
+        assert_ok(rv_index_remove(b, ids + 7, 1, NULL, err));
+        assert_false(rv_index_equal(a, b));
+        assert_ok(rv_index_remove(a, ids + 7, 1, NULL, err));
+        assert_true(rv_index_equal(a, b));
+        assert_ok(rv_index_vacuum(b, err)); /* how rows lie does not count */
+        assert_true(rv_index_equal(a, b) && rv_index_equal(b, a));
+        file_bytes bytes = bytes_of(a);
+        rv_index *c = from_bytes(&bytes);
+        assert_true(rv_index_equal(a, c));
+        rv_index_free(c);
+        free(bytes.data);
+        rv_index_free(b);
+
+        rv_build_options other[6];
+        for (size_t i = 0; i < 6; i++) other[i] = o;
+        other[0].kind = (rv_kind)((kinds[kind] + 1) % 4);
+        other[1].metric = RV_IP;
+        other[2].dim = 5;
+        other[3].seed++;
+        other[4].epsilon = 2;
+        other[5].rerank_factor = 7;
+        for (size_t i = 0; i < 6; i++) {
+            b = build_with(&other[i], rows, ids, n);
+            assert_ok(rv_index_remove(b, ids + 7, 1, NULL, err));
+            assert_false(rv_index_equal(a, b));
+            assert_false(rv_index_equal(b, a));
+            rv_index_free(b);
+        }
+        uint64_t swapped[100];
+        memcpy(swapped, ids, sizeof swapped);
+        swapped[50] = ids[51];
+        swapped[51] = ids[50];
+        b = build_with(&o, rows, swapped, n); /* ids elsewhere */
+        assert_ok(rv_index_remove(b, ids + 7, 1, NULL, err));
+        assert_false(rv_index_equal(a, b));
+        rv_index_free(b);
+        float kept = rows[99 * dim];
+        rows[99 * dim] = -kept;
+        b = build_with(&o, rows, ids, n); /* one number in one vector */
+        assert_ok(rv_index_remove(b, ids + 7, 1, NULL, err));
+        assert_false(rv_index_equal(a, b));
+        rows[99 * dim] = kept;
+        rv_index_free(a);
+        rv_index_free(b);
+    }
+    free(rows);
+    free(ids);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_build_options),
+        cmocka_unit_test(values_out_of_range),
+        cmocka_unit_test(info_tells_the_options),
+        cmocka_unit_test(bytes_depend_on_the_input_alone),
+        cmocka_unit_test(instruction_sets),
+        cmocka_unit_test(codes_are_signs),
+        cmocka_unit_test(ranges_of_rows),
+        cmocka_unit_test(equality),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,339 @@
+/*
+ * test_scan.c - what decides which rows get an exact distance: the bound and its
+ * epsilon, the floor (rerank_factor), the cap (max_rerank); and results of codes alone.
+ */
+#include "index_cases.h"
+
+#include <float.h>
+
+#define DIM 64u
+#define K 10u
+
+typedef struct fixture {
+    size_t n, m;
+    float *rows, *queries;
+    exact_hit *exact; /* m lists of n, for RV_L2 */
+} fixture;
+
+static int set_up(void **state) {
+    fixture *f = need(1, sizeof *f);
+    f->n = sized(4000);
+    f->m = sized(50);
+    f->rows = clustered_rows(1, f->n, DIM);
+    f->queries = clustered_rows(2, f->m, DIM);
+    f->exact = need(f->n * f->m, sizeof *f->exact);
+    for (size_t i = 0; i < f->m; i++)
+        oracle(RV_L2, f->rows, NULL, NULL, f->n, DIM, f->queries + i * DIM,
+               f->exact + i * f->n);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state) {
+    fixture *f = *state;
+    free(f->rows);
+    free(f->queries);
+    free(f->exact);
+    free(f);
+    return 0;
+}
+
+/* Correct ones of the K results of every query. */
+static void correct(const fixture *f, const rv_index *index, const rv_search_options *o,
+                    size_t *out) {
+    answer a = answer_of(index, f->queries, f->m, DIM, K, o);
+    for (size_t i = 0; i < f->m; i++) {
+        out[i] = count_correct(&a, i, f->exact + i * f->n, f->n);
+        for (size_t j = 0; j < K; j++) { /* whatever is found has its exact score */
+            const float *row = f->rows + a.ids[i * K + j] * DIM;
+            double score = exact_score(RV_L2, f->queries + i * DIM, row, DIM);
+            assert_true(fabs((double)a.scores[i * K + j] - score) < 1e-4);
+        }
+    }
+    answer_free(&a);
+}
+
+static size_t total(const fixture *f, const rv_index *index, const rv_search_options *o) {
+    size_t *each = need(f->m, sizeof *each), sum = 0;
+    correct(f, index, o, each);
+    for (size_t i = 0; i < f->m; i++) sum += each[i];
+    free(each);
+    return sum;
+}
+
+static void recall_rises_with_epsilon(void **state) {
+    const fixture *f = *state;
+    const float epsilons[] = {0.01f, 0.5f, 1.0f, 1.9f, 4.0f};
+    size_t found[5];
+    rv_index *index = build(RV_PLUS, RV_L2, DIM, f->rows, NULL, f->n);
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    for (size_t i = 0; i < 5; i++) {
+        o.epsilon = epsilons[i];
+        found[i] = total(f, index, &o);
+        if (i > 0) assert_true(found[i] >= found[i - 1]);
+    }
+    assert_true(found[0] < f->m * K); /* the first rules out too much */
+    assert_true((double)found[3] >= 0.98 * (double)(f->m * K));
+    assert_int_equal(found[4], f->m * K);
+    assert_int_equal(total(f, index, NULL), found[3]); /* the default is 1.9 */
+    rv_build_options build_options = options_for(RV_PLUS, RV_L2, DIM);
+    build_options.epsilon = 0.01f; /* or what the index was built with */
+    rv_index *narrow = build_with(&build_options, f->rows, NULL, f->n);
+    assert_int_equal(total(f, narrow, NULL), found[0]);
+    rv_index_free(narrow);
+    rv_index_free(index);
+}
+
+/* Whatever the epsilon, the answers of the flat index. */
+static void assert_like_flat(const fixture *f, rv_metric metric, const float *rows,
+                             float epsilon) {
+    rv_index *index = build(RV_PLUS, metric, DIM, rows, NULL, f->n);
+    rv_index *flat = build(RV_FLAT, metric, DIM, rows, NULL, f->n);
+    answer wanted = answer_of(flat, f->queries, f->m, DIM, K, NULL);
+    for (uint32_t factor = 0; factor <= 4; factor++) {
+        rv_search_options o = RV_SEARCH_DEFAULT;
+        o.epsilon = epsilon;
+        o.rerank_factor = factor;
+        if (factor == 4) o.max_rerank = f->n;
+        answer a = answer_of(index, f->queries, f->m, DIM, K, &o);
+        assert_same_answer(&wanted, &a);
+        answer_free(&a);
+    }
+    answer_free(&wanted);
+    rv_index_free(index);
+    rv_index_free(flat);
+}
+
+/* No epsilon is so large that arithmetic breaks down. */
+static void any_epsilon_is_sound(void **state) {
+    const fixture *f = *state;
+    const float epsilons[] = {1e6f, 1e20f, 1e38f, FLT_MAX};
+    float *same = need(f->n * DIM, sizeof *same); /* all at their centroid: B = 0 */
+    for (size_t i = 0; i < f->n; i++) memcpy(same + i * DIM, f->rows, DIM * sizeof *same);
+    for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+        for (size_t i = 0; i < 4; i++) {
+            assert_like_flat(f, (rv_metric)metric, f->rows, epsilons[i]);
+            assert_like_flat(f, (rv_metric)metric, same, epsilons[i]);
+        }
+    }
+    free(same);
+}
+
+static void a_higher_floor_never_finds_less(void **state) {
+    const fixture *f = *state;
+    static const uint32_t factors[] = {1, 2, 3, 5, 10, 20, 50, 100, 400};
+    size_t *before = need(f->m, sizeof *before), *now = need(f->m, sizeof *now);
+    rv_index *index = build(RV_PLUS, RV_L2, DIM, f->rows, NULL, f->n);
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    for (size_t e = 0; e < 2; e++) {
+        o.epsilon = e ? 0.01f : 1.9f;
+        memset(before, 0, f->m * sizeof *before);
+        for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
+            size_t sum = 0;
+            o.rerank_factor = factors[i];
+            correct(f, index, &o, now);
+            for (size_t q = 0; q < f->m; q++) {
+                assert_true(now[q] >= before[q]);
+                sum += before[q] = now[q];
+            }
+            /* every row is among the best K * 400 estimates */
+            if (factors[i] == 400) assert_int_equal(sum, f->m * K);
+        }
+    }
+    rv_build_options build_options = options_for(RV_PLUS, RV_L2, DIM);
+    build_options.rerank_factor = 400;
+    build_options.epsilon = 0.01f;
+    rv_index *floor = build_with(&build_options, f->rows, NULL, f->n);
+    assert_int_equal(total(f, floor, NULL), f->m * K);
+    rv_index_free(floor);
+    rv_index_free(index);
+    free(before);
+    free(now);
+}
+
+/* With a cap of K no more than K rows are ever compared exactly: the result holds what
+ * the estimates alone would choose, which misses many. */
+static void a_cap_bounds_the_exact_distances(void **state) {
+    const fixture *f = *state;
+    rv_index *plus = build(RV_PLUS, RV_L2, DIM, f->rows, NULL, f->n);
+    rv_index *codes = build(RV_RABITQ, RV_L2, DIM, f->rows, NULL, f->n);
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    o.epsilon = 4; /* so that the cap alone limits */
+    o.max_rerank = K;
+    answer capped = answer_of(plus, f->queries, f->m, DIM, K, &o);
+    answer estimated = answer_of(codes, f->queries, f->m, DIM, K, NULL);
+    size_t correct_capped = 0, correct_estimated = 0, shared = 0;
+    for (size_t i = 0; i < f->m; i++) {
+        correct_capped += count_correct(&capped, i, f->exact + i * f->n, f->n);
+        correct_estimated += count_correct(&estimated, i, f->exact + i * f->n, f->n);
+        for (size_t a = 0; a < K; a++)
+            for (size_t b = 0; b < K; b++)
+                shared += capped.ids[i * K + a] == estimated.ids[i * K + b];
+    }
+    double all = (double)(f->m * K);
+    assert_true((double)shared > 0.85 * all); /* they differ by the rounded query only */
+    assert_true(fabs((double)correct_capped - (double)correct_estimated) < 0.08 * all);
+    assert_true((double)correct_capped < 0.8 * all);
+    size_t before = correct_capped;
+    for (uint64_t cap = 2 * K; cap < 2 * f->n; cap *= 3) {
+        o.max_rerank = cap;
+        size_t now = total(f, plus, &o);
+        assert_true(now >= before);
+        before = now;
+        o.rerank_factor = 100; /* a floor does not lift the cap */
+        assert_int_equal(total(f, plus, &o), now);
+        o.rerank_factor = 0;
+    }
+    assert_int_equal(before, f->m * K);
+    answer_free(&capped);
+    answer_free(&estimated);
+    rv_index_free(plus);
+    rv_index_free(codes);
+}
+
+/* ---- codes alone ---- */
+
+static void assert_well_formed(const answer *a, rv_metric metric, size_t filled, size_t n) {
+    uint8_t *seen = need(n, 1);
+    for (size_t i = 0; i < a->m; i++) {
+        memset(seen, 0, n);
+        for (size_t j = 0; j < a->k; j++) {
+            uint64_t id = a->ids[i * a->k + j];
+            double score = (double)a->scores[i * a->k + j];
+            if (j >= filled) {
+                assert_true(id == RV_NO_ID);
+                continue;
+            }
+            assert_true(id < n && !seen[id]);
+            seen[id] = 1;
+            if (metric == RV_COSINE) assert_true(score >= -1 && score <= 1);
+            if (metric == RV_L2) assert_true(score >= 0);
+            if (j == 0) continue;
+            double before = (double)a->scores[i * a->k + j - 1];
+            assert_true(metric == RV_L2 ? before <= score : before >= score);
+            if (before == score) assert_true(a->ids[i * a->k + j - 1] < id);
+        }
+    }
+    free(seen);
+}
+
+static void codes_alone_rank_by_estimate(void **state) {
+    const fixture *f = *state;
+    size_t n = f->n / 4;
+    for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+        rv_build_options b = options_for(RV_RABITQ, (rv_metric)metric, DIM);
+        b.n_lists = 8;
+        rv_index *index = build_with(&b, f->rows, NULL, n);
+        answer all = answer_of(index, f->queries, f->m, DIM, n + 5, NULL);
+        assert_well_formed(&all, (rv_metric)metric, n, n);
+        double error = 0, error2 = 0, count = (double)(f->m * n);
+        for (size_t i = 0; i < f->m; i++) {
+            for (size_t j = 0; j < n; j++) {
+                const float *row = f->rows + all.ids[i * all.k + j] * DIM;
+                double e = (double)all.scores[i * all.k + j] -
+                           exact_score((rv_metric)metric, f->queries + i * DIM, row, DIM);
+                error += e / count;
+                error2 += e * e / count;
+            }
+        }
+        /* a small bias: one rotation, one fixed data set */
+        assert_true(fabs(error) < 0.2 * sqrt(error2));
+        size_t missing = 0;
+        for (size_t k = 1; k <= 40; k += 13) { /* fewer results are the first of all */
+            answer few = answer_of(index, f->queries, f->m, DIM, k, NULL);
+            assert_well_formed(&few, (rv_metric)metric, k, n);
+            for (size_t i = 0; i < f->m; i++)
+                for (size_t j = 0; j < k; j++)
+                    missing += few.ids[i * k + j] != all.ids[i * all.k + j];
+            answer_free(&few);
+        }
+        assert_true(missing <= 2); /* four standard deviations of the query's rounding */
+        answer_free(&all);
+        rv_index_free(index);
+    }
+}
+
+/* A filter changes which rows take part, not their estimates. */
+static void filtered_estimates_are_the_same(void **state) {
+    const fixture *f = *state;
+    size_t n = f->n;
+    uint8_t *mask = need(n, 1);
+    for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+        rv_index *index = build(RV_RABITQ, (rv_metric)metric, DIM, f->rows, NULL, n);
+        answer all = answer_of(index, f->queries, 4, DIM, n, NULL);
+        for (size_t every = 2; every < n; every *= 8) { /* down to the direct path */
+            size_t allowed = 0;
+            for (size_t i = 0; i < n; i++) allowed += mask[i] = i % every == 1;
+            rv_search_options o = RV_SEARCH_DEFAULT;
+            o.allow_mask = mask;
+            o.allow_mask_len = n;
+            answer some = answer_of(index, f->queries, 4, DIM, allowed + 3, &o);
+            for (size_t i = 0; i < 4; i++) {
+                size_t at = 0;
+                for (size_t j = 0; j < n; j++) {
+                    if (!mask[all.ids[i * n + j]]) continue;
+                    assert_int_equal(some.ids[i * some.k + at], all.ids[i * n + j]);
+                    assert_true(some.scores[i * some.k + at] == all.scores[i * n + j]);
+                    at++;
+                }
+                assert_int_equal(at, allowed);
+                assert_true(some.ids[i * some.k + at] == RV_NO_ID);
+            }
+            answer_free(&some);
+        }
+        answer_free(&all);
+        rv_index_free(index);
+    }
+    free(mask);
+}
+
+/* Cosine with a zero vector is 0, known without a code. */
+static void zero_vectors_by_codes(void **state) {
+    const fixture *f = *state;
+    const size_t n = 500;
+    float *rows = need(n * DIM, sizeof *rows), zero[DIM] = {0};
+    memcpy(rows, f->rows, n * DIM * sizeof *rows);
+    memset(rows + 70 * DIM, 0, DIM * sizeof *rows);
+    rv_index *index = build(RV_RABITQ, RV_COSINE, DIM, rows, NULL, n);
+    answer a = answer_of(index, zero, 1, DIM, 200, NULL);
+    for (size_t i = 0; i < 200; i++) {
+        assert_int_equal(a.ids[i], i);
+        assert_true(a.scores[i] == 0);
+    }
+    answer_free(&a);
+    a = answer_of(index, f->queries, 1, DIM, n, NULL);
+    for (size_t i = 0; i < n; i++)
+        if (a.ids[i] == 70) assert_true(a.scores[i] == 0);
+    answer_free(&a);
+    rv_index_free(index);
+    free(rows);
+}
+
+static void codes_of_asym_without_vectors(void **state) {
+    const fixture *f = *state;
+    rv_build_options o = options_for(RV_ASYM, RV_L2, DIM);
+    o.rerank_factor = 1;
+    rv_index *asym = build_with(&o, f->rows, NULL, f->n);
+    rv_index *rabitq = build(RV_RABITQ, RV_L2, DIM, f->rows, NULL, f->n);
+    answer a = answer_of(asym, f->queries, f->m, DIM, K, NULL);
+    answer b = answer_of(rabitq, f->queries, f->m, DIM, K, NULL);
+    assert_same_answer(&a, &b);
+    answer_free(&a);
+    answer_free(&b);
+    rv_index_free(asym);
+    rv_index_free(rabitq);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(recall_rises_with_epsilon),
+        cmocka_unit_test(any_epsilon_is_sound),
+        cmocka_unit_test(a_higher_floor_never_finds_less),
+        cmocka_unit_test(a_cap_bounds_the_exact_distances),
+        cmocka_unit_test(codes_alone_rank_by_estimate),
+        cmocka_unit_test(filtered_estimates_are_the_same),
+        cmocka_unit_test(zero_vectors_by_codes),
+        cmocka_unit_test(codes_of_asym_without_vectors),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
