@@ -29,7 +29,7 @@ def main() -> None:
         for axes, mode in zip(panels, report.MODES):
             draw(records, mode, axes)
         panels[0].set_ylabel("queries per second")
-        panels[0].legend(fontsize="small")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
         figure.suptitle(report.title(records[0]))
         stem = f"{Path(records[0]['dataset']).stem}-k{records[0]['k']}"
         figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})

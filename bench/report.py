@@ -1,4 +1,9 @@
-"""Tables (Markdown) from the JSON of bench.index: python -m bench.report result.json"""
+"""Tables (Markdown) from the JSON of bench.index:
+
+    python -m bench.report [--best] result.json
+
+--best takes the best round of each timing in place of the median.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,7 @@ def fastest(records: Records, index: str, mode: str, recall: float) -> dict[str,
 
 def text(result: dict[str, Any]) -> str:
     machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    lines = [f"Machine: {machine}. Medians of {result['rounds']} rounds."]
+    lines = [f"Machine: {machine}. {result.get('taken', 'Median')} of {result['rounds']} rounds."]
     for name, reason in result["missing"].items():
         lines.append(f"Missing: {name} ({reason}).")
     for records in groups(result["records"]):
@@ -148,5 +153,15 @@ def _ratio(records: Records, peer: str, mode: str, recall: float) -> str:
     return "only ours" if ours else "only theirs" if theirs else "-"
 
 
+def main() -> None:
+    *flags, path = sys.argv[1:]
+    result = json.loads(Path(path).read_text())
+    if flags == ["--best"]:
+        result["taken"] = "Best"
+        for r in result["records"]:
+            r["qps"] = r["best_qps"]
+    print(text(result))
+
+
 if __name__ == "__main__":
-    print(text(json.loads(Path(sys.argv[1]).read_text())))
+    main()

@@ -116,9 +116,12 @@ def read(path: str) -> IndexFile:
     v1 = magic == V1_MAGIC
     (n,) = struct.unpack_from("<I", data, 28) if v1 else struct.unpack_from("<Q", data, 24)
     records = read_records(data, n, dim) if v1 else None
-    at = align(32 + n * (4 + 4 * dim)) if v1 else 64
+    end = 32 + n * (4 + 4 * dim) if v1 else 32
+    at = align(end)
     if data[at : at + 8] != BLOCK_MAGIC or len(data) < at + 128 + 40:
-        require(records is not None and data[-8:] != END_MAGIC, "its block is missing")
+        rest, begin = data[end : at + 8], bytes(at - end) + BLOCK_MAGIC
+        cut_off = data[-8:] == END_MAGIC or (rest and begin.startswith(rest))
+        require(records is not None and not cut_off, "its block is missing or cut off")
         columns = {"ids": records["id"].astype(np.uint64), "vectors": records["vector"]}
         return make(magic, {}, {}, dim, seed, columns)
 

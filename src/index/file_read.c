@@ -190,9 +190,14 @@ static rv_status use_columns(const reader *r, rv_index *index, rv_error *err) {
     return finish_ids(index, err);
 }
 
-static bool all_finite(const float *v, size_t n) {
-    for (size_t i = 0; i < n; i++)
-        if (!isfinite(v[i])) return false;
+/* Neither a mean of acceptable rows nor the difference of two such is any longer;
+ * beyond, arithmetic on them could leave float32. */
+static bool within_reach(const float *v, size_t n, size_t dim) {
+    for (size_t i = 0; i < n; i++, v += dim) {
+        double norm2 = 0;
+        for (size_t j = 0; j < dim; j++) norm2 += (double)v[j] * (double)v[j];
+        if (!(norm2 <= 16.0 * (double)RVX_MAX_NORM2)) return false;
+    }
     return true;
 }
 
@@ -209,7 +214,7 @@ static rv_status use_quantizer(const reader *r, rv_index *index, rv_error *err) 
     memcpy(q->mean, r->data + r->offset[RVX_SECTION_MEAN], r->dim * sizeof(float));
     memcpy(q->centroids, r->data + r->offset[RVX_SECTION_CENTROIDS],
            (size_t)r->bytes[RVX_SECTION_CENTROIDS]);
-    if (!all_finite(q->mean, r->dim) || !all_finite(q->centroids, r->n_lists * padded))
+    if (!within_reach(q->mean, 1, r->dim) || !within_reach(q->centroids, r->n_lists, padded))
         return bad(err, "mean or centroids");
     return rvx_quantizer_finish(q, err);
 }
@@ -229,7 +234,9 @@ static rv_status read_block(reader *r, rv_index **out, rv_error *err) {
     o.seed = rvb_get_u64(b + 56);
     o.rerank_factor = rvb_get_u32(b + 80);
     o.n_lists = rvb_get_u32(b + 88);
-    if (rvx_index_create(&o, out, NULL) != RV_OK) return bad(err, "build options");
+    rv_status created = rvx_index_create(&o, out, err);
+    if (created == RV_ERR_ARGUMENT) return bad(err, "build options");
+    RVB_TRY(created);
     rv_index *index = *out;
     if (index->has_codes != !!(r->flags & RVX_FLAG_CODES) ||
         index->has_vectors != !!(r->flags & RVX_FLAG_VECTORS) ||
@@ -262,6 +269,16 @@ static bool ends_like_ours(const reader *r) {
            memcmp(r->data + r->size - 8, RVX_END_MAGIC, 8) == 0;
 }
 
+/* Whether what follows the version-1 body is how our block begins: padding, magic. */
+static bool goes_on_like_ours(const reader *r, uint64_t block) {
+    uint64_t at = RVX_HEADER_BYTES + r->n * rvx_v1_record(r->dim);
+    if (r->size == at) return false;
+    while (at < block && at < r->size)
+        if (r->data[at++] != 0) return false;
+    uint64_t left = r->size - at;
+    return memcmp(r->data + at, RVX_BLOCK_MAGIC, left < 8 ? (size_t)left : 8) == 0;
+}
+
 static rv_status read_index(reader *r, rv_verify verify, rv_index **out, rv_error *err) {
     if (r->size < RVX_HEADER_BYTES)
         return rvb_fail_numbers(err, RV_ERR_FORMAT, RVX_HEADER_BYTES, r->size,
@@ -282,7 +299,8 @@ static rv_status read_index(reader *r, rv_verify verify, rv_index **out, rv_erro
     }
     bool room = r->size >= block && r->size - block >= RVX_BLOCK_BYTES + RVX_TRAILER_BYTES;
     bool has_block = room && memcmp(r->data + block, RVX_BLOCK_MAGIC, 8) == 0;
-    if (!has_block && (!v1 || ends_like_ours(r))) return bad(err, "its block is missing");
+    if (!has_block && (!v1 || ends_like_ours(r) || goes_on_like_ours(r, block)))
+        return bad(err, "its block is missing or cut off");
     if (!has_block) return read_v1(r, out, err);
     r->block = r->data + block;
     RVB_TRY(read_block(r, out, err));

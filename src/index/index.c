@@ -157,7 +157,7 @@ void rv_index_memory(const rv_index *index, rv_memory_usage *out) {
     uint64_t used[RVX_N_COLUMNS];
     for (int c = 0; c < RVX_N_COLUMNS; c++) {
         const rvx_column *column = &rows->column[c];
-        used[c] = (uint64_t)rows->n * column->width;
+        used[c] = (uint64_t)rows->n * column->stride;
         if (column->mapped)
             out->mapped += used[c];
         else if (column->width)

@@ -207,6 +207,16 @@ static void kill_row(rv_index *index, size_t row) {
     rows->n_live--;
 }
 
+/* After importing a file with an id on several rows, each of them goes. */
+static void kill_id(rv_index *index, uint64_t id) {
+    size_t row = rvx_row_of_id(&index->ids, &index->rows, id);
+    if (row != RVX_NO_ROW) kill_row(index, row);
+    if (!index->rows.ids_duplicated) return;
+    for (row = 0; row < index->rows.n; row++)
+        if (rvx_row_id(&index->rows, row) == id && rvx_row_live(&index->rows, row))
+            kill_row(index, row);
+}
+
 /* Under the state lock; cannot fail. */
 static void adopt(rv_index *index, change *c, bool replace) {
     rvx_rows *rows = &index->rows;
@@ -225,10 +235,7 @@ static void adopt(rv_index *index, change *c, bool replace) {
         c->map = (rvx_idmap){0};
     }
     if (index->lists.list) rvx_lists_adopt(&index->lists, &c->lists);
-    for (size_t i = 0; i < c->n; i++) {
-        size_t old = replace ? rvx_row_of_id(&index->ids, rows, c->ids[i]) : RVX_NO_ROW;
-        if (old != RVX_NO_ROW) kill_row(index, old);
-    }
+    for (size_t i = 0; replace && i < c->n; i++) kill_id(index, c->ids[i]);
     size_t first = rows->n;
     rows->n += c->n;
     rows->n_live += c->n;
@@ -339,6 +346,7 @@ static rv_status vacuum(rv_index *index, rv_error *err) {
         rvx_rows_clear(&compact);
         return status;
     }
+    compact.ids_duplicated = !compact.ids_ascending && map.n != compact.n;
     rvb_rwlock_write(index->state);
     old = index->rows;
     old_map = index->ids;
@@ -395,15 +403,6 @@ rv_status rv_index_upsert(rv_index *index, const float *vectors, uint32_t dim,
     return append(index, vectors, dim, ids, n, true, progress, err);
 }
 
-/* After importing a file with an id on several rows, each of them goes. */
-static size_t next_row_of_id(const rv_index *index, uint64_t id) {
-    size_t row = rvx_row_of_id(&index->ids, &index->rows, id);
-    if (row != RVX_NO_ROW || !index->rows.ids_duplicated) return row;
-    for (row = 0; row < index->rows.n; row++)
-        if (rvx_row_id(&index->rows, row) == id && rvx_row_live(&index->rows, row)) return row;
-    return RVX_NO_ROW;
-}
-
 rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
                           uint64_t *removed, rv_error *err) {
     if (removed) *removed = 0;
@@ -414,9 +413,7 @@ rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
         rvb_rwlock_write(index->state);
         size_t before = index->rows.n_live;
         adopt_dead(&index->rows, &c);
-        for (uint64_t i = 0; i < n; i++)
-            for (size_t row; (row = next_row_of_id(index, ids[i])) != RVX_NO_ROW;)
-                kill_row(index, row);
+        for (uint64_t i = 0; i < n; i++) kill_id(index, ids[i]);
         if (removed) *removed = before - index->rows.n_live;
         rvb_rwlock_unwrite(index->state);
         tidy(index);

@@ -2,11 +2,13 @@
  * test_file_write.c - what is written: round trips of every kind, the version-1 body
  * read by hand, bytes that depend on the live rows alone, and saving to real files.
  */
-#define _GNU_SOURCE /* mkdtemp, lstat */
+#define _GNU_SOURCE /* mkdtemp */
 #include "index_cases.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -361,6 +363,20 @@ static void a_failed_save_leaves_the_old_file(void **state) {
     if (access("/dev/full", W_OK) == 0) { /* refused, not written to */
         assert_int_equal(rv_index_save(other, "/dev/full", &error), RV_ERR_IO);
     }
+    struct rlimit before, small; /* a file system that fills up in mid-write */
+    float *more = normal_rows(1, 50000, 4);
+    rv_index *large = build(RV_PLUS, RV_L2, 4, more, NULL, 50000);
+    getrlimit(RLIMIT_FSIZE, &before);
+    small = before;
+    small.rlim_cur = 600000;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    assert_int_equal(rv_index_save(large, p->path, &error), RV_ERR_IO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(error.os_errno, EFBIG);
+    assert_int_equal(files_in(p->directory), 1);
+    rv_index_free(large);
+    free(more);
     rv_index *loaded = load(p->path, 0);
     assert_true(rv_index_equal(loaded, index));
     rv_index_free(loaded);

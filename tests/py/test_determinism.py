@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
-import pytest
 
 import ruvector
 from oracle import CLASSES, METRICS
@@ -23,15 +22,16 @@ def digest(*data):
     return h.hexdigest()
 
 rng = np.random.default_rng(7)
-for dim in (29, 128):
+for dim, lists in ((29, 7), (100, None)):
     centres = rng.standard_normal((20, dim)) * 3
-    vectors = (centres[rng.integers(0, 20, 6000)] + rng.standard_normal((6000, dim)))
+    vectors = (centres[rng.integers(0, 20, 2500)] + rng.standard_normal((2500, dim)))
     vectors = vectors.astype(np.float32)
     queries = (centres[rng.integers(0, 20, 1000)] + rng.standard_normal((1000, dim)))
     queries = queries.astype(np.float32)
     for name in ("FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex"):
         for metric in ("l2", "ip", "cosine"):
-            idx = getattr(ruvector, name).build(vectors, seed=5, metric=metric)
+            options = {} if name == "FlatF32Index" else {"n_lists": lists}
+            idx = getattr(ruvector, name).build(vectors, seed=5, metric=metric, **options)
             idx.remove(range(100, 200))
             idx.add_batch(-vectors[:50])
             ids, scores = idx.search_batch(queries, k=10)
@@ -40,14 +40,9 @@ for dim in (29, 128):
 """
 
 
-@pytest.fixture(scope="module")
-def cases():
+def test_threads_and_instruction_sets_make_no_difference(run_python):
     sets = ruvector.cpu_features()["available"]
-    return [(isa, threads) for isa in sets for threads in ("1", "2")]
-
-
-def test_threads_and_instruction_sets_make_no_difference(run_python, cases):
-    assert len(cases) >= 2
+    cases = [(sets[0], "1"), *((isa, "2") for isa in sets)]
     outputs = {}
     for isa, threads in cases:
         result = run_python(PRINT_DIGESTS, RUVECTOR_ISA=isa, RUVECTOR_NUM_THREADS=threads)

@@ -200,14 +200,28 @@ def test_both_readers_see_a_flipped_bit(name, path):
             getattr(ruvector, name).load(path)
 
 
-def test_both_readers_see_that_the_end_is_missing(path):
-    data = build("RabitqIndex", make_vectors(30, 20)).to_bytes()
-    for size in [*range(0, len(data), 37), len(data) - 1]:
+@pytest.mark.parametrize("name", ["RabitqIndex", "RabitqPlusIndex"])
+def test_both_readers_see_that_the_end_is_missing(name, path):
+    data = build(name, make_vectors(30, 20)).to_bytes()
+    records_end = 32 + 30 * (4 + 4 * 20)
+    near = range(records_end + 1, records_end + 250)
+    for size in {*range(0, len(data), 37), *near, len(data) - 1} - {records_end}:
+        if size >= len(data):
+            continue
         Path(path).write_bytes(data[:size])
         with pytest.raises(ValueError, match="not a valid index file"):
             reader.read(path)
         with pytest.raises(ruvector.PersistError):
-            ruvector.RabitqIndex.load(path)
+            getattr(ruvector, name).load(path)
+
+
+def test_records_alone_are_a_version_1_file(path):
+    vectors = make_vectors(30, 20)
+    data = build("RabitqPlusIndex", vectors).to_bytes()
+    Path(path).write_bytes(data[: 32 + 30 * (4 + 4 * 20)])
+    assert reader.read(path).block == {}
+    np.testing.assert_array_equal(reader.read(path).vectors, vectors)
+    np.testing.assert_array_equal(np.asarray(ruvector.RabitqPlusIndex.load(path)), vectors)
 
 
 # ---- meaning ----------------------------------------------------------------------------

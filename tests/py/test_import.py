@@ -1,0 +1,181 @@
+"""What importing the package does and does not do, and what it offers."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.metadata
+import re
+
+import numpy as np
+import pytest
+
+import ruvector
+
+WITHOUT_SOCKETS = """
+import sys
+import numpy
+before = set(sys.modules)
+import socket
+class Refused:
+    def __init__(self, *args, **kwargs):
+        raise AssertionError("a socket was opened")
+socket.socket = socket.create_connection = socket.getaddrinfo = Refused
+import ruvector
+idx = ruvector.RabitqPlusIndex.build([[1.0, 2.0], [3.0, 4.0]])
+assert idx.search([1.0, 2.0], k=1)[0].id == 0
+print(*sorted(set(sys.modules) - before - {"socket"}))
+"""
+HEAVY = (
+    "asyncio ssl http urllib.request requests httpx onnxruntime tokenizers huggingface_hub "
+    "cryptography json dataclasses multiprocessing concurrent.futures ruvector.embed "
+    "ruvector._recommend"
+).split()
+
+
+def test_importing_opens_no_socket_and_loads_little(run_python):
+    result = run_python(WITHOUT_SOCKETS)
+    assert result.returncode == 0, result.stderr
+    loaded = result.stdout.split()
+    assert "ruvector._core" in loaded
+    assert not set(loaded) & set(HEAVY)
+
+
+def test_version():
+    assert re.fullmatch(r"\d+\.\d+\.\d+([.\-+]\w+)*", ruvector.__version__)
+    try:
+        installed = importlib.metadata.version("ruvector")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("not installed as a package")
+    assert ruvector.__version__ == installed
+
+
+def test_star_import_leaves_the_built_in_index_error_alone():
+    names = {}
+    exec("from ruvector import *", names)
+    assert "IndexError" not in names
+    assert eval("IndexError", names) is builtins.IndexError
+    assert names["RabitqPlusIndex"] is ruvector.RabitqPlusIndex
+
+
+def test_everything_announced_is_there():
+    assert len(set(ruvector.__all__)) == len(ruvector.__all__)
+    for name in ruvector.__all__:
+        assert getattr(ruvector, name) is not None
+    assert set(ruvector.__all__) <= set(dir(ruvector))
+
+
+def test_names_that_are_not_there():
+    with pytest.raises(AttributeError, match="no_such_name"):
+        ruvector.no_such_name  # noqa: B018
+
+
+def test_the_embedder_is_imported_when_asked_for(run_python):
+    code = (
+        "import sys, ruvector; before = 'ruvector.embed' in sys.modules; "
+        "print(before, ruvector.Embedder.__name__, 'ruvector.embed' in sys.modules)"
+    )
+    result = run_python(code)
+    assert result.stdout == "False Embedder True\n", result.stderr
+
+
+def test_loading_the_extension_twice_gives_separate_types(run_python):
+    code = """
+import importlib.util, sys
+import numpy as np, ruvector
+spec = importlib.util.find_spec("ruvector._core")
+other = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(other)
+idx = other.RabitqPlusIndex.build(np.eye(3, dtype=np.float32))
+print(other.RabitqPlusIndex is ruvector.RabitqPlusIndex, idx.search([1, 0, 0], k=1)[0].id)
+del other, idx, sys.modules["ruvector._core"]
+import gc; gc.collect()
+print(ruvector.FlatF32Index.build([[1.0]]))
+"""
+    result = run_python(code)
+    assert result.stdout.startswith("False 0\nFlatF32Index(n=1, "), result.stderr
+
+
+# ---- cpu_features ----------------------------------------------------------------
+
+
+def test_cpu_features():
+    features = ruvector.cpu_features()
+    assert set(features) == {"active", "available", "threads"}
+    assert features["active"] in features["available"]
+    assert features["available"][-1] == "scalar"
+    assert features["threads"] == ruvector.get_num_threads()
+
+
+# ---- AnyIndex --------------------------------------------------------------------
+
+
+def test_every_class_is_an_any_index(cls):
+    idx = cls.build(np.eye(3, dtype=np.float32))
+    assert isinstance(idx, ruvector.AnyIndex)
+    for thing in (3, [], np.eye(3), {}, cls.build, None):
+        assert not isinstance(thing, ruvector.AnyIndex)
+
+
+# ---- recommend -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "target", "index"),
+    [
+        (0, 0.99, "FlatF32Index"),
+        (1_000, 0.9, "FlatF32Index"),
+        (100_000, 0.9, "RabitqPlusIndex"),
+        (1_000_000, 0.99, "RabitqPlusIndex"),
+        (1_000_000, 0.999, "RabitqPlusIndex"),
+        (1_000_000, 1.0, "FlatF32Index"),
+    ],
+)
+def test_recommend_chooses_a_class_that_can_be_built(n, target, index, rng):
+    advice = ruvector.recommend(n, 32, target)
+    assert advice.index == index
+    assert advice.why
+    vectors = rng.standard_normal((50, 32)).astype(np.float32)
+    idx = getattr(ruvector, advice.index).build(vectors, **advice.build)
+    assert len(idx) == 50
+
+
+def test_recommend_widens_the_bound_for_more_recall():
+    wide = ruvector.recommend(100_000, 128, 0.9999).build["epsilon"]
+    default = ruvector.RabitqPlusIndex.build(np.eye(2, dtype=np.float32)).epsilon
+    assert wide > default
+
+
+@pytest.mark.parametrize("dim", [17, 128, 768])
+@pytest.mark.parametrize("target", [0.9, 1.0])
+def test_recommend_counts_memory_as_the_index_does(dim, target, rng):
+    advice = ruvector.recommend(10_000, dim, target)
+    vectors = rng.standard_normal((10_000, dim)).astype(np.float32)
+    idx = getattr(ruvector, advice.index).build(vectors, **advice.build)
+    idx.search(vectors[0])
+    per_vector = (idx.memory_bytes - idx.memory_usage()["rotation"]) / 10_000
+    assert per_vector <= advice.bytes_per_vector * 1.01
+    assert per_vector >= advice.bytes_per_vector * 0.9
+
+
+def test_recommendations_are_values():
+    assert ruvector.recommend(10, 3) == ruvector.recommend(10, 3)
+    with pytest.raises(AttributeError):
+        ruvector.recommend(10, 3).index = "other"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ((-1, 3), ValueError),
+        ((10, 0), ValueError),
+        ((10, 8193), ValueError),
+        ((10, 3, 0), ValueError),
+        ((10, 3, 1.1), ValueError),
+        ((10, 3, float("nan")), ValueError),
+        ((1.5, 3), TypeError),
+        ((10, "3"), TypeError),
+    ],
+)
+def test_recommend_refuses_what_makes_no_sense(arguments, error):
+    with pytest.raises(error):
+        ruvector.recommend(*arguments)

@@ -1,0 +1,182 @@
+"""Every entry point, many times, in success and in error: nothing is left behind.
+
+Objects are counted by reference counts and by what Python's allocator holds; memory
+of the library by the resident size of the process.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+import ruvector
+from oracle import build
+
+ROUNDS = 100
+
+
+@pytest.fixture
+def vectors(rng):
+    return rng.standard_normal((30, 8)).astype(np.float32)
+
+
+def attempt(function):
+    try:
+        function()
+    except Exception:  # noqa: BLE001 (the point is to drop it)
+        pass
+
+
+def calls(cls, idx, vectors, path):
+    """Name -> call. Each leaves the index as it was."""
+    ids = np.arange(30, dtype=np.uint64)
+    signed, listed = ids.astype(np.int64), ids.tolist()
+    mask = np.ones(30, bool)
+    data = idx.to_bytes()
+    idx.save(path)
+
+    def boom(done, total):
+        raise RuntimeError
+
+    def grow_and_shrink():
+        id = idx.add(None, vectors[0])
+        idx.add_batch(vectors[:2], ids=[900, 901])
+        idx.upsert([900], vectors[:1])
+        assert idx.remove([id, 900, 901]) == 3
+        idx.vacuum()
+
+    return {
+        "build": lambda: cls.build(vectors, ids=ids, progress=lambda d, t: None),
+        "build from lists": lambda: cls.build(vectors.tolist(), ids=listed, metric="ip"),
+        "build refused": lambda: cls.build(vectors.astype(float)),
+        "build refused by layout": lambda: cls.build(vectors[:, ::2]),
+        "build refused by ids": lambda: cls.build(vectors, ids=[1, -1]),
+        "build with duplicates": lambda: cls.build(vectors, ids=np.zeros(30, int)),
+        "build stopped": lambda: cls.build(vectors, progress=boom),
+        "build refused by option": lambda: cls.build(vectors, metric="none"),
+        "search": lambda: idx.search(vectors[0]),
+        "search for many": lambda: idx.search(vectors[0], k=1000),
+        "search in ids": lambda: idx.search(vectors[0], allow=signed),
+        "search in a set": lambda: idx.search(vectors[0], allow={1, 2, 3}),
+        "search in a mask": lambda: idx.search(vectors[0], allow=mask),
+        "search in a list mask": lambda: idx.search(vectors[0], allow=mask.tolist()),
+        "search refused": lambda: idx.search(vectors[0, :3].copy()),
+        "search refused by k": lambda: idx.search(vectors[0], k=0),
+        "search refused by allow": lambda: idx.search(vectors[0], allow=mask[:3]),
+        "search refused by type": lambda: idx.search("query"),
+        "batch": lambda: idx.search_batch(vectors, allow=np.ones((30, 30), bool)),
+        "batch refused": lambda: idx.search_batch(vectors, k=2**62),
+        "batch stopped": lambda: idx.search_batch(vectors, progress=boom),
+        "change": grow_and_shrink,
+        "add refused": lambda: idx.add(3, vectors[0]),
+        "add_batch refused": lambda: idx.add_batch(vectors, ids=ids),
+        "add_batch stopped": lambda: idx.add_batch(vectors, progress=boom),
+        "upsert refused": lambda: idx.upsert([1, 1], vectors[:2]),
+        "remove refused": lambda: idx.remove(["x"]),
+        "remove nothing": lambda: idx.remove(10**6),
+        "save": lambda: idx.save(path),
+        "save refused": lambda: idx.save(path / "none"),
+        "load": lambda: cls.load(path),
+        "load refused": lambda: cls.load(path.parent / "none"),
+        "to_bytes": lambda: idx.to_bytes(),
+        "from_bytes": lambda: cls.from_bytes(data),
+        "from_bytes refused": lambda: cls.from_bytes(data[:-1]),
+        "from_bytes of another class": lambda: [
+            attempt(lambda c=c: c.from_bytes(data))
+            for c in (ruvector.FlatF32Index, ruvector.RabitqIndex)
+        ],
+        "pickle": lambda: pickle.loads(pickle.dumps(idx, 5)),
+        "subscript": lambda: idx[3],
+        "subscript refused": lambda: idx[10**6],
+        "contains": lambda: (3 in idx, 10**6 in idx, -1 in idx),
+        "iterate": lambda: list(idx),
+        "iterate a little": lambda: next(iter(idx)),
+        "array": lambda: np.asarray(idx),
+        "array of float64": lambda: np.asarray(idx, dtype=np.float64),
+        "array copied": lambda: idx.__array__(copy=True),
+        "array refused": lambda: idx.__array__(np.float64, copy=False),
+        "columns": lambda: (idx.ids, idx.norms, getattr(idx, "codes", None)),
+        "attributes": lambda: [getattr(idx, n) for n in dir(idx) if not n.startswith("_")],
+        "rotation": lambda: idx.rotation(),
+        "memory": lambda: (idx.memory_bytes, idx.memory_usage(), len(idx), repr(idx)),
+        "compare": lambda: (idx == idx, idx != cls.build(vectors), idx == 3),
+        "call": lambda: cls(),
+        "functions": lambda: (ruvector.cpu_features(), ruvector.set_num_threads(0)),
+        "functions refused": lambda: ruvector.set_num_threads(-1),
+    }
+
+
+def reference_counts(cls, idx, vectors):
+    values = (cls, idx, vectors, ruvector.Hit, ruvector.PersistError, float, "l2")
+    return [sys.getrefcount(value) for value in values]
+
+
+def test_no_call_leaves_objects_behind(cls, vectors, tmp_path):
+    idx = build(cls, vectors)
+    leaks = {}
+    for name, function in calls(cls, idx, vectors, tmp_path / "index.rbpx").items():
+        for _ in range(3):
+            attempt(function)
+        gc.collect()
+        counts = reference_counts(cls, idx, vectors)
+        tracemalloc.start()
+        try:
+            for _ in range(ROUNDS):
+                attempt(function)
+            gc.collect()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        growth = np.subtract(reference_counts(cls, idx, vectors), counts)
+        if held > ROUNDS * 16 or growth.max() > ROUNDS // 2:
+            leaks[name] = (held, growth.tolist())
+    assert not leaks
+
+
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_no_call_leaves_memory_of_the_library_behind(cls, rng, tmp_path):
+    vectors = rng.standard_normal((4_000, 64)).astype(np.float32)  # 1 MB
+    idx = build(cls, vectors)
+    path = tmp_path / "index.rbpx"
+    idx.save(path)
+    data = idx.to_bytes()
+    mask = np.ones(4_000, bool)
+
+    def stop(done, total):
+        raise RuntimeError
+
+    def everything():
+        build(cls, vectors)
+        attempt(lambda: cls.build(vectors, progress=stop))
+        attempt(lambda: cls.build(vectors, ids=np.zeros(4_000, int)))
+        idx.search(vectors[0], k=3_000, allow=mask)
+        idx.search_batch(vectors[:20], k=100)
+        attempt(lambda: idx.search_batch(vectors[:20], progress=stop))
+        cls.load(path).search(vectors[0])
+        cls.load(path, mmap=False)
+        cls.from_bytes(data).add(None, vectors[0])
+        attempt(lambda: cls.from_bytes(data[:-1]))
+        attempt(lambda: next(iter(idx)))
+        attempt(lambda: np.asarray(idx))
+        new = idx.add_batch(vectors)
+        idx.upsert(new[:2_000], vectors[:2_000])
+        idx.remove(new)
+        idx.vacuum()
+
+    for _ in range(5):
+        everything()
+    before = resident_bytes()
+    for _ in range(60):
+        everything()
+    assert resident_bytes() - before < 20e6

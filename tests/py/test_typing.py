@@ -1,0 +1,107 @@
+"""The type hints: complete, in agreement with the module, and useful."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ruvector
+
+pytest.importorskip("mypy")
+
+PACKAGE = Path(ruvector.__file__).parent
+
+GOOD = """
+import numpy as np
+import numpy.typing as npt
+import ruvector
+
+vectors = np.zeros((10, 4), dtype=np.float32)
+idx = ruvector.RabitqPlusIndex.build(vectors, seed=42, rerank_factor=20, metric="ip")
+for h in idx.search(vectors[0], k=10):
+    id: int = h.id
+    score: float = h.score
+ids, scores = idx.search_batch(vectors, 3, allow=[1, 2], epsilon=2.0)
+found: npt.NDArray[np.uint64] = ids
+n: int = idx.remove(np.arange(3)) + len(idx) + idx.add(None, [1.0, 2.0, 3.0, 4.0])
+idx2: ruvector.RabitqPlusIndex = ruvector.RabitqPlusIndex.load("x", mmap=False)
+vector: npt.NDArray[np.float32] = idx[3]
+pairs = {id: v for id, v in idx}
+
+def name(index: ruvector.AnyIndex) -> str:
+    return f"{index.metric} {index.search([1.0])[0].score}"
+
+for index in (
+    ruvector.FlatF32Index.build(vectors),
+    ruvector.RabitqIndex.build(vectors, n_lists=2),
+    idx,
+    ruvector.RabitqAsymIndex.build(vectors, rerank_factor=2),
+):
+    name(index)
+try:
+    idx.search(vectors)
+except ruvector.DimensionMismatch as e:
+    print(e.expected)
+except ruvector.IndexError:
+    pass
+advice: ruvector.Recommendation = ruvector.recommend(10, 3)
+threads: int = ruvector.cpu_features()["threads"]
+"""
+
+# Each line is an error.
+BAD = """
+import numpy as np
+import ruvector
+vectors = np.zeros((10, 4), dtype=np.float32)
+ruvector.FlatF32Index.build(vectors, epsilon=1.0)
+ruvector.RabitqIndex.build(vectors).search(vectors[0], rerank_factor=3)
+ruvector.RabitqIndex.build(vectors).epsilon
+ruvector.RabitqPlusIndex.build(vectors.astype(np.float64))
+ruvector.RabitqPlusIndex.build(vectors, metric="manhattan")
+ruvector.RabitqPlusIndex.build(vectors).search("query")
+ruvector.RabitqPlusIndex.build(vectors).dim = 3
+"""
+
+
+def mypy(tmp_path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        env={
+            "MYPYPATH": str(PACKAGE.parent),
+            "PYTHONPATH": str(PACKAGE.parent),
+            "MYPY_CACHE_DIR": str(tmp_path / "cache"),
+        },
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def test_the_stub_agrees_with_the_module(tmp_path):
+    result = mypy(tmp_path, "mypy.stubtest", "ruvector._core")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_the_package_passes_strict_checks(tmp_path):
+    names = ("__init__.py", "_core.pyi", "_protocol.py", "_recommend.py", "errors.py")
+    files = [str(PACKAGE / name) for name in names]
+    result = mypy(tmp_path, "mypy", "--strict", "--follow-imports=silent", *files)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_programs_that_use_it_pass_strict_checks(tmp_path):
+    (tmp_path / "good.py").write_text(GOOD)
+    result = mypy(tmp_path, "mypy", "--strict", "--follow-imports=silent", "good.py")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_mistakes_are_found(tmp_path):
+    (tmp_path / "bad.py").write_text(BAD)
+    result = mypy(tmp_path, "mypy", "--strict", "--follow-imports=silent", "bad.py")
+    lines = {int(line.split(":")[1]) for line in result.stdout.splitlines() if ": error:" in line}
+    assert lines == set(range(5, 12)), result.stdout
