@@ -35,12 +35,12 @@ import ruvector
 
 MODEL = "all-MiniLM-L6-v2"
 QUESTIONS = [
-    "How do I read a CSV file whose first row names the columns?",
     "What happens when an exception is raised inside a with statement?",
     "How can I make a temporary file that is deleted automatically?",
+    "How do I keep a log file from growing without bound?",
+    "How do I pick a random element with different weights?",
     "Which operator binds most tightly?",
     "eigenvalues of a symmetric matrix",
-    "wait for several coroutines to finish",
 ]
 
 

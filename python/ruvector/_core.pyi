@@ -1,21 +1,22 @@
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar, Literal, TypedDict, final, type_check_only
+from collections.abc import Iterator
+from typing import Any, ClassVar, TypedDict, final, type_check_only
 
 import numpy as np
 import numpy.typing as npt
 from _typeshed import structseq
-from typing_extensions import Buffer, Self, TypeAlias
+from typing_extensions import Buffer, Self
 
-F32Array: TypeAlias = npt.NDArray[np.float32]
-U64Array: TypeAlias = npt.NDArray[np.uint64]
-VectorLike: TypeAlias = F32Array | Sequence[float]
-MatrixLike: TypeAlias = F32Array | Sequence[Sequence[float]] | Sequence[F32Array]
-IdsLike: TypeAlias = npt.NDArray[np.integer[Any]] | Iterable[int]
-AllowLike: TypeAlias = IdsLike | npt.NDArray[np.bool_] | Sequence[bool] | None
-Progress: TypeAlias = Callable[[int, int], object] | None
-Path: TypeAlias = str | bytes | os.PathLike[Any]
-Metric: TypeAlias = Literal["l2", "ip", "cosine"]
+from ruvector._types import (
+    AllowLike,
+    F32Array,
+    IdsLike,
+    MatrixLike,
+    Metric,
+    PathLike,
+    Progress,
+    U64Array,
+    VectorLike,
+)
 
 @type_check_only
 class CpuFeatures(TypedDict):
@@ -39,7 +40,7 @@ __version__: str
 
 def cpu_features() -> CpuFeatures: ...
 def get_num_threads() -> int: ...
-def set_num_threads(n: int, /) -> None: ...
+def set_num_threads(n: int) -> None: ...
 @final
 class Hit(structseq[Any], tuple[int, float]):
     __match_args__: ClassVar[tuple[str, ...]] = ("id", "score")
@@ -83,9 +84,9 @@ class _Index:
     ) -> None: ...
     def remove(self, ids: int | IdsLike) -> int: ...
     def vacuum(self) -> None: ...
-    def save(self, path: Path) -> None: ...
+    def save(self, path: PathLike) -> None: ...
     @classmethod
-    def load(cls, path: Path, *, mmap: bool = True, verify: bool | None = None) -> Self: ...
+    def load(cls, path: PathLike, *, mmap: bool = True, verify: bool | None = None) -> Self: ...
     def to_bytes(self) -> bytes: ...
     @classmethod
     def from_bytes(cls, data: Buffer, *, verify: bool | None = None) -> Self: ...

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    import os
-
-    from ruvector import _core
+    from ruvector import _types
+    from ruvector._core import Hit
 
 
 @runtime_checkable
@@ -26,31 +25,31 @@ class AnyIndex(Protocol):
     def __len__(self) -> int: ...
     def __contains__(self, id: int, /) -> bool: ...
     def search(
-        self, query: _core.VectorLike, k: int = 10, *, allow: _core.AllowLike = None
-    ) -> list[_core.Hit]: ...
+        self, query: _types.VectorLike, k: int = 10, *, allow: _types.AllowLike = None
+    ) -> list[Hit]: ...
     def search_batch(
         self,
-        queries: _core.MatrixLike,
+        queries: _types.MatrixLike,
         k: int = 10,
         *,
-        allow: _core.AllowLike = None,
-        progress: _core.Progress = None,
-    ) -> tuple[_core.U64Array, _core.F32Array]: ...
-    def add(self, id: int | None, vector: _core.VectorLike) -> int: ...
+        allow: _types.AllowLike = None,
+        progress: _types.Progress = None,
+    ) -> tuple[_types.U64Array, _types.F32Array]: ...
+    def add(self, id: int | None, vector: _types.VectorLike) -> int: ...
     def add_batch(
         self,
-        vectors: _core.MatrixLike,
-        ids: _core.IdsLike | None = None,
+        vectors: _types.MatrixLike,
+        ids: _types.IdsLike | None = None,
         *,
-        progress: _core.Progress = None,
-    ) -> _core.U64Array: ...
+        progress: _types.Progress = None,
+    ) -> _types.U64Array: ...
     def upsert(
         self,
-        ids: _core.IdsLike,
-        vectors: _core.MatrixLike,
+        ids: _types.IdsLike,
+        vectors: _types.MatrixLike,
         *,
-        progress: _core.Progress = None,
+        progress: _types.Progress = None,
     ) -> None: ...
-    def remove(self, ids: int | _core.IdsLike) -> int: ...
-    def save(self, path: str | bytes | os.PathLike[Any]) -> None: ...
+    def remove(self, ids: int | _types.IdsLike) -> int: ...
+    def save(self, path: _types.PathLike) -> None: ...
     def to_bytes(self) -> bytes: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -59,48 +60,56 @@ vectors = np.zeros((10, 4), dtype=np.float32)
 ruvector.FlatF32Index.build(vectors, epsilon=1.0)
 ruvector.RabitqIndex.build(vectors).search(vectors[0], rerank_factor=3)
 ruvector.RabitqIndex.build(vectors).epsilon
-ruvector.RabitqPlusIndex.build(vectors.astype(np.float64))
+ruvector.RabitqPlusIndex.build({1.0, 2.0})
 ruvector.RabitqPlusIndex.build(vectors, metric="manhattan")
 ruvector.RabitqPlusIndex.build(vectors).search("query")
 ruvector.RabitqPlusIndex.build(vectors).dim = 3
 """
 
 
-def mypy(tmp_path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        env={
-            "MYPYPATH": str(PACKAGE.parent),
-            "PYTHONPATH": str(PACKAGE.parent),
-            "MYPY_CACHE_DIR": str(tmp_path / "cache"),
-        },
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def mypy(tmp_path_factory):
+    """Runs mypy in `folder`; the runs share what they learn about NumPy."""
+    cache = tmp_path_factory.mktemp("cache")
+
+    def run(folder, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            env={
+                **os.environ,
+                "MYPYPATH": str(PACKAGE.parent),
+                "PYTHONPATH": str(PACKAGE.parent),
+                "MYPY_CACHE_DIR": str(cache),
+            },
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    return run
 
 
-def test_the_stub_agrees_with_the_module(tmp_path):
+def test_the_stub_agrees_with_the_module(mypy, tmp_path):
     result = mypy(tmp_path, "mypy.stubtest", "ruvector._core")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_package_passes_strict_checks(tmp_path):
-    names = ("__init__.py", "_core.pyi", "_protocol.py", "_recommend.py", "errors.py")
+def test_the_package_passes_strict_checks(mypy, tmp_path):
+    names = ("__init__.py", "_core.pyi", "_protocol.py", "_recommend.py", "_types.py", "errors.py")
     files = [str(PACKAGE / name) for name in names]
     result = mypy(tmp_path, "mypy", "--strict", "--follow-imports=silent", *files)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_programs_that_use_it_pass_strict_checks(tmp_path):
+def test_programs_that_use_it_pass_strict_checks(mypy, tmp_path):
     (tmp_path / "good.py").write_text(GOOD)
     result = mypy(tmp_path, "mypy", "--strict", "--follow-imports=silent", "good.py")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_mistakes_are_found(tmp_path):
+def test_mistakes_are_found(mypy, tmp_path):
     (tmp_path / "bad.py").write_text(BAD)
     result = mypy(tmp_path, "mypy", "--strict", "--follow-imports=silent", "bad.py")
     lines = {int(line.split(":")[1]) for line in result.stdout.splitlines() if ": error:" in line}

@@ -1,0 +1,21 @@
+"""Names for the types of arguments and results. For type checkers; nothing imports
+this at run time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any, Callable, Literal, Optional, Union
+
+import numpy as np
+import numpy.typing as npt
+
+F32Array = npt.NDArray[np.float32]
+U64Array = npt.NDArray[np.uint64]
+VectorLike = Union[F32Array, Sequence[float]]
+MatrixLike = Union[F32Array, Sequence[Sequence[float]], Sequence[F32Array]]
+IdsLike = Union[npt.NDArray[np.integer[Any]], Iterable[int]]
+AllowLike = Union[IdsLike, npt.NDArray[np.bool_], Sequence[bool], None]
+Progress = Optional[Callable[[int, int], object]]
+PathLike = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+Metric = Literal["l2", "ip", "cosine"]
