@@ -147,7 +147,7 @@ tidy: build/lint/build.ninja
 
 sanitize: build/asan/build.ninja build/tsan/build.ninja valgrind
 	meson test -C build/asan --print-errorlogs
-	$(NO_ASLR) meson test -C build/tsan --print-errorlogs $(TSAN_TESTS)
+	RUVECTOR_TEST_SMALL=1 $(NO_ASLR) meson test -C build/tsan --print-errorlogs $(TSAN_TESTS)
 
 # The Python tests on an instrumented extension. NumPy and the interpreter are not
 # instrumented and keep memory for good, so leaks are left to the C tests.
@@ -169,7 +169,7 @@ valgrind: build/c/build.ninja
 	meson test -C build/c --print-errorlogs --setup valgrind --no-suite install
 
 # Not every test is worth its time under ThreadSanitizer: these start threads.
-TSAN_TESTS := memory pool shake index file
+TSAN_TESTS := memory pool shake search index index_threads file_write
 # ThreadSanitizer of older compilers gives up when addresses are too random.
 NO_ASLR := $(shell command -v setarch >/dev/null && echo setarch -R)
 
@@ -186,7 +186,7 @@ fuzz: build/fuzz/build.ninja
 	done
 
 cross-neon: build/neon/build.ninja
-	meson test -C build/neon --print-errorlogs --timeout-multiplier 10
+	RUVECTOR_TEST_SMALL=1 meson test -C build/neon --print-errorlogs --timeout-multiplier 10
 
 # ---- build folders -----------------------------------------------------------
 

@@ -12,7 +12,8 @@
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+                               unsigned seed);
 size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 
 #define K 5u
@@ -99,8 +100,8 @@ static void write_again(const rv_index *index) {
     void *bytes = need(size, 1);
     require(rv_index_serialize(index, bytes, size, NULL) == RV_OK);
     rv_index *again = NULL;
-    require(rv_index_from_memory(bytes, size, RV_VERIFY_ALWAYS, free, bytes, &again, NULL) ==
-            RV_OK);
+    require(rv_index_from_memory(bytes, size, RV_VERIFY_ALWAYS, free, bytes, &again,
+                                 NULL) == RV_OK);
     require(rv_index_equal(index, again));
     rv_index_free(again);
 }
@@ -177,8 +178,7 @@ static size_t sample(uint8_t *out, size_t room, unsigned choice) {
     require(rv_index_build(&o, rows, choice / 1296 % 2 ? ids : NULL, n, &index, NULL) ==
             RV_OK);
     uint64_t size = rv_index_serialized_size(index);
-    if (size <= room)
-        require(rv_index_serialize(index, out, size, NULL) == RV_OK);
+    if (size <= room) require(rv_index_serialize(index, out, size, NULL) == RV_OK);
     rv_index_free(index);
     return size <= room ? (size_t)size : 0;
 }
@@ -199,7 +199,8 @@ static void repair(uint8_t *data, size_t size) {
     }
 }
 
-size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned seed) {
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+                               unsigned seed) {
     if (size < 32 || seed % 64 == 0) {
         size_t made = sample(data, max_size, seed / 64);
         if (made) return made;

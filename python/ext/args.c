@@ -12,7 +12,8 @@ PyObject *rvpy_type_name(PyObject *object) {
 
 void rvpy_wrong_type(const char *name, const char *wanted, PyObject *arg) {
     PyObject *type = rvpy_type_name(arg);
-    if (type) PyErr_Format(PyExc_TypeError, "%s: expected %s, got %U", name, wanted, type);
+    if (type)
+        PyErr_Format(PyExc_TypeError, "%s: expected %s, got %U", name, wanted, type);
     Py_XDECREF(type);
 }
 
@@ -44,7 +45,8 @@ int rvpy_parse_u64(PyObject *arg, const char *name, uint64_t *out) {
     PyObject *value = as_int(arg, name);
     if (!value) return -1;
     int outside = to_u64(value, out);
-    if (outside > 0) PyErr_Format(PyExc_ValueError, "%s: %S is not in 0..2^64-1", name, value);
+    if (outside > 0)
+        PyErr_Format(PyExc_ValueError, "%s: %S is not in 0..2^64-1", name, value);
     Py_DECREF(value);
     return outside ? -1 : 0;
 }
@@ -76,7 +78,8 @@ int rvpy_parse_count(PyObject *arg, const char *name, uint64_t max, uint64_t *ou
         return 0;
     }
     if (outside >= 0)
-        PyErr_Format(PyExc_ValueError, "%s must be 1..%llu, or None for the default, got %S", name,
+        PyErr_Format(PyExc_ValueError,
+                     "%s must be 1..%llu, or None for the default, got %S", name,
                      (unsigned long long)max, value);
     Py_DECREF(value);
     return -1;
@@ -86,12 +89,14 @@ int rvpy_parse_epsilon(PyObject *arg, float *out) {
     if (!rvpy_given(arg)) return 0;
     double value = PyFloat_AsDouble(arg);
     if (value == -1.0 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) rvpy_wrong_type("epsilon", "a float", arg);
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            rvpy_wrong_type("epsilon", "a float", arg);
         return -1;
     }
     float narrow = (float)value;
     if (!(narrow > 0) || isinf(narrow)) {
-        PyErr_Format(PyExc_ValueError, "epsilon must be a finite number above 0, got %R", arg);
+        PyErr_Format(PyExc_ValueError, "epsilon must be a finite number above 0, got %R",
+                     arg);
         return -1;
     }
     *out = narrow;
@@ -100,9 +105,7 @@ int rvpy_parse_epsilon(PyObject *arg, float *out) {
 
 static const char *const metric_names[] = {"l2", "ip", "cosine"}; /* by rv_metric */
 
-const char *rvpy_metric_name(rv_metric metric) {
-    return metric_names[metric];
-}
+const char *rvpy_metric_name(rv_metric metric) { return metric_names[metric]; }
 
 int rvpy_parse_metric(PyObject *arg, rv_metric *out) {
     if (!arg) return 0;

@@ -26,9 +26,7 @@ int rvpy_numpy_init(void) {
     return 0;
 }
 
-void rvpy_array_release(rvpy_array *a) {
-    Py_CLEAR(a->owner);
-}
+void rvpy_array_release(rvpy_array *a) { Py_CLEAR(a->owner); }
 
 /* ---- what came ------------------------------------------------------------------- */
 
@@ -59,13 +57,14 @@ static int rank_error(PyArrayObject *array, const char *name, const char *wanted
                       const char *fix) {
     PyObject *shape = PyObject_GetAttrString((PyObject *)array, "shape");
     if (shape)
-        PyErr_Format(PyExc_ValueError, "%s: expected shape %s, got %R; %s", name, wanted, shape,
-                     fix);
+        PyErr_Format(PyExc_ValueError, "%s: expected shape %s, got %R; %s", name, wanted,
+                     shape, fix);
     Py_XDECREF(shape);
     return -1;
 }
 
-/* ---- float data --------------------------------------------------------------------- */
+/* ---- float data ---------------------------------------------------------------------
+ */
 
 static int check_rank(PyArrayObject *array, const char *name, rvpy_rank rank) {
     if (PyArray_NDIM(array) == (int)rank) return 0;
@@ -92,8 +91,8 @@ static int check_exact(PyArrayObject *array, const char *name, rvpy_rank rank) {
         return -1;
     }
     if (!PyArray_ISALIGNED(array)) {
-        PyErr_Format(PyExc_ValueError, "%s: array data is not aligned; pass %s.copy()", name,
-                     name);
+        PyErr_Format(PyExc_ValueError, "%s: array data is not aligned; pass %s.copy()",
+                     name, name);
         return -1;
     }
     return 0;
@@ -104,20 +103,21 @@ static PyArrayObject *copy_sequence(PyObject *arg, const char *name, rvpy_rank r
     PyArrayObject *found = (PyArrayObject *)PyArray_FromAny(arg, NULL, 0, 0, 0, NULL);
     if (!found) {
         if (PyErr_ExceptionMatches(PyExc_ValueError))
-            PyErr_Format(PyExc_ValueError, "%s: rows must be of equal length and hold numbers",
-                         name);
+            PyErr_Format(PyExc_ValueError,
+                         "%s: rows must be of equal length and hold numbers", name);
         return NULL;
     }
     char kind = PyArray_DESCR(found)->kind;
     PyArrayObject *copy = NULL;
     if (kind != 'f' && kind != 'i' && kind != 'u')
-        PyErr_Format(PyExc_TypeError,
-                     "%s: expected numbers in rows of equal length, got items of dtype %S", name,
-                     PyArray_DESCR(found));
+        PyErr_Format(
+            PyExc_TypeError,
+            "%s: expected numbers in rows of equal length, got items of dtype %S", name,
+            PyArray_DESCR(found));
     else if (check_rank(found, name, rank) == 0)
-        copy = (PyArrayObject *)PyArray_FROMANY((PyObject *)found, NPY_FLOAT32, (int)rank,
-                                                (int)rank,
-                                                NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+        copy = (PyArrayObject *)PyArray_FROMANY(
+            (PyObject *)found, NPY_FLOAT32, (int)rank, (int)rank,
+            NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
     Py_DECREF(found);
     return copy;
 }
@@ -148,13 +148,14 @@ int rvpy_take_floats(PyObject *arg, const char *name, rvpy_rank rank, rvpy_array
     return 0;
 }
 
-/* ---- ids ------------------------------------------------------------------------------ */
+/* ---- ids ------------------------------------------------------------------------------
+ */
 
 static int check_not_negative(const int64_t *values, Py_ssize_t n, const char *name) {
     for (Py_ssize_t i = 0; i < n; i++) {
         if (values[i] >= 0) continue;
-        PyErr_Format(PyExc_ValueError, "%s: %lld (position %zd) is not in 0..2^64-1", name,
-                     (long long)values[i], i);
+        PyErr_Format(PyExc_ValueError, "%s: %lld (position %zd) is not in 0..2^64-1",
+                     name, (long long)values[i], i);
         return -1;
     }
     return 0;
@@ -163,11 +164,13 @@ static int check_not_negative(const int64_t *values, Py_ssize_t n, const char *n
 static int take_id_array(PyArrayObject *array, const char *name, rvpy_array *out) {
     char kind = PyArray_DESCR(array)->kind;
     if (kind != 'u' && kind != 'i') {
-        PyErr_Format(PyExc_TypeError, "%s: expected integers, got dtype %S; pass %s.astype(np.uint64)",
+        PyErr_Format(PyExc_TypeError,
+                     "%s: expected integers, got dtype %S; pass %s.astype(np.uint64)",
                      name, PyArray_DESCR(array), name);
         return -1;
     }
-    if (PyArray_NDIM(array) != 1) return rank_error(array, name, "(n,)", "pass one id per row");
+    if (PyArray_NDIM(array) != 1)
+        return rank_error(array, name, "(n,)", "pass one id per row");
     int type = kind == 'u' ? NPY_UINT64 : NPY_INT64;
     PyArrayObject *wide = (PyArrayObject *)PyArray_FROMANY((PyObject *)array, type, 1, 1,
                                                            NPY_ARRAY_CARRAY_RO);
@@ -219,7 +222,8 @@ int rvpy_take_ids(PyObject *arg, const char *name, rvpy_array *out) {
 }
 
 int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_array *out) {
-    if (!PyLong_Check(arg) && !PyArray_IsScalar(arg, Integer)) return rvpy_take_ids(arg, name, out);
+    if (!PyLong_Check(arg) && !PyArray_IsScalar(arg, Integer))
+        return rvpy_take_ids(arg, name, out);
     PyObject *list = PyList_New(0);
     if (!list) return -1;
     int result = PyList_Append(list, arg);
@@ -228,14 +232,16 @@ int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_array *out) {
     return result;
 }
 
-/* ---- allowed rows ------------------------------------------------------------------------ */
+/* ---- allowed rows
+ * ------------------------------------------------------------------------ */
 
 static int take_mask(PyObject *arg, Py_ssize_t rows, rvpy_array *out, rvpy_allow *form) {
     PyArrayObject *mask =
         (PyArrayObject *)PyArray_FromAny(arg, NULL, 0, 0, NPY_ARRAY_CARRAY_RO, NULL);
     if (!mask) return -1;
     if (PyArray_TYPE(mask) != NPY_BOOL) {
-        PyErr_Format(PyExc_TypeError, "allow: a mask must hold bools only, got items of dtype %S",
+        PyErr_Format(PyExc_TypeError,
+                     "allow: a mask must hold bools only, got items of dtype %S",
                      PyArray_DESCR(mask));
         Py_DECREF(mask);
         return -1;
@@ -278,7 +284,8 @@ int rvpy_take_allow(PyObject *arg, Py_ssize_t rows, rvpy_array *out, rvpy_allow 
     return mask ? take_mask(arg, rows, out, form) : rvpy_take_ids(arg, "allow", out);
 }
 
-/* ---- bytes --------------------------------------------------------------------------------- */
+/* ---- bytes
+ * --------------------------------------------------------------------------------- */
 
 int rvpy_take_bytes(PyObject *arg, const char *name, rvpy_array *out) {
     PyObject *view = PyMemoryView_FromObject(arg);
@@ -294,9 +301,11 @@ int rvpy_take_bytes(PyObject *arg, const char *name, rvpy_array *out) {
     return 0;
 }
 
-/* ---- arrays out ------------------------------------------------------------------------------ */
+/* ---- arrays out
+ * ------------------------------------------------------------------------------ */
 
-PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns, void **data) {
+PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns,
+                         void **data) {
     static const int types[] = {NPY_FLOAT32, NPY_UINT64, NPY_UINT8}; /* by rvpy_dtype */
     npy_intp shape[2] = {rows, columns};
     PyObject *array = PyArray_SimpleNew(columns < 0 ? 1 : 2, shape, types[dtype]);
@@ -360,7 +369,8 @@ PyObject *rvpy_array_view(rv_view *view) {
 
 int rvpy_dtype_is_f32(PyObject *dtype) {
     PyArray_Descr *descr = NULL;
-    if (!PyArray_DescrConverter2(dtype, &descr) || !descr) return PyErr_Occurred() ? -1 : 1;
+    if (!PyArray_DescrConverter2(dtype, &descr) || !descr)
+        return PyErr_Occurred() ? -1 : 1;
     int result = descr->type_num == NPY_FLOAT32 && PyArray_ISNBO(descr->byteorder);
     Py_DECREF(descr);
     return result;

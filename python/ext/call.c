@@ -11,8 +11,8 @@ static int report(void *ctx, uint64_t done, uint64_t total) {
     PyEval_RestoreThread(call->thread);
     bool cancel = PyErr_Occurred() || PyErr_CheckSignals() < 0;
     if (!cancel && call->callback) {
-        PyObject *result = PyObject_CallFunction(call->callback, "KK", (unsigned long long)done,
-                                                 (unsigned long long)total);
+        PyObject *result = PyObject_CallFunction(
+            call->callback, "KK", (unsigned long long)done, (unsigned long long)total);
         cancel = result == NULL;
         Py_XDECREF(result);
     }
@@ -38,7 +38,6 @@ int rvpy_call_end(rvpy_call *call, rv_status status) {
 
 void rvpy_info(PyObject *self, rv_index_info *out) {
     const rv_index *index = rvpy_handle(self);
-    Py_BEGIN_ALLOW_THREADS
-    rv_index_get_info(index, out);
+    Py_BEGIN_ALLOW_THREADS rv_index_get_info(index, out);
     Py_END_ALLOW_THREADS
 }

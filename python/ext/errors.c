@@ -9,8 +9,8 @@
 
 int rvpy_errors_init(rvpy_state *state) {
     static const char *const names[RVPY_N_ERRORS] = {
-        "DimensionMismatch", "EmptyIndex", "DuplicateId", "UnknownId", "NoVectors",
-        "persist_error",
+        "DimensionMismatch", "EmptyIndex", "DuplicateId",
+        "UnknownId",         "NoVectors",  "persist_error",
     };
     PyObject *errors = PyImport_ImportModule("ruvector.errors");
     if (!errors) return -1;
@@ -33,35 +33,47 @@ static PyObject *new_persist_error(const rvpy_state *state, const rv_error *e,
     PyObject *from_record = NULL;
     if (!path && e->path[0]) path = from_record = PyUnicode_DecodeFSDefault(e->path);
     if (!path && PyErr_Occurred()) return NULL;
-    PyObject *exception =
-        PyObject_CallFunction(state->error[RVPY_PERSIST_ERROR], "OiO", message,
-                              e->code == RV_ERR_IO ? e->os_errno : 0, path ? path : Py_None);
+    PyObject *exception = PyObject_CallFunction(
+        state->error[RVPY_PERSIST_ERROR], "OiO", message,
+        e->code == RV_ERR_IO ? e->os_errno : 0, path ? path : Py_None);
     Py_XDECREF(from_record);
     return exception;
 }
 
-static PyObject *new_exception(const rvpy_state *state, const rv_error *e, PyObject *path) {
+static PyObject *new_exception(const rvpy_state *state, const rv_error *e,
+                               PyObject *path) {
     PyObject *class = PyExc_ValueError, *facts = NULL;
     switch (e->code) {
-    case RV_ERR_MEMORY: class = PyExc_MemoryError; break;
+    case RV_ERR_MEMORY:
+        class = PyExc_MemoryError;
+        break;
     case RV_ERR_DIM:
         class = state->error[RVPY_DIMENSION_MISMATCH];
         facts = Py_BuildValue("{s:K,s:K}", "expected", (unsigned long long)e->expected,
                               "actual", (unsigned long long)e->actual);
         break;
-    case RV_ERR_EMPTY: class = state->error[RVPY_EMPTY_INDEX]; break;
+    case RV_ERR_EMPTY:
+        class = state->error[RVPY_EMPTY_INDEX];
+        break;
     case RV_ERR_DUPLICATE:
     case RV_ERR_NOT_FOUND:
-        class = state->error[e->code == RV_ERR_DUPLICATE ? RVPY_DUPLICATE_ID : RVPY_UNKNOWN_ID];
+        class = state->error[e->code == RV_ERR_DUPLICATE ? RVPY_DUPLICATE_ID
+                                                         : RVPY_UNKNOWN_ID];
         facts = Py_BuildValue("{s:K}", "id", (unsigned long long)e->actual);
         break;
-    case RV_ERR_NO_VECTORS: class = state->error[RVPY_NO_VECTORS]; break;
-    case RV_ERR_CANCELLED: class = PyExc_KeyboardInterrupt; break;
-    default: break;
+    case RV_ERR_NO_VECTORS:
+        class = state->error[RVPY_NO_VECTORS];
+        break;
+    case RV_ERR_CANCELLED:
+        class = PyExc_KeyboardInterrupt;
+        break;
+    default:
+        break;
     }
     if (PyErr_Occurred()) return NULL;
     PyObject *exception = NULL, *message = message_of(e);
-    if (message && (e->code == RV_ERR_IO || e->code == RV_ERR_FORMAT || e->code == RV_ERR_DIGEST)) {
+    if (message &&
+        (e->code == RV_ERR_IO || e->code == RV_ERR_FORMAT || e->code == RV_ERR_DIGEST)) {
         exception = new_persist_error(state, e, message, path);
     } else if (message) {
         PyObject *args = PyTuple_Pack(1, message);

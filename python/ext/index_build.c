@@ -25,12 +25,14 @@ static int take_rows(PyObject *vectors_arg, PyObject *ids_arg, rvpy_array *vecto
 /* ---- build ---------------------------------------------------------------------- */
 
 typedef struct build_args {
-    PyObject *vectors, *ids, *seed, *metric, *rerank_factor, *epsilon, *n_lists, *progress;
+    PyObject *vectors, *ids, *seed, *metric, *rerank_factor, *epsilon, *n_lists,
+        *progress;
 } build_args;
 
 static int build_options(PyTypeObject *type, const build_args *a, rv_build_options *o) {
     uint64_t rerank_factor, n_lists;
-    if (rvpy_check_option(type, RVPY_RERANKED, "build", "rerank_factor", a->rerank_factor) < 0 ||
+    if (rvpy_check_option(type, RVPY_RERANKED, "build", "rerank_factor",
+                          a->rerank_factor) < 0 ||
         rvpy_check_option(type, RVPY_RERANKED, "build", "epsilon", a->epsilon) < 0 ||
         rvpy_check_option(type, RVPY_CODED, "build", "n_lists", a->n_lists) < 0 ||
         (a->seed && rvpy_parse_u64(a->seed, "seed", &o->seed) < 0) ||
@@ -53,8 +55,8 @@ static PyObject *build(PyTypeObject *type, rv_build_options *o, const rvpy_array
     o->dim = rvpy_dim(vectors);
     o->progress = &call.progress;
     if (rvpy_call_begin(&call, progress) < 0) return NULL;
-    rv_status status = rv_index_build(o, vectors->data, ids->data, (uint64_t)vectors->shape[0],
-                                      &index, &error);
+    rv_status status = rv_index_build(o, vectors->data, ids->data,
+                                      (uint64_t)vectors->shape[0], &index, &error);
     if (rvpy_call_end(&call, status) < 0) {
         if (status == RV_OK) rv_index_free(index);
         return rvpy_raise(rvpy_state_of(type), &error, NULL);
@@ -63,12 +65,13 @@ static PyObject *build(PyTypeObject *type, rv_build_options *o, const rvpy_array
 }
 
 PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"vectors", "ids",     "seed",     "metric", "rerank_factor",
-                               "epsilon", "n_lists", "progress", NULL};
+    static char *keywords[] = {"vectors", "ids",           "seed",
+                               "metric",  "rerank_factor", "epsilon",
+                               "n_lists", "progress",      NULL};
     build_args a = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOOOO:build", keywords, &a.vectors,
-                                     &a.ids, &a.seed, &a.metric, &a.rerank_factor, &a.epsilon,
-                                     &a.n_lists, &a.progress))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O|$OOOOOOO:build", keywords, &a.vectors, &a.ids, &a.seed,
+            &a.metric, &a.rerank_factor, &a.epsilon, &a.n_lists, &a.progress))
         return NULL;
     rv_build_options options = RV_BUILD_DEFAULT;
     rvpy_array vectors = {0}, ids = {0};
@@ -88,8 +91,8 @@ static rv_status add_rows(PyObject *self, const rvpy_array *vectors, const uint6
     rvpy_call call;
     uint64_t n = (uint64_t)vectors->shape[0];
     if (rvpy_call_begin(&call, progress) < 0) return RV_ERR_CANCELLED;
-    rv_status status = rv_index_add(rvpy_handle(self), vectors->data, rvpy_dim(vectors), ids, n,
-                                    n > 1 ? &call.progress : NULL, error);
+    rv_status status = rv_index_add(rvpy_handle(self), vectors->data, rvpy_dim(vectors),
+                                    ids, n, n > 1 ? &call.progress : NULL, error);
     if (rvpy_call_end(&call, status) < 0 && status == RV_OK) status = RV_ERR_CANCELLED;
     return status;
 }
@@ -113,7 +116,8 @@ static rv_status add_new_rows(PyObject *self, const rvpy_array *vectors, uint64_
 PyObject *rvpy_index_add(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"id", "vector", NULL};
     PyObject *id_arg, *vector_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:add", keywords, &id_arg, &vector_arg))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:add", keywords, &id_arg,
+                                     &vector_arg))
         return NULL;
     uint64_t id = 0;
     rvpy_array vector = {0};
@@ -130,8 +134,8 @@ PyObject *rvpy_index_add(PyObject *self, PyObject *args, PyObject *kwargs) {
 PyObject *rvpy_index_add_batch(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"vectors", "ids", "progress", NULL};
     PyObject *vectors_arg, *ids_arg = NULL, *progress = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O:add_batch", keywords, &vectors_arg,
-                                     &ids_arg, &progress))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O:add_batch", keywords,
+                                     &vectors_arg, &ids_arg, &progress))
         return NULL;
     rvpy_array vectors = {0}, ids = {0};
     void *result_ids;
@@ -157,7 +161,8 @@ PyObject *rvpy_index_add_batch(PyObject *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-/* ---- upsert, remove, vacuum --------------------------------------------------------- */
+/* ---- upsert, remove, vacuum ---------------------------------------------------------
+ */
 
 PyObject *rvpy_index_upsert(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"ids", "vectors", "progress", NULL};
@@ -191,15 +196,15 @@ PyObject *rvpy_index_remove(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"ids", NULL};
     PyObject *ids_arg;
     rvpy_array ids = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:remove", keywords, &ids_arg)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:remove", keywords, &ids_arg))
+        return NULL;
     if (rvpy_take_id_or_ids(ids_arg, "ids", &ids) < 0) return NULL;
     uint64_t removed = 0;
     rv_error error = {0};
     rv_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_index_remove(rvpy_handle(self), ids.data, (uint64_t)ids.shape[0], &removed, &error);
-    Py_END_ALLOW_THREADS
-    rvpy_array_release(&ids);
+    Py_BEGIN_ALLOW_THREADS status = rv_index_remove(
+        rvpy_handle(self), ids.data, (uint64_t)ids.shape[0], &removed, &error);
+    Py_END_ALLOW_THREADS rvpy_array_release(&ids);
     if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
     return PyLong_FromUnsignedLongLong(removed);
 }
@@ -208,9 +213,8 @@ PyObject *rvpy_index_vacuum(PyObject *self, PyObject *unused) {
     (void)unused;
     rv_error error = {0};
     rv_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_index_vacuum(rvpy_handle(self), &error);
-    Py_END_ALLOW_THREADS
-    if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    Py_BEGIN_ALLOW_THREADS status = rv_index_vacuum(rvpy_handle(self), &error);
+    Py_END_ALLOW_THREADS if (status != RV_OK) return rvpy_raise(
+        rvpy_state_of(Py_TYPE(self)), &error, NULL);
     Py_RETURN_NONE;
 }

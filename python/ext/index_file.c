@@ -14,15 +14,14 @@
 PyObject *rvpy_index_save(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"path", NULL};
     PyObject *path, *bytes;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:save", keywords, &path)) return NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:save", keywords, &path))
+        return NULL;
     if (!PyUnicode_FSConverter(path, &bytes)) return NULL;
     const char *c_path = PyBytes_AsString(bytes);
     rv_error error = {0};
     rv_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_index_save(rvpy_handle(self), c_path, &error);
-    Py_END_ALLOW_THREADS
-    Py_DECREF(bytes);
+    Py_BEGIN_ALLOW_THREADS status = rv_index_save(rvpy_handle(self), c_path, &error);
+    Py_END_ALLOW_THREADS Py_DECREF(bytes);
     if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, path);
     Py_RETURN_NONE;
 }
@@ -33,7 +32,8 @@ static PyObject *wrap_checked(PyTypeObject *type, rv_index *index, PyObject *pat
     PyObject *object = rvpy_index_wrap(state, index);
     if (!object || Py_TYPE(object) == type) return object;
     rv_error error = {.code = RV_ERR_FORMAT};
-    snprintf(error.message, sizeof error.message, "this is a saved %s; load it with that class",
+    snprintf(error.message, sizeof error.message,
+             "this is a saved %s; load it with that class",
              rvpy_class_name(rvpy_kind_of(Py_TYPE(object))));
     Py_DECREF(object);
     return rvpy_raise(state, &error, path);
@@ -44,8 +44,8 @@ PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs) {
     PyObject *path, *verify_arg = NULL, *bytes;
     int use_mmap = 1;
     rv_verify verify;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$pO:load", keywords, &path, &use_mmap,
-                                     &verify_arg))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$pO:load", keywords, &path,
+                                     &use_mmap, &verify_arg))
         return NULL;
     if (rvpy_parse_verify(verify_arg, &verify) < 0) return NULL;
     if (!PyUnicode_FSConverter(path, &bytes)) return NULL;
@@ -53,11 +53,11 @@ PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs) {
     rv_index *index = NULL;
     rv_error error = {0};
     rv_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_index_load(c_path, use_mmap, verify, &index, &error);
-    Py_END_ALLOW_THREADS
-    Py_DECREF(bytes);
-    if (status != RV_OK) return rvpy_raise(rvpy_state_of((PyTypeObject *)type), &error, path);
+    Py_BEGIN_ALLOW_THREADS status =
+        rv_index_load(c_path, use_mmap, verify, &index, &error);
+    Py_END_ALLOW_THREADS Py_DECREF(bytes);
+    if (status != RV_OK)
+        return rvpy_raise(rvpy_state_of((PyTypeObject *)type), &error, path);
     return wrap_checked((PyTypeObject *)type, index, path);
 }
 
@@ -66,21 +66,18 @@ PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs) {
 static PyObject *serialize(PyObject *self, rv_status *status, rv_error *error) {
     const rv_index *index = rvpy_handle(self);
     uint64_t size;
-    Py_BEGIN_ALLOW_THREADS
-    size = rv_index_serialized_size(index);
-    Py_END_ALLOW_THREADS
-    if (size > (uint64_t)PY_SSIZE_T_MAX) return PyErr_NoMemory();
+    Py_BEGIN_ALLOW_THREADS size = rv_index_serialized_size(index);
+    Py_END_ALLOW_THREADS if (size > (uint64_t)PY_SSIZE_T_MAX) return PyErr_NoMemory();
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (!bytes) return NULL;
     void *out = PyBytes_AsString(bytes);
-    Py_BEGIN_ALLOW_THREADS
-    *status = rv_index_serialize(index, out, size, error);
-    Py_END_ALLOW_THREADS
-    if (*status != RV_OK) Py_CLEAR(bytes);
+    Py_BEGIN_ALLOW_THREADS *status = rv_index_serialize(index, out, size, error);
+    Py_END_ALLOW_THREADS if (*status != RV_OK) Py_CLEAR(bytes);
     return bytes;
 }
 
-/* A writer may change the size between asking for it and writing; it is then asked again. */
+/* A writer may change the size between asking for it and writing; it is then asked again.
+ */
 PyObject *rvpy_index_to_bytes(PyObject *self, PyObject *unused) {
     (void)unused;
     rv_error error = {0};
@@ -116,12 +113,10 @@ PyObject *rvpy_index_from_bytes(PyObject *type, PyObject *args, PyObject *kwargs
     rv_error error = {0};
     rv_status status;
     PyObject *owner = data.owner; /* passed to the library */
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_index_from_memory(data.data, (uint64_t)data.shape[0], verify, release_owner, owner,
-                                  &index, &error);
-    Py_END_ALLOW_THREADS
-    if (status != RV_OK)
-        return rvpy_raise(rvpy_state_of((PyTypeObject *)type), &error, NULL);
+    Py_BEGIN_ALLOW_THREADS status = rv_index_from_memory(
+        data.data, (uint64_t)data.shape[0], verify, release_owner, owner, &index, &error);
+    Py_END_ALLOW_THREADS if (status != RV_OK) return rvpy_raise(
+        rvpy_state_of((PyTypeObject *)type), &error, NULL);
     return wrap_checked((PyTypeObject *)type, index, NULL);
 }
 
@@ -133,13 +128,16 @@ PyObject *rvpy_index_reduce_ex(PyObject *self, PyObject *protocol_arg) {
     PyObject *data = rvpy_index_to_bytes(self, NULL);
     if (data && protocol >= 5) {
         PyObject *pickle = PyImport_ImportModule("pickle");
-        PyObject *buffer = pickle ? PyObject_CallMethod(pickle, "PickleBuffer", "O", data) : NULL;
+        PyObject *buffer =
+            pickle ? PyObject_CallMethod(pickle, "PickleBuffer", "O", data) : NULL;
         Py_XDECREF(pickle);
         Py_DECREF(data);
         data = buffer;
     }
-    PyObject *from_bytes = PyObject_GetAttrString((PyObject *)Py_TYPE(self), "from_bytes");
-    PyObject *result = data && from_bytes ? Py_BuildValue("O(O)", from_bytes, data) : NULL;
+    PyObject *from_bytes =
+        PyObject_GetAttrString((PyObject *)Py_TYPE(self), "from_bytes");
+    PyObject *result =
+        data && from_bytes ? Py_BuildValue("O(O)", from_bytes, data) : NULL;
     Py_XDECREF(from_bytes);
     Py_XDECREF(data);
     return result;

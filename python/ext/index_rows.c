@@ -16,10 +16,8 @@ PyObject *rvpy_index_item(PyObject *self, PyObject *id_arg) {
     if (!vector) return NULL;
     rv_error error = {0};
     rv_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_index_get(rvpy_handle(self), id, out, &error);
-    Py_END_ALLOW_THREADS
-    if (status == RV_OK) return rvpy_array_lock(vector);
+    Py_BEGIN_ALLOW_THREADS status = rv_index_get(rvpy_handle(self), id, out, &error);
+    Py_END_ALLOW_THREADS if (status == RV_OK) return rvpy_array_lock(vector);
     Py_DECREF(vector);
     return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
 }
@@ -33,13 +31,12 @@ int rvpy_index_contains(PyObject *self, PyObject *id_arg) {
         return 0;
     }
     int found;
-    Py_BEGIN_ALLOW_THREADS
-    found = rv_index_contains(rvpy_handle(self), id);
-    Py_END_ALLOW_THREADS
-    return found;
+    Py_BEGIN_ALLOW_THREADS found = rv_index_contains(rvpy_handle(self), id);
+    Py_END_ALLOW_THREADS return found;
 }
 
-/* ---- all rows ------------------------------------------------------------------------ */
+/* ---- all rows ------------------------------------------------------------------------
+ */
 
 /* What copy_rows should fill; NULL where not wanted. */
 typedef struct wanted {
@@ -74,11 +71,10 @@ static int copy_once(PyObject *self, int what, wanted *w) {
     rv_error error = {0};
     rv_status status;
     rv_index_info after;
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_index_copy_rows(rvpy_handle(self), 0, info.n, ids, norms, codes, vectors, &error);
+    Py_BEGIN_ALLOW_THREADS status = rv_index_copy_rows(rvpy_handle(self), 0, info.n, ids,
+                                                       norms, codes, vectors, &error);
     rv_index_get_info(rvpy_handle(self), &after);
-    Py_END_ALLOW_THREADS
-    if (status == RV_OK) return 0;
+    Py_END_ALLOW_THREADS if (status == RV_OK) return 0;
     drop(w);
     if (status == RV_ERR_ARGUMENT && after.n != info.n) return 1;
     rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
@@ -110,17 +106,16 @@ PyObject *rvpy_index_codes(PyObject *self, void *unused) {
     return copy_rows(self, CODES, &w) < 0 ? NULL : w.codes;
 }
 
-/* ---- the matrix -------------------------------------------------------------------------- */
+/* ---- the matrix
+ * -------------------------------------------------------------------------- */
 
 /* A new reference, or NULL. *gaps: removed rows lie between, so there is no view. */
 static PyObject *take_view(PyObject *self, bool *gaps) {
     rv_view view;
     rv_error error = {0};
     rv_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_index_view(rvpy_handle(self), &view, &error);
-    Py_END_ALLOW_THREADS
-    *gaps = status == RV_ERR_ARGUMENT;
+    Py_BEGIN_ALLOW_THREADS status = rv_index_view(rvpy_handle(self), &view, &error);
+    Py_END_ALLOW_THREADS *gaps = status == RV_ERR_ARGUMENT;
     if (status == RV_OK) return rvpy_array_view(&view);
     return *gaps ? NULL : rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
 }
@@ -134,13 +129,15 @@ static PyObject *take_copy(PyObject *self) {
 PyObject *rvpy_index_array(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"dtype", "copy", NULL};
     PyObject *dtype = NULL, *copy = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:__array__", keywords, &dtype, &copy))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:__array__", keywords, &dtype,
+                                     &copy))
         return NULL;
     int same = rvpy_given(dtype) ? rvpy_dtype_is_f32(dtype) : 1;
     int wants_copy = rvpy_given(copy) ? PyObject_IsTrue(copy) : -1;
     if (same < 0 || (wants_copy < 0 && PyErr_Occurred())) return NULL;
     if (wants_copy == 0 && !same) {
-        PyErr_SetString(PyExc_ValueError, "the vectors are float32: another dtype is a copy");
+        PyErr_SetString(PyExc_ValueError,
+                        "the vectors are float32: another dtype is a copy");
         return NULL;
     }
     bool gaps = false;
@@ -159,12 +156,12 @@ PyObject *rvpy_index_array(PyObject *self, PyObject *args, PyObject *kwargs) {
     return converted;
 }
 
-/* ---- iteration ----------------------------------------------------------------------------- */
+/* ---- iteration
+ * ----------------------------------------------------------------------------- */
 
 /* Ids and vectors of the moment the iteration began. */
 typedef struct iterator {
-    PyObject_HEAD
-    PyObject *ids, *vectors;
+    PyObject_HEAD PyObject *ids, *vectors;
     Py_ssize_t at, n;
 } iterator;
 
@@ -183,7 +180,8 @@ static int snapshot(PyObject *self, wanted *w) {
         }
         rvpy_info(self, &after);
         w->vectors = view;
-        if (before.n == after.n && before.dead == after.dead && before.next_id == after.next_id)
+        if (before.n == after.n && before.dead == after.dead &&
+            before.next_id == after.next_id)
             return 0;
         drop(w);
     }

@@ -48,7 +48,8 @@ static int parse_options(search *s, PyTypeObject *type, const char *method,
     *o = (rv_search_options)RV_SEARCH_DEFAULT;
     s->k = 10;
     if (rvpy_check_option(type, RVPY_RERANKED, method, "epsilon", a->epsilon) < 0 ||
-        rvpy_check_option(type, RVPY_RERANKED, method, "rerank_factor", a->rerank_factor) < 0 ||
+        rvpy_check_option(type, RVPY_RERANKED, method, "rerank_factor",
+                          a->rerank_factor) < 0 ||
         rvpy_check_option(type, RVPY_RERANKED, method, "max_rerank", a->max_rerank) < 0 ||
         (a->k && rvpy_parse_k(a->k, &s->k) < 0) ||
         rvpy_parse_epsilon(a->epsilon, &o->epsilon) < 0 ||
@@ -76,8 +77,8 @@ static PyObject *new_hit(PyTypeObject *type, uint64_t id, float score) {
     return hit;
 }
 
-static PyObject *hit_list(const rvpy_state *state, const uint64_t *ids, const float *scores,
-                          uint64_t k) {
+static PyObject *hit_list(const rvpy_state *state, const uint64_t *ids,
+                          const float *scores, uint64_t k) {
     Py_ssize_t n = 0;
     while ((uint64_t)n < k && ids[n] != RV_NO_ID) n++;
     PyObject *list = PyList_New(n);
@@ -88,16 +89,16 @@ static PyObject *hit_list(const rvpy_state *state, const uint64_t *ids, const fl
     return list;
 }
 
-static PyObject *search_into(PyObject *self, const search *s, uint64_t *ids, float *scores) {
+static PyObject *search_into(PyObject *self, const search *s, uint64_t *ids,
+                             float *scores) {
     const rvpy_state *state = rvpy_state_of(Py_TYPE(self));
     const rv_index *index = rvpy_handle(self);
     rv_error error = {0};
     rv_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_index_search(index, s->query.data, 1, rvpy_dim(&s->query), s->k, &s->options, ids,
-                             scores, &error);
-    Py_END_ALLOW_THREADS
-    if (status != RV_OK) return rvpy_raise(state, &error, NULL);
+    Py_BEGIN_ALLOW_THREADS status =
+        rv_index_search(index, s->query.data, 1, rvpy_dim(&s->query), s->k, &s->options,
+                        ids, scores, &error);
+    Py_END_ALLOW_THREADS if (status != RV_OK) return rvpy_raise(state, &error, NULL);
     return hit_list(state, ids, scores, s->k);
 }
 
@@ -115,11 +116,12 @@ static PyObject *search_many(PyObject *self, search *s) {
 }
 
 PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"query",   "k",             "allow",
-                               "epsilon", "rerank_factor", "max_rerank", NULL};
+    static char *keywords[] = {"query",         "k",          "allow", "epsilon",
+                               "rerank_factor", "max_rerank", NULL};
     search_args a = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOO:search", keywords, &a.query, &a.k,
-                                     &a.allow, &a.epsilon, &a.rerank_factor, &a.max_rerank))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOO:search", keywords, &a.query,
+                                     &a.k, &a.allow, &a.epsilon, &a.rerank_factor,
+                                     &a.max_rerank))
         return NULL;
     search s = {0};
     PyObject *hits = NULL;
@@ -128,7 +130,8 @@ PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs) {
         take_allow(&s, a.allow, -1) == 0) {
         uint64_t ids[STACK_HITS];
         float scores[STACK_HITS];
-        hits = s.k <= STACK_HITS ? search_into(self, &s, ids, scores) : search_many(self, &s);
+        hits = s.k <= STACK_HITS ? search_into(self, &s, ids, scores)
+                                 : search_many(self, &s);
     }
     release(&s);
     return hits;
@@ -136,8 +139,8 @@ PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs) {
 
 /* ---- many queries ------------------------------------------------------------------ */
 
-static PyObject *batch_into(PyObject *self, const search *s, PyObject *progress, uint64_t *ids,
-                            float *scores) {
+static PyObject *batch_into(PyObject *self, const search *s, PyObject *progress,
+                            uint64_t *ids, float *scores) {
     rvpy_call call;
     rv_error error = {0};
     if (rvpy_call_begin(&call, progress) < 0) return NULL;
@@ -153,18 +156,22 @@ static PyObject *batch_into(PyObject *self, const search *s, PyObject *progress,
 
 static PyObject *search_batch(PyObject *self, const search *s, PyObject *progress) {
     Py_ssize_t m = s->query.shape[0];
-    uint64_t places = (uint64_t)PY_SSIZE_T_MAX / (m > 0 ? (uint64_t)m : 1) / sizeof(uint64_t);
+    uint64_t places =
+        (uint64_t)PY_SSIZE_T_MAX / (m > 0 ? (uint64_t)m : 1) / sizeof(uint64_t);
     if (s->k > places) {
-        PyErr_Format(PyExc_ValueError,
-                     "k is %llu: results of shape (%zd, k) do not fit in memory; at most %zd "
-                     "results exist per query",
-                     (unsigned long long)s->k, m, PyObject_Size(self));
+        PyErr_Format(
+            PyExc_ValueError,
+            "k is %llu: results of shape (%zd, k) do not fit in memory; at most %zd "
+            "results exist per query",
+            (unsigned long long)s->k, m, PyObject_Size(self));
         return NULL;
     }
     void *ids_data, *scores_data;
     PyObject *ids = rvpy_array_new(RVPY_U64, m, (Py_ssize_t)s->k, &ids_data);
-    PyObject *scores = ids ? rvpy_array_new(RVPY_F32, m, (Py_ssize_t)s->k, &scores_data) : NULL;
-    PyObject *result = scores ? batch_into(self, s, progress, ids_data, scores_data) : NULL;
+    PyObject *scores =
+        ids ? rvpy_array_new(RVPY_F32, m, (Py_ssize_t)s->k, &scores_data) : NULL;
+    PyObject *result =
+        scores ? batch_into(self, s, progress, ids_data, scores_data) : NULL;
     if (result) {
         Py_DECREF(result);
         result = PyTuple_Pack(2, ids, scores);
@@ -178,9 +185,9 @@ PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwar
     static char *keywords[] = {"queries",       "k",          "allow",    "epsilon",
                                "rerank_factor", "max_rerank", "progress", NULL};
     search_args a = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOOO:search_batch", keywords, &a.query,
-                                     &a.k, &a.allow, &a.epsilon, &a.rerank_factor, &a.max_rerank,
-                                     &a.progress))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOOO:search_batch", keywords,
+                                     &a.query, &a.k, &a.allow, &a.epsilon,
+                                     &a.rerank_factor, &a.max_rerank, &a.progress))
         return NULL;
     search s = {0};
     PyObject *result = NULL;

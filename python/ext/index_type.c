@@ -15,9 +15,7 @@
 static const char *const class_names[RVPY_N_KINDS] = {
     "FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex"};
 
-const char *rvpy_class_name(rv_kind kind) {
-    return class_names[kind];
-}
+const char *rvpy_class_name(rv_kind kind) { return class_names[kind]; }
 
 rv_kind rvpy_kind_of(PyTypeObject *type) {
     const rvpy_state *state = rvpy_state_of(type);
@@ -30,8 +28,8 @@ int rvpy_check_option(PyTypeObject *type, unsigned kinds, const char *method,
                       const char *option, PyObject *arg) {
     rv_kind kind = rvpy_kind_of(type);
     if (!rvpy_given(arg) || kinds >> kind & 1) return 0;
-    PyErr_Format(PyExc_TypeError, "%s.%s() takes no %s: %s", class_names[kind], method, option,
-                 kind == RV_FLAT ? "its search is exact" : "it keeps codes only");
+    PyErr_Format(PyExc_TypeError, "%s.%s() takes no %s: %s", class_names[kind], method,
+                 option, kind == RV_FLAT ? "its search is exact" : "it keeps codes only");
     return -1;
 }
 
@@ -51,7 +49,8 @@ static PyObject *index_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     (void)args;
     (void)kwargs;
     const char *name = class_names[rvpy_kind_of(type)];
-    return PyErr_Format(PyExc_TypeError, "use %s.build(vectors), %s.load(path) or %s.from_bytes(data)",
+    return PyErr_Format(PyExc_TypeError,
+                        "use %s.build(vectors), %s.load(path) or %s.from_bytes(data)",
                         name, name, name);
 }
 
@@ -79,10 +78,8 @@ static Py_ssize_t index_length(PyObject *self) {
 
 static uint64_t memory_total(PyObject *self) {
     rv_memory_usage memory;
-    Py_BEGIN_ALLOW_THREADS
-    rv_index_memory(rvpy_handle(self), &memory);
-    Py_END_ALLOW_THREADS
-    return memory.total;
+    Py_BEGIN_ALLOW_THREADS rv_index_memory(rvpy_handle(self), &memory);
+    Py_END_ALLOW_THREADS return memory.total;
 }
 
 static PyObject *index_repr(PyObject *self) {
@@ -98,8 +95,9 @@ static PyObject *index_repr(PyObject *self) {
     char amount[32];
     PyOS_snprintf(amount, sizeof amount, unit ? "%.1f" : "%.0f", memory);
     return PyUnicode_FromFormat("%s(n=%llu, dim=%u, metric='%s', memory=%s %s)",
-                                class_names[info.kind], (unsigned long long)info.n, info.dim,
-                                rvpy_metric_name(info.metric), amount, units[unit]);
+                                class_names[info.kind], (unsigned long long)info.n,
+                                info.dim, rvpy_metric_name(info.metric), amount,
+                                units[unit]);
 }
 
 static PyObject *index_compare(PyObject *self, PyObject *other, int op) {
@@ -109,14 +107,15 @@ static PyObject *index_compare(PyObject *self, PyObject *other, int op) {
     }
     int equal = 1;
     if (self != other) {
-        Py_BEGIN_ALLOW_THREADS
-        equal = rv_index_equal(rvpy_handle(self), rvpy_handle(other));
+        Py_BEGIN_ALLOW_THREADS equal =
+            rv_index_equal(rvpy_handle(self), rvpy_handle(other));
         Py_END_ALLOW_THREADS
     }
     return PyBool_FromLong((equal != 0) == (op == Py_EQ));
 }
 
-/* ---- attributes ----------------------------------------------------------------------- */
+/* ---- attributes -----------------------------------------------------------------------
+ */
 
 static PyObject *get_dim(PyObject *self, void *unused) {
     (void)unused;
@@ -169,15 +168,13 @@ static PyObject *get_memory_bytes(PyObject *self, void *unused) {
 static PyObject *memory_usage(PyObject *self, PyObject *unused) {
     (void)unused;
     rv_memory_usage m;
-    Py_BEGIN_ALLOW_THREADS
-    rv_index_memory(rvpy_handle(self), &m);
-    Py_END_ALLOW_THREADS
-    return Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "codes", (unsigned long long)m.codes,
-                         "blocks", (unsigned long long)m.blocks, "vectors",
-                         (unsigned long long)m.vectors, "ids", (unsigned long long)m.ids,
-                         "rotation", (unsigned long long)m.rotation, "slack",
-                         (unsigned long long)m.slack, "total", (unsigned long long)m.total,
-                         "mapped", (unsigned long long)m.mapped);
+    Py_BEGIN_ALLOW_THREADS rv_index_memory(rvpy_handle(self), &m);
+    Py_END_ALLOW_THREADS return Py_BuildValue(
+        "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "codes", (unsigned long long)m.codes,
+        "blocks", (unsigned long long)m.blocks, "vectors", (unsigned long long)m.vectors,
+        "ids", (unsigned long long)m.ids, "rotation", (unsigned long long)m.rotation,
+        "slack", (unsigned long long)m.slack, "total", (unsigned long long)m.total,
+        "mapped", (unsigned long long)m.mapped);
 }
 
 static PyObject *rotation(PyObject *self, PyObject *unused) {
@@ -196,28 +193,33 @@ static PyObject *rotation(PyObject *self, PyObject *unused) {
     return value;
 }
 
-/* ---- tables ---------------------------------------------------------------------------- */
+/* ---- tables
+ * ---------------------------------------------------------------------------- */
 
-#define KEYWORDS(function) (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
+#define KEYWORDS(function)                                                               \
+    (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
 
 #define METHODS(build_doc, search_doc, batch_doc)                                        \
     {"build", KEYWORDS(rvpy_index_build) | METH_CLASS, build_doc},                       \
-    {"search", KEYWORDS(rvpy_index_search), search_doc},                                 \
-    {"search_batch", KEYWORDS(rvpy_index_search_batch), batch_doc},                      \
-    {"add", KEYWORDS(rvpy_index_add), DOC_ADD},                                          \
-    {"add_batch", KEYWORDS(rvpy_index_add_batch), DOC_ADD_BATCH},                        \
-    {"upsert", KEYWORDS(rvpy_index_upsert), DOC_UPSERT},                                 \
-    {"remove", KEYWORDS(rvpy_index_remove), DOC_REMOVE},                                 \
-    {"vacuum", rvpy_index_vacuum, METH_NOARGS, DOC_VACUUM},                              \
-    {"save", KEYWORDS(rvpy_index_save), DOC_SAVE},                                       \
-    {"load", KEYWORDS(rvpy_index_load) | METH_CLASS, DOC_LOAD},                          \
-    {"to_bytes", rvpy_index_to_bytes, METH_NOARGS, DOC_TO_BYTES},                        \
-    {"from_bytes", KEYWORDS(rvpy_index_from_bytes) | METH_CLASS, DOC_FROM_BYTES},        \
-    {"memory_usage", memory_usage, METH_NOARGS, DOC_MEMORY_USAGE},                       \
-    {"__array__", KEYWORDS(rvpy_index_array), DOC_ARRAY},                                \
-    {"__reduce_ex__", rvpy_index_reduce_ex, METH_O, DOC_REDUCE}
-#define ROTATION {"rotation", rotation, METH_NOARGS, DOC_ROTATION}
-#define END_OF_METHODS {NULL, NULL, 0, NULL}
+        {"search", KEYWORDS(rvpy_index_search), search_doc},                             \
+        {"search_batch", KEYWORDS(rvpy_index_search_batch), batch_doc},                  \
+        {"add", KEYWORDS(rvpy_index_add), DOC_ADD},                                      \
+        {"add_batch", KEYWORDS(rvpy_index_add_batch), DOC_ADD_BATCH},                    \
+        {"upsert", KEYWORDS(rvpy_index_upsert), DOC_UPSERT},                             \
+        {"remove", KEYWORDS(rvpy_index_remove), DOC_REMOVE},                             \
+        {"vacuum", rvpy_index_vacuum, METH_NOARGS, DOC_VACUUM},                          \
+        {"save", KEYWORDS(rvpy_index_save), DOC_SAVE},                                   \
+        {"load", KEYWORDS(rvpy_index_load) | METH_CLASS, DOC_LOAD},                      \
+        {"to_bytes", rvpy_index_to_bytes, METH_NOARGS, DOC_TO_BYTES},                    \
+        {"from_bytes", KEYWORDS(rvpy_index_from_bytes) | METH_CLASS, DOC_FROM_BYTES},    \
+        {"memory_usage", memory_usage, METH_NOARGS, DOC_MEMORY_USAGE},                   \
+        {"__array__", KEYWORDS(rvpy_index_array), DOC_ARRAY}, {                          \
+        "__reduce_ex__", rvpy_index_reduce_ex, METH_O, DOC_REDUCE                        \
+    }
+#define ROTATION                                                                         \
+    { "rotation", rotation, METH_NOARGS, DOC_ROTATION }
+#define END_OF_METHODS                                                                   \
+    { NULL, NULL, 0, NULL }
 
 static PyMethodDef flat_methods[] = {
     METHODS(DOC_BUILD_FLAT, DOC_SEARCH_PLAIN, DOC_SEARCH_BATCH_PLAIN), END_OF_METHODS};
@@ -228,15 +230,19 @@ static PyMethodDef reranked_methods[] = {
     METHODS(DOC_BUILD_RERANKED, DOC_SEARCH_RERANKED, DOC_SEARCH_BATCH_RERANKED), ROTATION,
     END_OF_METHODS};
 
-#define GETTER(name, function, doc) {name, function, NULL, doc, NULL}
+#define GETTER(name, function, doc)                                                      \
+    { name, function, NULL, doc, NULL }
 #define GETTERS                                                                          \
     GETTER("dim", get_dim, DOC_DIM), GETTER("metric", get_metric, DOC_METRIC),           \
         GETTER("seed", get_seed, DOC_SEED),                                              \
         GETTER("memory_bytes", get_memory_bytes, DOC_MEMORY),                            \
-        GETTER("ids", rvpy_index_ids, DOC_IDS), GETTER("norms", rvpy_index_norms, DOC_NORMS)
+        GETTER("ids", rvpy_index_ids, DOC_IDS),                                          \
+        GETTER("norms", rvpy_index_norms, DOC_NORMS)
 #define CODED_GETTERS                                                                    \
-    GETTER("n_lists", get_n_lists, DOC_LISTS), GETTER("codes", rvpy_index_codes, DOC_CODES)
-#define END_OF_GETTERS {NULL, NULL, NULL, NULL, NULL}
+    GETTER("n_lists", get_n_lists, DOC_LISTS),                                           \
+        GETTER("codes", rvpy_index_codes, DOC_CODES)
+#define END_OF_GETTERS                                                                   \
+    { NULL, NULL, NULL, NULL, NULL }
 
 static PyGetSetDef flat_getters[] = {GETTERS, END_OF_GETTERS};
 static PyGetSetDef rabitq_getters[] = {GETTERS, CODED_GETTERS, END_OF_GETTERS};
@@ -258,8 +264,10 @@ typedef struct class_table {
 static const class_table classes[RVPY_N_KINDS] = {
     [RV_FLAT] = {"ruvector.FlatF32Index", DOC_FLAT, flat_methods, flat_getters},
     [RV_RABITQ] = {"ruvector.RabitqIndex", DOC_RABITQ, rabitq_methods, rabitq_getters},
-    [RV_PLUS] = {"ruvector.RabitqPlusIndex", DOC_PLUS, reranked_methods, reranked_getters},
-    [RV_ASYM] = {"ruvector.RabitqAsymIndex", DOC_ASYM, reranked_methods, reranked_getters},
+    [RV_PLUS] = {"ruvector.RabitqPlusIndex", DOC_PLUS, reranked_methods,
+                 reranked_getters},
+    [RV_ASYM] = {"ruvector.RabitqAsymIndex", DOC_ASYM, reranked_methods,
+                 reranked_getters},
 };
 
 static PyTypeObject *make_class(PyObject *module, const class_table *c) {

@@ -19,24 +19,26 @@ static PyObject *isa_list(void) {
     return list;
 }
 
-PyDoc_STRVAR(cpu_features_doc,
-             "cpu_features()\n--\n\n"
-             "What the library found on this machine and uses, as a dict.\n\n"
-             "available: instruction sets that can be used, best first. active: the one in\n"
-             "use; the environment variable RUVECTOR_ISA, read at import, chooses another.\n"
-             "threads: as `get_num_threads`. Results do not depend on any of these.");
+PyDoc_STRVAR(
+    cpu_features_doc,
+    "cpu_features()\n--\n\n"
+    "What the library found on this machine and uses, as a dict.\n\n"
+    "available: instruction sets that can be used, best first. active: the one in\n"
+    "use; the environment variable RUVECTOR_ISA, read at import, chooses another.\n"
+    "threads: as `get_num_threads`. Results do not depend on any of these.");
 
 static PyObject *cpu_features(PyObject *module, PyObject *unused) {
     (void)module;
     (void)unused;
     PyObject *available = isa_list();
     if (!available) return NULL;
-    return Py_BuildValue("{s:s,s:N,s:I}", "active", rv_isa_active(), "available", available,
-                         "threads", rv_get_num_threads());
+    return Py_BuildValue("{s:s,s:N,s:I}", "active", rv_isa_active(), "available",
+                         available, "threads", rv_get_num_threads());
 }
 
-PyDoc_STRVAR(get_num_threads_doc, "get_num_threads()\n--\n\n"
-                                  "Threads used by builds and batches, the caller included.");
+PyDoc_STRVAR(get_num_threads_doc,
+             "get_num_threads()\n--\n\n"
+             "Threads used by builds and batches, the caller included.");
 
 static PyObject *get_num_threads(PyObject *module, PyObject *unused) {
     (void)module;
@@ -44,21 +46,22 @@ static PyObject *get_num_threads(PyObject *module, PyObject *unused) {
     return PyLong_FromUnsignedLong(rv_get_num_threads());
 }
 
-PyDoc_STRVAR(set_num_threads_doc,
-             "set_num_threads(n)\n--\n\n"
-             "Threads used by builds and batches from now on, 1..1024.\n\n"
-             "0 restores the default: RUVECTOR_NUM_THREADS if set, else the processors this\n"
-             "process may use. 1 runs everything on the calling thread.");
+PyDoc_STRVAR(
+    set_num_threads_doc,
+    "set_num_threads(n)\n--\n\n"
+    "Threads used by builds and batches from now on, 1..1024.\n\n"
+    "0 restores the default: RUVECTOR_NUM_THREADS if set, else the processors this\n"
+    "process may use. 1 runs everything on the calling thread.");
 
 static PyObject *set_num_threads(PyObject *module, PyObject *arg) {
     uint64_t n;
     if (rvpy_parse_u64(arg, "n", &n) < 0) return NULL;
     rv_error error = {0};
     rv_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = rv_set_num_threads(n > UINT32_MAX ? UINT32_MAX : (unsigned)n, &error);
-    Py_END_ALLOW_THREADS
-    if (status != RV_OK) return rvpy_raise(PyModule_GetState(module), &error, NULL);
+    Py_BEGIN_ALLOW_THREADS status =
+        rv_set_num_threads(n > UINT32_MAX ? UINT32_MAX : (unsigned)n, &error);
+    Py_END_ALLOW_THREADS if (status != RV_OK) return rvpy_raise(PyModule_GetState(module),
+                                                                &error, NULL);
     Py_RETURN_NONE;
 }
 
@@ -70,7 +73,8 @@ static int add_object(PyObject *module, const char *name, PyObject *value) {
     return -1;
 }
 
-static PyTypeObject *add_struct_type(PyObject *module, PyStructSequence_Desc *description) {
+static PyTypeObject *add_struct_type(PyObject *module,
+                                     PyStructSequence_Desc *description) {
     PyTypeObject *type = PyStructSequence_NewType(description);
     if (type && PyModule_AddType(module, type) < 0) Py_CLEAR(type);
     return type;
@@ -89,8 +93,9 @@ static int add_struct_types(PyObject *module, rvpy_state *state) {
         {"seed", "Seed the rotation is drawn from."},
         {NULL, NULL},
     };
-    PyStructSequence_Desc rotation = {
-        "ruvector.Rotation", "The random rotation of an index's codes.", rotation_fields, 3};
+    PyStructSequence_Desc rotation = {"ruvector.Rotation",
+                                      "The random rotation of an index's codes.",
+                                      rotation_fields, 3};
     state->hit_type = add_struct_type(module, &hit);
     state->rotation_type = state->hit_type ? add_struct_type(module, &rotation) : NULL;
     return state->rotation_type ? 0 : -1;
@@ -111,10 +116,14 @@ static PyObject **state_slot(rvpy_state *state, int i) {
     i -= RVPY_N_KINDS;
     if (i < RVPY_N_ERRORS) return &state->error[i];
     switch (i - RVPY_N_ERRORS) {
-    case 0: return (PyObject **)&state->iterator_type;
-    case 1: return (PyObject **)&state->hit_type;
-    case 2: return (PyObject **)&state->rotation_type;
-    default: return NULL;
+    case 0:
+        return (PyObject **)&state->iterator_type;
+    case 1:
+        return (PyObject **)&state->hit_type;
+    case 2:
+        return (PyObject **)&state->rotation_type;
+    default:
+        return NULL;
     }
 }
 
@@ -132,9 +141,7 @@ static int module_clear(PyObject *module) {
     return 0;
 }
 
-static void module_free(void *module) {
-    module_clear(module);
-}
+static void module_free(void *module) { module_clear(module); }
 
 PyMODINIT_FUNC PyInit__core(void) {
     static PyMethodDef methods[] = {

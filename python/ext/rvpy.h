@@ -47,8 +47,7 @@ typedef struct rvpy_state {
 } rvpy_state;
 
 typedef struct rvpy_index {
-    PyObject_HEAD
-    rv_index *index;
+    PyObject_HEAD rv_index *index;
     PyObject *weak_refs;
 } rvpy_index;
 
@@ -88,9 +87,7 @@ void rvpy_info(PyObject *self, rv_index_info *out);
 /* ---- plain arguments (args.c): 0, or -1 with an exception set -------------------- */
 
 /* Not given: NULL or None. */
-static inline bool rvpy_given(PyObject *arg) {
-    return arg && arg != Py_None;
-}
+static inline bool rvpy_given(PyObject *arg) { return arg && arg != Py_None; }
 /* Name of an object's type, a new reference. */
 PyObject *rvpy_type_name(PyObject *object);
 /* TypeError "<name>: expected <wanted>, got <type of arg>". */
@@ -140,7 +137,8 @@ static inline uint32_t rvpy_dim(const rvpy_array *a) {
 
 typedef enum rvpy_dtype { RVPY_F32, RVPY_U64, RVPY_U8 } rvpy_dtype;
 /* A new array, uninitialised; columns < 0 makes it one-dimensional. */
-PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns, void **data);
+PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns,
+                         void **data);
 /* Makes a new array read-only; returns it. */
 PyObject *rvpy_array_lock(PyObject *array);
 /* A read-only array over the view, which it releases when it goes (also on failure). */
@@ -148,7 +146,8 @@ PyObject *rvpy_array_view(rv_view *view);
 /* Whether a dtype argument of __array__ means float32; -1 on error. */
 int rvpy_dtype_is_f32(PyObject *dtype);
 
-/* ---- the index classes -------------------------------------------------------------- */
+/* ---- the index classes --------------------------------------------------------------
+ */
 
 /* index_type.c */
 int rvpy_index_init(PyObject *module, rvpy_state *state);

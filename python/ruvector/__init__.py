@@ -34,7 +34,6 @@ from ruvector.errors import (
     DuplicateId,
     EmbedError,
     EmptyIndex,
-    IndexError as IndexError,
     LakeError,
     NoVectors,
     PersistDenied,
@@ -45,6 +44,9 @@ from ruvector.errors import (
     TransportError,
     UnknownId,
     WitnessMismatch,
+)
+from ruvector.errors import (
+    IndexError as IndexError,
 )
 
 if TYPE_CHECKING:

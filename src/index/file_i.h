@@ -27,10 +27,10 @@
 #define RVX_TRAILER_BYTES 40u /* digest, end magic */
 
 enum { /* flags of the block */
-    RVX_FLAG_CODES = 1,
-    RVX_FLAG_VECTORS = 2,
-    RVX_FLAG_V1_RECORDS = 4, /* the vectors are those of the v1 records */
-    RVX_FLAG_TRAINED = 8
+       RVX_FLAG_CODES = 1,
+       RVX_FLAG_VECTORS = 2,
+       RVX_FLAG_V1_RECORDS = 4, /* the vectors are those of the v1 records */
+       RVX_FLAG_TRAINED = 8
 };
 
 /* Section tags: the row columns by their number plus one, then the quantizer. */

@@ -26,9 +26,9 @@ typedef struct reader {
 } reader;
 
 static rv_status bad(rv_error *err, const char *what) {
-    return rvb_fail(err, RV_ERR_FORMAT,
-                    "not a usable index file: %s; it is damaged or was made by something else",
-                    what);
+    return rvb_fail(
+        err, RV_ERR_FORMAT,
+        "not a usable index file: %s; it is damaged or was made by something else", what);
 }
 
 /* ---- version 1 --------------------------------------------------------------------- */
@@ -38,22 +38,25 @@ static rv_status check_v1_header(const reader *r, rv_error *err) {
     uint32_t rerank = rvb_get_u32(r->data + 24), n = rvb_get_u32(r->data + 28);
     if (version > 1)
         return rvb_fail_numbers(err, RV_ERR_FORMAT, 1, version,
-                                "file version %u is newer than this library reads (1)", version);
+                                "file version %u is newer than this library reads (1)",
+                                version);
     if (dim == 0 || dim > RV_MAX_DIM)
         return rvb_fail_numbers(err, RV_ERR_FORMAT, RV_MAX_DIM, dim,
                                 "file says dim %u, allowed are 1..%u", dim, RV_MAX_DIM);
     if (rerank > RVX_MAX_RERANK_FACTOR)
         return rvb_fail_numbers(err, RV_ERR_FORMAT, RVX_MAX_RERANK_FACTOR, rerank,
-                                "file says rerank_factor %u, at most %u is allowed", rerank,
-                                RVX_MAX_RERANK_FACTOR);
+                                "file says rerank_factor %u, at most %u is allowed",
+                                rerank, RVX_MAX_RERANK_FACTOR);
     if (n > RVX_V1_MAX_ROWS)
         return rvb_fail_numbers(err, RV_ERR_FORMAT, RVX_V1_MAX_ROWS, n,
-                                "file says %u rows, version 1 allows %u", n, RVX_V1_MAX_ROWS);
+                                "file says %u rows, version 1 allows %u", n,
+                                RVX_V1_MAX_ROWS);
     uint64_t need = RVX_HEADER_BYTES + (uint64_t)n * rvx_v1_record(dim);
     if (r->size < need)
-        return rvb_fail_numbers(err, RV_ERR_FORMAT, need, r->size,
-                                "file is cut off: %u rows of dim %u take %llu bytes, it has %llu",
-                                n, dim, (unsigned long long)need, (unsigned long long)r->size);
+        return rvb_fail_numbers(
+            err, RV_ERR_FORMAT, need, r->size,
+            "file is cut off: %u rows of dim %u take %llu bytes, it has %llu", n, dim,
+            (unsigned long long)need, (unsigned long long)r->size);
     return RV_OK;
 }
 
@@ -110,7 +113,8 @@ static rv_status read_v1(reader *r, rv_index **out, rv_error *err) {
     return rvx_retrain(index, NULL, err);
 }
 
-/* ---- the block ----------------------------------------------------------------------- */
+/* ---- the block -----------------------------------------------------------------------
+ */
 
 static rv_status check_block(reader *r, rv_error *err) {
     const uint8_t *b = r->block;
@@ -119,12 +123,13 @@ static rv_status check_block(reader *r, rv_error *err) {
                                 "file has block version %u, this library reads %u",
                                 rvb_get_u32(b + 8), RVX_BLOCK_VERSION);
     if (rvb_get_u64(b + 24) != r->size)
-        return rvb_fail_numbers(err, RV_ERR_FORMAT, rvb_get_u64(b + 24), r->size,
-                                "file is cut off or has grown: it should have %llu bytes, it "
-                                "has %llu",
-                                (unsigned long long)rvb_get_u64(b + 24),
-                                (unsigned long long)r->size);
-    if (memcmp(r->data + r->size - 8, RVX_END_MAGIC, 8) != 0) return bad(err, "no end mark");
+        return rvb_fail_numbers(
+            err, RV_ERR_FORMAT, rvb_get_u64(b + 24), r->size,
+            "file is cut off or has grown: it should have %llu bytes, it "
+            "has %llu",
+            (unsigned long long)rvb_get_u64(b + 24), (unsigned long long)r->size);
+    if (memcmp(r->data + r->size - 8, RVX_END_MAGIC, 8) != 0)
+        return bad(err, "no end mark");
     if (rvb_get_u64(b + 16) != (uint64_t)(b - r->data)) return bad(err, "block offset");
     if (rvb_get_u32(b + 40) != r->dim || rvb_get_u64(b + 48) != r->n ||
         rvb_get_u64(b + 56) != rvb_get_u64(r->data + 16))
@@ -133,8 +138,10 @@ static rv_status check_block(reader *r, rv_error *err) {
     r->flags = rvb_get_u32(b + 44);
     r->n_lists = rvb_get_u32(b + 92);
     bool trained = r->flags & RVX_FLAG_TRAINED;
-    if (r->n_lists > RVX_MAX_LISTS || (r->n_lists > 0) != trained) return bad(err, "list count");
-    if ((r->flags & RVX_FLAG_CODES) && r->n > 0 && !trained) return bad(err, "no quantizer");
+    if (r->n_lists > RVX_MAX_LISTS || (r->n_lists > 0) != trained)
+        return bad(err, "list count");
+    if ((r->flags & RVX_FLAG_CODES) && r->n > 0 && !trained)
+        return bad(err, "no quantizer");
     return RV_OK;
 }
 
@@ -203,8 +210,10 @@ static bool within_reach(const float *v, size_t n, size_t dim) {
 
 static rv_status use_quantizer(const reader *r, rv_index *index, rv_error *err) {
     uint64_t padded = rvx_padded_dim(r->dim);
-    RVB_TRY(check_bytes(r, RVX_SECTION_MEAN, r->n_lists ? r->dim : 0, sizeof(float), err));
-    RVB_TRY(check_bytes(r, RVX_SECTION_CENTROIDS, r->n_lists * padded, sizeof(float), err));
+    RVB_TRY(
+        check_bytes(r, RVX_SECTION_MEAN, r->n_lists ? r->dim : 0, sizeof(float), err));
+    RVB_TRY(
+        check_bytes(r, RVX_SECTION_CENTROIDS, r->n_lists * padded, sizeof(float), err));
     if (r->n_lists == 0) return RV_OK;
     if (!index->has_codes) return bad(err, "quantizer without codes");
     RVB_TRY(rvx_quantizer_create(r->dim, index->metric, index->seed, r->n_lists,
@@ -214,7 +223,8 @@ static rv_status use_quantizer(const reader *r, rv_index *index, rv_error *err) 
     memcpy(q->mean, r->data + r->offset[RVX_SECTION_MEAN], r->dim * sizeof(float));
     memcpy(q->centroids, r->data + r->offset[RVX_SECTION_CENTROIDS],
            (size_t)r->bytes[RVX_SECTION_CENTROIDS]);
-    if (!within_reach(q->mean, 1, r->dim) || !within_reach(q->centroids, r->n_lists, padded))
+    if (!within_reach(q->mean, 1, r->dim) ||
+        !within_reach(q->centroids, r->n_lists, padded))
         return bad(err, "mean or centroids");
     return rvx_quantizer_finish(q, err);
 }
@@ -252,17 +262,20 @@ static rv_status check_digest(const reader *r, rv_verify verify, rv_error *err) 
     if (verify == RV_VERIFY_AUTO && r->size >= AUTO_VERIFY_BYTES) return RV_OK;
     uint8_t digest[RVB_DIGEST_BYTES];
     rvb_pool *pool = rvb_pool_acquire();
-    rv_status status =
-        rvb_tree_digest(pool, r->data, (size_t)(r->size - RVX_TRAILER_BYTES), digest, err);
+    rv_status status = rvb_tree_digest(
+        pool, r->data, (size_t)(r->size - RVX_TRAILER_BYTES), digest, err);
     rvb_pool_release(pool);
     RVB_TRY(status);
-    if (memcmp(digest, r->data + r->size - RVX_TRAILER_BYTES, sizeof digest) == 0) return RV_OK;
-    return rvb_fail(err, RV_ERR_DIGEST,
-                    "the file's digest does not match its bytes: it has been altered or damaged "
-                    "since it was saved; restore it from a copy");
+    if (memcmp(digest, r->data + r->size - RVX_TRAILER_BYTES, sizeof digest) == 0)
+        return RV_OK;
+    return rvb_fail(
+        err, RV_ERR_DIGEST,
+        "the file's digest does not match its bytes: it has been altered or damaged "
+        "since it was saved; restore it from a copy");
 }
 
-/* ---- choosing ------------------------------------------------------------------------- */
+/* ---- choosing -------------------------------------------------------------------------
+ */
 
 static bool ends_like_ours(const reader *r) {
     return r->size >= RVX_HEADER_BYTES + RVX_BLOCK_BYTES + RVX_TRAILER_BYTES &&
@@ -295,9 +308,11 @@ static rv_status read_index(reader *r, rv_verify verify, rv_index **out, rv_erro
         block = rvx_align(RVX_HEADER_BYTES + r->n * rvx_v1_record(r->dim));
     } else {
         r->n = rvb_get_u64(r->data + 24);
+        if (rvb_get_u32(r->data + 8) != 1) return bad(err, "header version");
         if (r->dim == 0 || r->dim > RV_MAX_DIM) return bad(err, "dim");
     }
-    bool room = r->size >= block && r->size - block >= RVX_BLOCK_BYTES + RVX_TRAILER_BYTES;
+    bool room =
+        r->size >= block && r->size - block >= RVX_BLOCK_BYTES + RVX_TRAILER_BYTES;
     bool has_block = room && memcmp(r->data + block, RVX_BLOCK_MAGIC, 8) == 0;
     if (!has_block && (!v1 || ends_like_ours(r) || goes_on_like_ours(r, block)))
         return bad(err, "its block is missing or cut off");

@@ -8,6 +8,8 @@
  */
 #include "index/file_i.h"
 
+#include <assert.h>
+
 typedef struct layout {
     bool v1;        /* vectors stand in a version-1 body at the front */
     uint64_t block; /* offset of the block */
@@ -27,7 +29,8 @@ static layout plan(const rv_index *index) {
     const rvx_rows *rows = &index->rows;
     uint64_t n = rows->n_live;
     /* a version-1 reader knows no metric but this one */
-    layout p = {.v1 = index->kind == RV_PLUS && index->metric == RV_L2 && n <= RVX_V1_MAX_ROWS};
+    layout p = {.v1 = index->kind == RV_PLUS && index->metric == RV_L2 &&
+                      n <= RVX_V1_MAX_ROWS};
     p.block = rvx_align(RVX_HEADER_BYTES + (p.v1 ? n * rvx_v1_record(index->dim) : 0));
     for (uint32_t c = 0; c < RVX_N_COLUMNS; c++)
         if (!(p.v1 && c == RVX_VECTORS)) p.bytes[c + 1] = n * rows->column[c].width;
@@ -75,17 +78,13 @@ static bool next_run(const rvx_rows *rows, size_t *first, size_t *row) {
     return *first < *row;
 }
 
+/* Cells lie side by side: vectors among version-1 records, the only ones that do not,
+ * are written as such records again. */
 static rv_status emit_column(sink *s, const rvx_rows *rows, int c, rv_error *err) {
     const rvx_column *column = &rows->column[c];
-    for (size_t first, row = 0; next_run(rows, &first, &row);) {
-        size_t n = row - first;
-        if (column->stride == column->width) {
-            RVB_TRY(emit(s, rvx_cell(column, first), n * column->width, err));
-            continue;
-        }
-        for (size_t i = 0; i < n; i++)
-            RVB_TRY(emit(s, rvx_cell(column, first + i), column->width, err));
-    }
+    assert(column->stride == column->width);
+    for (size_t first, row = 0; next_run(rows, &first, &row);)
+        RVB_TRY(emit(s, rvx_cell(column, first), (row - first) * column->width, err));
     return RV_OK;
 }
 
@@ -133,7 +132,8 @@ static rv_status emit_native_header(sink *s, const rv_index *index, rv_error *er
 
 /* ---- the block ----------------------------------------------------------------- */
 
-static rv_status emit_block(sink *s, const rv_index *index, const layout *p, rv_error *err) {
+static rv_status emit_block(sink *s, const rv_index *index, const layout *p,
+                            rv_error *err) {
     const rvx_quantizer *q = index->quantizer;
     uint8_t b[RVX_BLOCK_BYTES] = {0};
     uint32_t epsilon;
@@ -170,15 +170,17 @@ static rv_status emit_block(sink *s, const rv_index *index, const layout *p, rv_
     return RV_OK;
 }
 
-static rv_status emit_section(sink *s, const rv_index *index, uint32_t tag, const layout *p,
-                              rv_error *err) {
+static rv_status emit_section(sink *s, const rv_index *index, uint32_t tag,
+                              const layout *p, rv_error *err) {
     const rvx_quantizer *q = index->quantizer;
     if (tag == RVX_SECTION_MEAN) return emit(s, q->mean, (size_t)p->bytes[tag], err);
-    if (tag == RVX_SECTION_CENTROIDS) return emit(s, q->centroids, (size_t)p->bytes[tag], err);
+    if (tag == RVX_SECTION_CENTROIDS)
+        return emit(s, q->centroids, (size_t)p->bytes[tag], err);
     return emit_column(s, &index->rows, (int)tag - 1, err);
 }
 
-static rv_status emit_all(sink *s, const rv_index *index, const layout *p, rv_error *err) {
+static rv_status emit_all(sink *s, const rv_index *index, const layout *p,
+                          rv_error *err) {
     rvb_tree_init(&s->digest, p->size - RVX_TRAILER_BYTES);
     RVB_TRY(p->v1 ? emit_v1_body(s, index, err) : emit_native_header(s, index, err));
     RVB_TRY(pad_to(s, p->block, err));
@@ -221,7 +223,8 @@ uint64_t rv_index_serialized_size(const rv_index *index) {
     return size;
 }
 
-rv_status rv_index_serialize(const rv_index *index, void *out, uint64_t size, rv_error *err) {
+rv_status rv_index_serialize(const rv_index *index, void *out, uint64_t size,
+                             rv_error *err) {
     RVB_TRY(rvx_writer_lock(index, err));
     layout p = plan(index);
     sink s = {.memory = out};
@@ -229,10 +232,11 @@ rv_status rv_index_serialize(const rv_index *index, void *out, uint64_t size, rv
     if (p.size == size)
         status = emit_all(&s, index, &p, err);
     else
-        status = rvb_fail_numbers(err, RV_ERR_ARGUMENT, p.size, size,
-                                  "the index takes %llu bytes now, room was made for %llu; "
-                                  "it changed in between, try again",
-                                  (unsigned long long)p.size, (unsigned long long)size);
+        status =
+            rvb_fail_numbers(err, RV_ERR_ARGUMENT, p.size, size,
+                             "the index takes %llu bytes now, room was made for %llu; "
+                             "it changed in between, try again",
+                             (unsigned long long)p.size, (unsigned long long)size);
     rvx_writer_unlock(index);
     return status;
 }

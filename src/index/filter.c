@@ -22,8 +22,10 @@ static void allow_ids(const rv_index *index, const rv_search_options *o, rvx_fil
     }
     if (!index->rows.ids_duplicated) return;
     for (size_t row = 0; row < f->n_rows; row++) { /* the other rows of those ids */
-        size_t first = rvx_row_of_id(&index->ids, &index->rows, rvx_row_id(&index->rows, row));
-        if (first != RVX_NO_ROW && rvx_bit(f->bits, first) && rvx_row_live(&index->rows, row))
+        size_t first =
+            rvx_row_of_id(&index->ids, &index->rows, rvx_row_id(&index->rows, row));
+        if (first != RVX_NO_ROW && rvx_bit(f->bits, first) &&
+            rvx_row_live(&index->rows, row))
             allow(f, row);
     }
 }
@@ -33,22 +35,24 @@ static void allow_mask(const rvx_rows *rows, const uint8_t *mask, rvx_filter *f)
         if (rvx_row_live(rows, row) && *mask++) allow(f, row);
 }
 
-rv_status rvx_filter_build(const rv_index *index, const rv_search_options *o, uint64_t query,
-                           rvx_filter *out, rv_error *err) {
+rv_status rvx_filter_build(const rv_index *index, const rv_search_options *o,
+                           uint64_t query, rvx_filter *out, rv_error *err) {
     const rvx_rows *rows = &index->rows;
     *out = (rvx_filter){.n_rows = rows->n, .renumbered = rows->renumbered};
     if (!o->allow_ids && o->allow_mask_len != rows->n_live)
-        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, rows->n_live, o->allow_mask_len,
-                                "allow mask has %llu entries, but the index has %zu rows; "
-                                "pass one entry per row, in the order of ids",
-                                (unsigned long long)o->allow_mask_len, rows->n_live);
+        return rvb_fail_numbers(
+            err, RV_ERR_ARGUMENT, rows->n_live, o->allow_mask_len,
+            "allow mask has %llu entries, but the index has %zu rows; "
+            "pass one entry per row, in the order of ids",
+            (unsigned long long)o->allow_mask_len, rows->n_live);
     out->bits = rvb_alloc_zero((rows->n + 63) / 64, sizeof *out->bits);
     if (!out->bits) return rvb_fail_memory(err, rows->n / 8);
     if (o->allow_ids)
         allow_ids(index, o, out);
     else
         allow_mask(rows,
-                   o->allow_mask + (o->allow_mask_per_query ? query * o->allow_mask_len : 0),
+                   o->allow_mask +
+                       (o->allow_mask_per_query ? query * o->allow_mask_len : 0),
                    out);
     return RV_OK;
 }

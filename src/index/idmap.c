@@ -108,9 +108,10 @@ static rv_status check_distinct(const uint64_t *ids, size_t n, rv_error *err) {
     for (size_t i = 0; i < n && status == RV_OK; i++) {
         rvx_idmap_insert(&map, &view, i);
         if (map.n != i + 1)
-            status = rvb_fail_numbers(err, RV_ERR_DUPLICATE, 0, ids[i],
-                                      "id %llu stands twice in this call; pass each id once",
-                                      (unsigned long long)ids[i]);
+            status =
+                rvb_fail_numbers(err, RV_ERR_DUPLICATE, 0, ids[i],
+                                 "id %llu stands twice in this call; pass each id once",
+                                 (unsigned long long)ids[i]);
     }
     rvx_idmap_clear(&map);
     return status;
@@ -120,10 +121,11 @@ rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool *ascending, rv_error
     *ascending = true;
     for (size_t i = 0; i < n; i++) {
         if (ids[i] == RV_NO_ID)
-            return rvb_fail_numbers(err, RV_ERR_ARGUMENT, 0, ids[i],
-                                    "id 2^64-1 (row %zu) is reserved for empty result places; "
-                                    "use another",
-                                    i);
+            return rvb_fail_numbers(
+                err, RV_ERR_ARGUMENT, 0, ids[i],
+                "id 2^64-1 (row %zu) is reserved for empty result places; "
+                "use another",
+                i);
         if (i && ids[i] <= ids[i - 1]) *ascending = false;
     }
     return *ascending ? RV_OK : check_distinct(ids, n, err);

@@ -12,9 +12,10 @@ rv_status rvx_writer_lock(const rv_index *index, rv_error *err) {
     rv_index *self = (rv_index *)(uintptr_t)index;
     uintptr_t me = (uintptr_t)&thread_mark;
     if (atomic_load(&self->writer_thread) == me)
-        return rvb_fail(err, RV_ERR_ARGUMENT,
-                        "a progress callback may not change, save or load the index it reports "
-                        "on; do it after the call has returned");
+        return rvb_fail(
+            err, RV_ERR_ARGUMENT,
+            "a progress callback may not change, save or load the index it reports "
+            "on; do it after the call has returned");
     rvb_mutex_lock(self->writer);
     atomic_store(&self->writer_thread, me);
     return RV_OK;
@@ -26,14 +27,16 @@ void rvx_writer_unlock(const rv_index *index) {
     rvb_mutex_unlock(self->writer);
 }
 
-rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops, rv_error *err) {
+rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
+                                 rv_error *err) {
     rv_index *self = (rv_index *)(uintptr_t)index;
     RVB_TRY(rvx_writer_lock(self, err));
     rv_status status = RV_OK;
     if (!self->lists.list || self->lists.group != ops->group) {
         rvx_lists lists;
         rvb_pool *pool = rvb_pool_acquire();
-        status = rvx_lists_build(&self->rows, self->quantizer, ops->group, pool, &lists, err);
+        status =
+            rvx_lists_build(&self->rows, self->quantizer, ops->group, pool, &lists, err);
         rvb_pool_release(pool);
         if (status == RV_OK) {
             rvb_rwlock_write(self->state);
@@ -53,20 +56,23 @@ static rv_status check_build_options(const rv_build_options *o, rv_error *err) {
                         "RV_BUILD_DEFAULT",
                         o ? o->size : 0, sizeof *o);
     if ((unsigned)o->kind > RV_ASYM || (unsigned)o->metric > RV_COSINE)
-        return rvb_fail(err, RV_ERR_ARGUMENT, "unknown kind %d or metric %d", (int)o->kind,
-                        (int)o->metric);
+        return rvb_fail(err, RV_ERR_ARGUMENT, "unknown kind %d or metric %d",
+                        (int)o->kind, (int)o->metric);
     if (o->dim == 0 || o->dim > RV_MAX_DIM)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RV_MAX_DIM, o->dim,
                                 "dim must be 1..%u, got %u", RV_MAX_DIM, o->dim);
     if (o->n_lists > RVX_MAX_LISTS)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_LISTS, o->n_lists,
-                                "n_lists must be 1..%u, got %u", RVX_MAX_LISTS, o->n_lists);
+                                "n_lists must be 1..%u, got %u", RVX_MAX_LISTS,
+                                o->n_lists);
     if (o->rerank_factor > RVX_MAX_RERANK_FACTOR)
-        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_RERANK_FACTOR, o->rerank_factor,
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_RERANK_FACTOR,
+                                o->rerank_factor,
                                 "rerank_factor must be at most %u, got %u",
                                 RVX_MAX_RERANK_FACTOR, o->rerank_factor);
     if (!(o->epsilon > 0) || isinf(o->epsilon))
-        return rvb_fail(err, RV_ERR_ARGUMENT, "epsilon must be a finite number > 0, got %g",
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "epsilon must be a finite number > 0, got %g",
                         (double)o->epsilon);
     return RV_OK;
 }
@@ -138,7 +144,9 @@ void rv_index_get_info(const rv_index *index, rv_index_info *out) {
         .metric = index->metric,
         .dim = index->dim,
         .code_bytes = (uint32_t)index->rows.column[RVX_CODES].width,
-        .n_lists = index->quantizer ? index->quantizer->n_lists : index->has_codes ? lists : 0,
+        .n_lists = index->quantizer   ? index->quantizer->n_lists
+                   : index->has_codes ? lists
+                                      : 0,
         .rerank_factor = index->rerank_factor,
         .epsilon = index->epsilon,
         .has_vectors = index->has_vectors,
@@ -171,8 +179,8 @@ void rv_index_memory(const rv_index *index, rv_memory_usage *out) {
     out->ids = used[RVX_IDS] + used[RVX_LISTS] + index->ids.capacity * sizeof(uint32_t) +
                rows->dead_words * sizeof(uint64_t);
     out->rotation = rvx_quantizer_bytes(index->quantizer);
-    out->total = out->codes + out->blocks + out->vectors + out->ids + out->rotation + out->slack +
-                 sizeof *index;
+    out->total = out->codes + out->blocks + out->vectors + out->ids + out->rotation +
+                 out->slack + sizeof *index;
     out->slack += sizeof *index;
     rvb_rwlock_unread(lock);
 }
@@ -210,13 +218,13 @@ static size_t nth_live(const rvx_rows *rows, size_t skip) {
     return row;
 }
 
-static rv_status copy_rows(const rv_index *index, size_t begin, size_t count, void *const out[],
-                           rv_error *err) {
+static rv_status copy_rows(const rv_index *index, size_t begin, size_t count,
+                           void *const out[], rv_error *err) {
     const rvx_rows *rows = &index->rows;
     if (begin > rows->n_live || count > rows->n_live - begin)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, rows->n_live, begin + count,
-                                "rows %zu to %zu were asked for, the index has %zu", begin,
-                                begin + count, rows->n_live);
+                                "rows %zu to %zu were asked for, the index has %zu",
+                                begin, begin + count, rows->n_live);
     size_t row = nth_live(rows, begin);
     for (size_t i = 0; i < count; row++) {
         if (!rvx_row_live(rows, row)) continue;
@@ -280,7 +288,8 @@ static bool same_rows(const rv_index *a, const rv_index *b) {
         while (j < rb->n && !rvx_row_live(rb, j)) j++;
         if (i >= ra->n) return true;
         if (rvx_row_id(ra, i) != rvx_row_id(rb, j)) return false;
-        if (memcmp(rvx_cell(&ra->column[data], i), rvx_cell(&rb->column[data], j), width) != 0)
+        if (memcmp(rvx_cell(&ra->column[data], i), rvx_cell(&rb->column[data], j),
+                   width) != 0)
             return false;
     }
 }
@@ -288,8 +297,8 @@ static bool same_rows(const rv_index *a, const rv_index *b) {
 int rv_index_equal(const rv_index *a, const rv_index *b) {
     if (a == b) return 1;
     if (a->kind != b->kind || a->metric != b->metric || a->dim != b->dim ||
-        a->seed != b->seed || a->rerank_factor != b->rerank_factor || a->epsilon != b->epsilon ||
-        a->has_vectors != b->has_vectors)
+        a->seed != b->seed || a->rerank_factor != b->rerank_factor ||
+        a->epsilon != b->epsilon || a->has_vectors != b->has_vectors)
         return 0;
     /* One order for both locks, so that a == b and b == a cannot wait for each other. */
     bool in_order = (uintptr_t)a < (uintptr_t)b;

@@ -30,14 +30,15 @@ size_t rvx_argmin(const float *values, size_t n) {
     return best;
 }
 
-static rv_status assign(void *ctx, unsigned worker, size_t begin, size_t end, rv_error *err) {
+static rv_status assign(void *ctx, unsigned worker, size_t begin, size_t end,
+                        rv_error *err) {
     (void)err;
     kmeans *m = ctx;
     float *dist = m->scratch + worker * m->k;
     size_t moved = 0;
     for (size_t i = begin; i < end; i++) {
-        m->ops->l2sq_rows(m->points + i * m->dim, m->centroids, m->dim * sizeof(float), m->k,
-                          m->dim, dist);
+        m->ops->l2sq_rows(m->points + i * m->dim, m->centroids, m->dim * sizeof(float),
+                          m->k, m->dim, dist);
         uint32_t nearest = (uint32_t)rvx_argmin(dist, m->k);
         moved += nearest != m->cluster[i];
         m->cluster[i] = nearest;
@@ -47,7 +48,8 @@ static rv_status assign(void *ctx, unsigned worker, size_t begin, size_t end, rv
     return RV_OK;
 }
 
-static rv_status update(void *ctx, unsigned worker, size_t begin, size_t end, rv_error *err) {
+static rv_status update(void *ctx, unsigned worker, size_t begin, size_t end,
+                        rv_error *err) {
     (void)err;
     kmeans *m = ctx;
     double *sum = m->sums + worker * m->dim;
@@ -73,7 +75,8 @@ static void refill_empty(kmeans *m) {
         size_t worst = 0;
         for (size_t i = 1; i < m->n; i++)
             if (m->distance[i] > m->distance[worst]) worst = i;
-        memcpy(m->centroids + c * m->dim, m->points + worst * m->dim, m->dim * sizeof(float));
+        memcpy(m->centroids + c * m->dim, m->points + worst * m->dim,
+               m->dim * sizeof(float));
         m->distance[worst] = -1;
     }
 }

@@ -18,9 +18,10 @@ size_t rv_isa_available(const char **names, size_t capacity) {
 rv_status rv_isa_force(const char *name, rv_error *err) {
     const rvk_ops *ops = name ? rvk_ops_find(name) : NULL;
     if (name && !ops)
-        return rvb_fail(err, RV_ERR_ARGUMENT,
-                        "this machine cannot run instruction set \"%s\"; the one in use is %s",
-                        name, rv_isa_active());
+        return rvb_fail(
+            err, RV_ERR_ARGUMENT,
+            "this machine cannot run instruction set \"%s\"; the one in use is %s", name,
+            rv_isa_active());
     rvk_ops_set(ops);
     return RV_OK;
 }

@@ -16,7 +16,8 @@ static void list_free(rvx_list *list) {
 }
 
 void rvx_lists_clear(rvx_lists *lists) {
-    for (uint32_t l = 0; lists->list && l < lists->n_lists; l++) list_free(&lists->list[l]);
+    for (uint32_t l = 0; lists->list && l < lists->n_lists; l++)
+        list_free(&lists->list[l]);
     rvb_free(lists->list);
     lists->list = NULL;
 }
@@ -41,7 +42,8 @@ static uint32_t list_of(const rvx_rows *rows, size_t row) {
     return list;
 }
 
-static void put(const rvx_lists *lists, rvx_list *list, const rvx_rows *rows, size_t row) {
+static void put(const rvx_lists *lists, rvx_list *list, const rvx_rows *rows,
+                size_t row) {
     uint8_t *block = list->blocks + list->n / RVK_BLOCK * lists->block_bytes;
     if (list->n % RVK_BLOCK == 0) rvk_block_clear(lists->group, lists->padded, block);
     rvx_factors f;
@@ -96,7 +98,8 @@ rv_status rvx_lists_build(const rvx_rows *rows, const rvx_quantizer *q, unsigned
     if (!out->list) return rvb_fail_memory(err, q->n_lists * sizeof *out->list);
     rv_status status = allocate_lists(rows, out, err);
     fill f = {rows, out};
-    if (status == RV_OK) status = rvb_pool_for(pool, q->n_lists, 1, fill_lists, &f, NULL, err);
+    if (status == RV_OK)
+        status = rvb_pool_for(pool, q->n_lists, 1, fill_lists, &f, NULL, err);
     if (status != RV_OK) rvx_lists_clear(out);
     return status;
 }

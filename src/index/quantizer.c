@@ -111,7 +111,8 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
     rvx_quantizer_rotate(q, ops, vector, scale_for(q->metric, norm), y);
     size_t nearest = 0;
     if (q->n_lists > 1) {
-        ops->l2sq_rows(y, q->centroids, q->padded * sizeof(float), q->n_lists, q->padded, dist);
+        ops->l2sq_rows(y, q->centroids, q->padded * sizeof(float), q->n_lists, q->padded,
+                       dist);
         nearest = rvx_argmin(dist, q->n_lists);
     }
     *list = (uint32_t)nearest;
@@ -154,7 +155,8 @@ static const float *training_row(const training *t, size_t row, float *scale) {
     return v;
 }
 
-static rv_status sum_rows(void *ctx, unsigned worker, size_t begin, size_t end, rv_error *err) {
+static rv_status sum_rows(void *ctx, unsigned worker, size_t begin, size_t end,
+                          rv_error *err) {
     (void)worker, (void)err;
     const training *t = ctx;
     size_t dim = t->q->dim;
@@ -214,9 +216,11 @@ static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
     t->n_sample = (size_t)SAMPLE_PER_LIST * q->n_lists;
     if (t->n_sample > t->n) t->n_sample = t->n;
     size_t floats;
-    if (rvb_mul(t->n_sample, q->padded, &floats)) t->sample = rvb_alloc(floats, sizeof(float));
+    if (rvb_mul(t->n_sample, q->padded, &floats))
+        t->sample = rvb_alloc(floats, sizeof(float));
     if (!t->sample) return rvb_fail_memory(err, (uint64_t)t->n_sample * q->padded * 4);
-    rv_status status = rvb_pool_for(pool, t->n_sample, 256, rotate_sample, t, progress, err);
+    rv_status status =
+        rvb_pool_for(pool, t->n_sample, 256, rotate_sample, t, progress, err);
     if (status == RV_OK)
         status = rvx_kmeans(t->sample, t->n_sample, q->padded, q->n_lists, t->seed, pool,
                             progress, q->centroids, err);
@@ -225,8 +229,9 @@ static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
 }
 
 rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
-                              size_t stride_bytes, size_t n, bool skip_bad, rvb_pool *pool,
-                              const rv_progress *progress, rv_error *err) {
+                              size_t stride_bytes, size_t n, bool skip_bad,
+                              rvb_pool *pool, const rv_progress *progress,
+                              rv_error *err) {
     training t = {.q = q,
                   .ops = rvk_ops_active(),
                   .vectors = vectors,

@@ -33,7 +33,8 @@ rvx_buf *rvx_buf_ref(rvx_buf *buf) {
 }
 
 void rvx_buf_unref(rvx_buf *buf) {
-    if (!buf || atomic_fetch_sub_explicit(&buf->refs, 1, memory_order_acq_rel) != 1) return;
+    if (!buf || atomic_fetch_sub_explicit(&buf->refs, 1, memory_order_acq_rel) != 1)
+        return;
     rvb_free(buf->memory);
     if (buf->release) buf->release(buf->ctx);
     rvb_free(buf);

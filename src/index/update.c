@@ -25,14 +25,15 @@ rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const ch
     if (norm2 <= RVX_MAX_NORM2) return RV_OK;
     for (size_t j = 0; j < dim; j++)
         if (!isfinite(vector[j]))
-            return rvb_fail_numbers(err, RV_ERR_VALUE, 0, number,
-                                    "%s %llu holds %s at position %zu; vectors must be finite",
-                                    what, (unsigned long long)number,
-                                    isnan(vector[j]) ? "NaN" : "infinity", j);
-    return rvb_fail_numbers(err, RV_ERR_VALUE, 0, number,
-                            "%s %llu has a norm above 2^56 (7.2e16), beyond which float32 "
-                            "squares overflow; scale the vectors down",
-                            what, (unsigned long long)number);
+            return rvb_fail_numbers(
+                err, RV_ERR_VALUE, 0, number,
+                "%s %llu holds %s at position %zu; vectors must be finite", what,
+                (unsigned long long)number, isnan(vector[j]) ? "NaN" : "infinity", j);
+    return rvb_fail_numbers(
+        err, RV_ERR_VALUE, 0, number,
+        "%s %llu has a norm above 2^56 (7.2e16), beyond which float32 "
+        "squares overflow; scale the vectors down",
+        what, (unsigned long long)number);
 }
 
 /* ---- coding rows -------------------------------------------------------------- */
@@ -59,7 +60,8 @@ static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t en
         const float *v = (const float *)(e->vectors + i * e->stride);
         size_t row = e->first + i;
         float norm;
-        rv_status status = rvx_norm(e->ops, v, dim, "vector", i, &norm, e->recode ? NULL : err);
+        rv_status status =
+            rvx_norm(e->ops, v, dim, "vector", i, &norm, e->recode ? NULL : err);
         if (status != RV_OK && !e->recode) return status;
         memcpy(rvx_cell(&column[RVX_NORMS], row), &norm, sizeof norm);
         if (column[RVX_VECTORS].width && !e->recode)
@@ -67,7 +69,8 @@ static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t en
         if (!e->quantizer) continue;
         rvx_factors f;
         uint32_t list;
-        rvx_quantizer_encode(e->quantizer, e->ops, v, norm, e->scratch + worker * e->scratch_floats,
+        rvx_quantizer_encode(e->quantizer, e->ops, v, norm,
+                             e->scratch + worker * e->scratch_floats,
                              rvx_cell(&column[RVX_CODES], row), &f, &list);
         if (status != RV_OK) f = (rvx_factors){-INFINITY, 0};
         memcpy(rvx_cell(&column[RVX_FACTORS], row), &f, sizeof f);
@@ -76,11 +79,12 @@ static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t en
     return RV_OK;
 }
 
-static rv_status encode(encoding *e, size_t n, rvb_pool *pool, const rv_progress *progress,
-                        rv_error *err) {
+static rv_status encode(encoding *e, size_t n, rvb_pool *pool,
+                        const rv_progress *progress, rv_error *err) {
     e->ops = rvk_ops_active();
     if (e->quantizer) {
-        e->scratch_floats = (e->quantizer->padded + e->quantizer->n_lists + 15u) / 16u * 16u;
+        e->scratch_floats =
+            (e->quantizer->padded + e->quantizer->n_lists + 15u) / 16u * 16u;
         e->scratch = rvb_alloc(rvb_pool_workers(pool) * e->scratch_floats, sizeof(float));
         if (!e->scratch) return rvb_fail_memory(err, e->scratch_floats * sizeof(float));
     }
@@ -101,15 +105,16 @@ static int ask(void *ctx, uint64_t done, uint64_t total) {
     return a->user->report(a->user->ctx, 0, a->total);
 }
 
-static rv_status train(const rv_index *index, const void *vectors, size_t stride, size_t n,
-                       bool skip_bad, rvb_pool *pool, const rv_progress *progress,
-                       rvx_quantizer **out, rv_error *err) {
+static rv_status train(const rv_index *index, const void *vectors, size_t stride,
+                       size_t n, bool skip_bad, rvb_pool *pool,
+                       const rv_progress *progress, rvx_quantizer **out, rv_error *err) {
     uint32_t lists = index->n_lists_option ? index->n_lists_option : rvx_auto_lists(n);
     asking a = {progress, n};
     rv_progress quiet = {ask, &a};
-    RVB_TRY(rvx_quantizer_create(index->dim, index->metric, index->seed, lists, out, err));
-    rv_status status = rvx_quantizer_train(*out, index->seed, vectors, stride, n, skip_bad,
-                                           pool, progress ? &quiet : NULL, err);
+    RVB_TRY(
+        rvx_quantizer_create(index->dim, index->metric, index->seed, lists, out, err));
+    rv_status status = rvx_quantizer_train(*out, index->seed, vectors, stride, n,
+                                           skip_bad, pool, progress ? &quiet : NULL, err);
     if (status != RV_OK) {
         rvx_quantizer_free(*out);
         *out = NULL;
@@ -124,13 +129,13 @@ typedef struct change {
     size_t n;
     const uint64_t *ids;
     uint64_t *made_ids;
-    bool ascending;    /* ids strictly, among themselves and after those present */
+    bool ascending;           /* ids strictly, among themselves and after those present */
     rvx_quantizer *quantizer; /* newly trained, or NULL */
     rvx_column column[RVX_N_COLUMNS];
-    rvx_lists lists;   /* grown ones */
-    rvx_idmap map;     /* replaces the table if `new_map` */
+    rvx_lists lists; /* grown ones */
+    rvx_idmap map;   /* replaces the table if `new_map` */
     bool new_map;
-    uint64_t *dead;    /* replaces the bits, if rows are to be replaced */
+    uint64_t *dead; /* replaces the bits, if rows are to be replaced */
     size_t dead_words;
 } change;
 
@@ -166,13 +171,15 @@ static rv_status prepare_ids(const rv_index *index, change *c, const uint64_t *i
     c->ascending = c->ascending && beyond && rows->ids_ascending;
     for (size_t i = 0; !replace && !c->ascending && i < n; i++)
         if (rvx_row_of_id(&index->ids, rows, ids[i]) != RVX_NO_ROW)
-            return rvb_fail_numbers(err, RV_ERR_DUPLICATE, 0, ids[i],
-                                    "id %llu is already in the index; use upsert to replace it",
-                                    (unsigned long long)ids[i]);
+            return rvb_fail_numbers(
+                err, RV_ERR_DUPLICATE, 0, ids[i],
+                "id %llu is already in the index; use upsert to replace it",
+                (unsigned long long)ids[i]);
     return RV_OK;
 }
 
-static rv_status reserve_dead(const rvx_rows *rows, size_t n_rows, change *c, rv_error *err) {
+static rv_status reserve_dead(const rvx_rows *rows, size_t n_rows, change *c,
+                              rv_error *err) {
     size_t words = (n_rows + 63) / 64;
     if (rows->dead && rows->dead_words >= words) return RV_OK;
     c->dead_words = words + words / 2;
@@ -278,7 +285,8 @@ rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids,
     change c = {.n = n};
     rvb_pool *pool = n >= ENCODE_ROWS ? rvb_pool_acquire() : NULL;
     rv_status status = prepare_ids(index, &c, ids, replace, err);
-    if (status == RV_OK) status = prepare(index, &c, vectors, replace, pool, progress, err);
+    if (status == RV_OK)
+        status = prepare(index, &c, vectors, replace, pool, progress, err);
     rvb_pool_release(pool);
     if (status == RV_OK) {
         rvb_rwlock_write(index->state);
@@ -289,7 +297,8 @@ rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids,
     return status;
 }
 
-/* ---- keeping in shape --------------------------------------------------------------- */
+/* ---- keeping in shape ---------------------------------------------------------------
+ */
 
 rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err) {
     rvx_rows *rows = &index->rows;
@@ -370,14 +379,16 @@ static void tidy(rv_index *index) {
         (void)rvx_retrain(index, NULL, NULL);
 }
 
-/* ---- public ---------------------------------------------------------------------------- */
+/* ---- public
+ * ---------------------------------------------------------------------------- */
 
 static rv_status append(rv_index *index, const float *vectors, uint32_t dim,
                         const uint64_t *ids, uint64_t n, bool replace,
                         const rv_progress *progress, rv_error *err) {
     if (dim != index->dim)
         return rvb_fail_numbers(err, RV_ERR_DIM, index->dim, dim,
-                                "vector has %u dimensions, the index %u", dim, index->dim);
+                                "vector has %u dimensions, the index %u", dim,
+                                index->dim);
     if (n > RV_MAX_ROWS)
         return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_MAX_ROWS, n,
                                 "an index holds at most %llu rows; split the data",
@@ -399,7 +410,8 @@ rv_status rv_index_upsert(rv_index *index, const float *vectors, uint32_t dim,
                           const uint64_t *ids, uint64_t n, const rv_progress *progress,
                           rv_error *err) {
     if (!ids && n)
-        return rvb_fail(err, RV_ERR_ARGUMENT, "upsert needs ids; use add to have them made");
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "upsert needs ids; use add to have them made");
     return append(index, vectors, dim, ids, n, true, progress, err);
 }
 

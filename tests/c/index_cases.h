@@ -89,8 +89,7 @@ static inline float *whole_rows(uint64_t seed, size_t n, size_t dim) {
 /* Distinct ids in no order, some of them beyond 32 bits. */
 static inline uint64_t *scattered_ids(uint64_t seed, size_t n) {
     uint64_t *ids = need(n, sizeof *ids);
-    for (size_t i = 0; i < n; i++)
-        ids[i] = (uint64_t)(i * 3 + 1) << (i % 3 ? 0 : 33);
+    for (size_t i = 0; i < n; i++) ids[i] = (uint64_t)(i * 3 + 1) << (i % 3 ? 0 : 33);
     for (size_t i = n; i > 1; i--) {
         size_t other = next_below(&seed, i);
         uint64_t id = ids[i - 1];

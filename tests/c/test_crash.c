@@ -96,8 +96,8 @@ static void killed_saves_lose_nothing(void **state) {
         assert_true(strays <= 1); /* the one it was writing */
         left_behind += strays;
     }
-    print_message("old %zu times, new %zu times, %zu unfinished files\n", seen[0], seen[1],
-                  left_behind);
+    print_message("old %zu times, new %zu times, %zu unfinished files\n", seen[0],
+                  seen[1], left_behind);
     if (sized(KILLS) == KILLS) /* else the kills all came at one moment */
         assert_true(seen[0] > 0 && seen[1] > 0 && left_behind > 0);
     assert_int_equal(unlink(path), 0);

@@ -89,7 +89,8 @@ static void version_1_variants(void **state) {
 }
 
 /* A version-1 file of these rows. */
-static file_bytes version_1_of(const float *rows, const uint32_t *ids, size_t n, size_t dim) {
+static file_bytes version_1_of(const float *rows, const uint32_t *ids, size_t n,
+                               size_t dim) {
     file_bytes b = {NULL, 32 + n * (4 + 4 * dim)};
     b.data = need(b.size, 1);
     memcpy(b.data, fixture, 32);
@@ -199,15 +200,16 @@ static void rows_that_are_not_finite(void **state) {
                 assert_true(!isnan(a.scores[i]));
             }
             answer_free(&a);
-            /* as every index does: finite ones are found, bad ones do not get in the way */
+            /* as every index does: finite ones are found, bad ones do not get in the way
+             */
             o.epsilon = 4;
             a = answer_of(index, rows + dim, 3, dim, 10, &o);
             exact_hit *exact = need(n, sizeof *exact);
             uint8_t *good = need(n, 1);
             for (size_t i = 0; i < n; i++) good[i] = i % 20 != 0;
             for (size_t i = 0; i < 3; i++) {
-                size_t count = oracle(RV_L2, rows, NULL, good, n, dim, rows + (i + 1) * dim,
-                                      exact);
+                size_t count =
+                    oracle(RV_L2, rows, NULL, good, n, dim, rows + (i + 1) * dim, exact);
                 assert_int_equal(count_correct(&a, i, exact, count), 10);
             }
             free(exact);
@@ -249,8 +251,7 @@ static file_bytes sample(size_t i) {
 static bool loads(const void *data, size_t size, rv_verify verify) {
     rv_index *index = NULL;
     rv_error err;
-    rv_status status =
-        rv_index_from_memory(data, size, verify, NULL, NULL, &index, &err);
+    rv_status status = rv_index_from_memory(data, size, verify, NULL, NULL, &index, &err);
     assert_true((status == RV_OK) == (index != NULL));
     if (status != RV_OK) {
         assert_true(status == RV_ERR_FORMAT || status == RV_ERR_DIGEST);
@@ -288,7 +289,8 @@ static void every_cut_is_noticed(void **state) {
                                     (4 + 4 * (size_t)rvb_get_u32(b.data + 12))
                          : 0;
         for (size_t size = 0; size < b.size; size++) {
-            uint8_t *cut = malloc(size ? size : 1); /* so that tools see reads beyond it */
+            uint8_t *cut =
+                malloc(size ? size : 1); /* so that tools see reads beyond it */
             memcpy(cut, b.data, size);
             bool whole = v1 && size == body;
             if (loads(cut, size, RV_VERIFY_ALWAYS) != whole)
@@ -307,9 +309,7 @@ static void every_cut_is_noticed(void **state) {
 
 /* ---- hostile bytes ---- */
 
-static struct {
-    size_t largest;
-} watched;
+static struct { size_t largest; } watched;
 
 static void *watching_alloc(void *ctx, size_t bytes) {
     (void)ctx;
@@ -375,9 +375,9 @@ static void lying_version_1_headers(void **state) {
     static const struct {
         size_t at;
         uint32_t value;
-    } lies[] = {{8, 2},          {8, UINT32_MAX}, {12, 0},         {12, 8193},
-                {12, UINT32_MAX}, {12, 8192},     {24, 1025},      {24, UINT32_MAX},
-                {28, 3},         {28, 100000000}, {28, 100000001}, {28, UINT32_MAX}};
+    } lies[] = {{8, 2},           {8, UINT32_MAX}, {12, 0},         {12, 8193},
+                {12, UINT32_MAX}, {12, 8192},      {24, 1025},      {24, UINT32_MAX},
+                {28, 3},          {28, 100000000}, {28, 100000001}, {28, UINT32_MAX}};
     uint8_t b[sizeof fixture];
     rv_set_allocator(&watching);
     watched.largest = 0;

@@ -18,7 +18,8 @@ static const rv_kind kinds[] = {RV_FLAT, RV_RABITQ, RV_PLUS, RV_ASYM};
 
 /* ---- round trips ---- */
 
-static void assert_round_trip(rv_index *index, const float *queries, size_t m, size_t dim) {
+static void assert_round_trip(rv_index *index, const float *queries, size_t m,
+                              size_t dim) {
     file_bytes b = bytes_of(index);
     rv_index *loaded = from_bytes(&b);
     assert_true(rv_index_equal(index, loaded));
@@ -132,7 +133,8 @@ static uint64_t field(const file_bytes *b, size_t at, size_t bytes) {
 /* As a reader of version 1 goes through it; the bytes after it are none of its
  * business. */
 static void assert_version_1(const file_bytes *b, uint64_t seed, uint32_t rerank,
-                             const float *rows, const uint64_t *ids, size_t n, size_t dim) {
+                             const float *rows, const uint64_t *ids, size_t n,
+                             size_t dim) {
     assert_memory_equal(b->data, "rbpx0001", 8);
     assert_int_equal(field(b, 8, 4), 1);
     assert_int_equal(field(b, 12, 4), dim);
@@ -333,8 +335,8 @@ static void saving_over_a_mapped_file(void **state) {
     assert_true(rv_index_equal(second, mapped));
     rv_index_free(mapped);
     for (size_t i = 0; i < n; i++)
-        assert_memory_equal((const char *)view.data + i * view.stride_bytes, rows + i * 20,
-                            80);
+        assert_memory_equal((const char *)view.data + i * view.stride_bytes,
+                            rows + i * 20, 80);
     rv_view_release(&view);
     rv_index_free(first);
     rv_index_free(second);

@@ -23,10 +23,14 @@ static void kill_bit(uint64_t *dead, size_t row) {
 /* Ids that stress a hash: neighbours, multiples of powers of two, the top end. */
 static uint64_t awkward_id(size_t i) {
     switch (i % 4) {
-    case 0: return i;
-    case 1: return (uint64_t)i << 32;
-    case 2: return (uint64_t)i << 50;
-    default: return RV_NO_ID - 1 - i;
+    case 0:
+        return i;
+    case 1:
+        return (uint64_t)i << 32;
+    case 2:
+        return (uint64_t)i << 50;
+    default:
+        return RV_NO_ID - 1 - i;
     }
 }
 
@@ -158,7 +162,8 @@ static void a_repeated_id_is_named(void **state) {
     bool ascending;
     uint64_t *ids = scattered_ids(4, 3000), state2 = 1;
     for (int round = 0; round < 50; round++) {
-        size_t a = next_below(&state2, 3000), b = (a + 1 + next_below(&state2, 2999)) % 3000;
+        size_t a = next_below(&state2, 3000),
+               b = (a + 1 + next_below(&state2, 2999)) % 3000;
         uint64_t kept = ids[b];
         ids[b] = ids[a];
         rv_error error = {0};

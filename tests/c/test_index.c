@@ -111,6 +111,41 @@ static void info_tells_the_options(void **state) {
     free(rows);
 }
 
+typedef struct watch {
+    uint64_t calls, done, total, stop_at;
+} watch;
+
+static int watching(void *ctx, uint64_t done, uint64_t total) {
+    watch *w = ctx;
+    assert_true(done >= w->done && done <= total);
+    assert_true(w->total == 0 || w->total == total);
+    w->done = done;
+    w->total = total;
+    return ++w->calls == w->stop_at;
+}
+
+static void building_reports_and_stops(void **state) {
+    (void)state;
+    const size_t n = 20000;
+    float *rows = normal_rows(1, n, 32);
+    for (size_t kind = 0; kind < 4; kind++) {
+        rv_build_options o = options_for(kinds[kind], RV_L2, 32);
+        watch w = {0};
+        rv_progress progress = {watching, &w};
+        o.progress = &progress;
+        rv_index_free(build_with(&o, rows, NULL, n));
+        assert_true(w.calls > 0);
+        assert_int_equal(w.done, n); /* the last call says all */
+        assert_int_equal(w.total, n);
+        rv_index *index = NULL;
+        w = (watch){.stop_at = 1};
+        assert_fails(RV_ERR_CANCELLED, rv_index_build(&o, rows, NULL, n, &index, err));
+        assert_null(index);
+        assert_int_equal(w.calls, 1); /* not asked again */
+    }
+    free(rows);
+}
+
 /* ---- the same bytes ---- */
 
 static void bytes_depend_on_the_input_alone(void **state) {
@@ -127,7 +162,8 @@ static void bytes_depend_on_the_input_alone(void **state) {
                     assert_ok(rv_set_num_threads(threads, err));
                     rv_index *index =
                         build(kinds[kind], (rv_metric)metric, dim, rows, ids, n);
-                    answer a = answer_of(index, rows, 1, dim, 1, NULL); /* leaves no trace */
+                    answer a =
+                        answer_of(index, rows, 1, dim, 1, NULL); /* leaves no trace */
                     answer_free(&a);
                     file_bytes b = bytes_of(index);
                     rv_index_free(index);
@@ -205,9 +241,9 @@ static void ranges_of_rows(void **state) {
     float *rows = normal_rows(1, 10, 3), got[30];
     uint64_t ids[10];
     rv_index *index = build(RV_PLUS, RV_L2, 3, rows, NULL, 10);
-    const uint64_t bad[][2] = {{11, 0},         {10, 1},         {0, 11},
-                               {5, 6},          {UINT64_MAX, 1}, {1, UINT64_MAX},
-                               {UINT64_MAX, 0}, {2, UINT64_MAX - 1}};
+    const uint64_t bad[][2] = {
+        {11, 0},         {10, 1},         {0, 11},         {5, 6},
+        {UINT64_MAX, 1}, {1, UINT64_MAX}, {UINT64_MAX, 0}, {2, UINT64_MAX - 1}};
     for (size_t i = 0; i < 8; i++)
         assert_fails(RV_ERR_ARGUMENT, rv_index_copy_rows(index, bad[i][0], bad[i][1], ids,
                                                          NULL, NULL, NULL, err));
@@ -296,6 +332,7 @@ int main(void) {
         cmocka_unit_test(bad_build_options),
         cmocka_unit_test(values_out_of_range),
         cmocka_unit_test(info_tells_the_options),
+        cmocka_unit_test(building_reports_and_stops),
         cmocka_unit_test(bytes_depend_on_the_input_alone),
         cmocka_unit_test(instruction_sets),
         cmocka_unit_test(codes_are_signs),

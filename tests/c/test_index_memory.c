@@ -341,7 +341,8 @@ static void refused_on_several_threads(void **state) {
 static void assert_accounted(const rv_index *index, const char *when) {
     rv_memory_usage m;
     rv_index_memory(index, &m);
-    assert_int_equal(m.total, m.codes + m.blocks + m.vectors + m.ids + m.rotation + m.slack);
+    assert_int_equal(m.total,
+                     m.codes + m.blocks + m.vectors + m.ids + m.rotation + m.slack);
     assert_true(m.mapped <= m.total);
     double given = (double)failing_allocator_live_bytes() + (double)m.mapped;
     double told = (double)m.total;

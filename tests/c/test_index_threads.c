@@ -141,8 +141,8 @@ static void serialize(shared *s) {
     CHECK(s, status == RV_OK || status == RV_ERR_ARGUMENT);
     rv_index *loaded = NULL;
     if (status == RV_OK) {
-        status = rv_index_from_memory(data, size, RV_VERIFY_ALWAYS, NULL, NULL, &loaded,
-                                      NULL);
+        status =
+            rv_index_from_memory(data, size, RV_VERIFY_ALWAYS, NULL, NULL, &loaded, NULL);
         CHECK(s, status == RV_OK);
     }
     if (loaded) {
@@ -172,13 +172,26 @@ static void *reader(void *ctx) {
     uint64_t seed = atomic_fetch_add(&s->reads, 1);
     while (!atomic_load(&s->done)) {
         switch (next_below(&seed, 10)) {
-        case 0: get(s, &seed); break;
-        case 1: copy(s, &seed); break;
-        case 2: view(s); break;
-        case 3: serialize(s); break;
-        case 4: ask(s); break;
-        case 5: search_masked(s, &seed); break;
-        default: search(s, &seed);
+        case 0:
+            get(s, &seed);
+            break;
+        case 1:
+            copy(s, &seed);
+            break;
+        case 2:
+            view(s);
+            break;
+        case 3:
+            serialize(s);
+            break;
+        case 4:
+            ask(s);
+            break;
+        case 5:
+            search_masked(s, &seed);
+            break;
+        default:
+            search(s, &seed);
         }
         atomic_fetch_add(&s->reads, 1);
     }
@@ -220,7 +233,9 @@ static void write_some(shared *s, uint64_t *seed, bool *negative) {
         for (size_t i = 0; i < n; i++) ids[i] = kept + (ids[i] % (N_IDS - kept));
         CHECK(s, rv_index_remove(s->index, ids, n, NULL, NULL) == RV_OK);
         break;
-    case 2: CHECK(s, rv_index_vacuum(s->index, NULL) == RV_OK); break;
+    case 2:
+        CHECK(s, rv_index_vacuum(s->index, NULL) == RV_OK);
+        break;
     default:
         CHECK(s, rv_index_upsert(s->index, rows, DIM, ids, n, NULL, NULL) == RV_OK);
     }
@@ -247,7 +262,8 @@ static void read_and_write(rv_kind kind, bool from_file) {
     uint64_t seed = kind;
     bool negative = false;
     size_t start = atomic_load(&s.reads);
-    for (size_t i = 0; i < sized(1500) || atomic_load(&s.reads) < start + sized(1500); i++)
+    for (size_t i = 0; i < sized(1500) || atomic_load(&s.reads) < start + sized(1500);
+         i++)
         write_some(&s, &seed, &negative);
     atomic_store(&s.done, true);
     for (size_t i = 0; i < 3; i++) pthread_join(readers[i], NULL);
@@ -299,7 +315,8 @@ static void several_writers(void **state) {
     assert_int_equal(atomic_load(&s.failures), 0);
     assert_int_equal(live_rows(s.index), 30 * sized(200));
     uint64_t *ids = need(30 * sized(200), sizeof *ids);
-    assert_ok(rv_index_copy_rows(s.index, 0, 30 * sized(200), ids, NULL, NULL, NULL, err));
+    assert_ok(
+        rv_index_copy_rows(s.index, 0, 30 * sized(200), ids, NULL, NULL, NULL, err));
     for (size_t i = 0; i < 30 * sized(200); i++) assert_int_equal(ids[i], i);
     free(ids);
     rv_index_free(s.index);
@@ -307,8 +324,10 @@ static void several_writers(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plus),          cmocka_unit_test(codes),
-        cmocka_unit_test(flat),          cmocka_unit_test(out_of_a_file),
+        cmocka_unit_test(plus),
+        cmocka_unit_test(codes),
+        cmocka_unit_test(flat),
+        cmocka_unit_test(out_of_a_file),
         cmocka_unit_test(several_writers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

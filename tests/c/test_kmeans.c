@@ -64,12 +64,14 @@ static void the_same_bits_everywhere(void **state) {
     free(again);
 }
 
-static double mean_distance(const float *points, size_t n, const float *centroids, size_t k) {
+static double mean_distance(const float *points, size_t n, const float *centroids,
+                            size_t k) {
     double sum = 0;
     for (size_t i = 0; i < n; i++) {
         double best = INFINITY;
         for (size_t c = 0; c < k; c++)
-            best = fmin(best, exact_score(RV_L2, points + i * DIM, centroids + c * DIM, DIM));
+            best = fmin(best,
+                        exact_score(RV_L2, points + i * DIM, centroids + c * DIM, DIM));
         sum += best;
     }
     return sum / (double)n;
@@ -117,8 +119,8 @@ static void can_be_cancelled(void **state) {
     int asked = 0;
     rv_progress progress = {stop, &asked};
     float *points = normal_rows(1, 500, DIM), centroids[4 * DIM];
-    assert_fails(RV_ERR_CANCELLED, rvx_kmeans(points, 500, DIM, 4, 1, NULL, &progress,
-                                              centroids, err));
+    assert_fails(RV_ERR_CANCELLED,
+                 rvx_kmeans(points, 500, DIM, 4, 1, NULL, &progress, centroids, err));
     assert_int_equal(asked, 1);
     free(points);
 }

@@ -136,7 +136,8 @@ static size_t passing(const rvx_lists *lists) {
         const rvx_list *list = &lists->list[l];
         for (size_t i = 0; i < (list->n + RVK_BLOCK - 1) / RVK_BLOCK * RVK_BLOCK; i++) {
             uint8_t *block = list->blocks + i / RVK_BLOCK * lists->block_bytes;
-            n += rvk_block_a(lists->group, lists->padded, block)[i % RVK_BLOCK] < INFINITY;
+            n +=
+                rvk_block_a(lists->group, lists->padded, block)[i % RVK_BLOCK] < INFINITY;
         }
     }
     return n;

@@ -156,7 +156,8 @@ static void measure(const rvx_quantizer *q, const float *rows, size_t n,
                 continue;
             }
             double error = (got - wanted) / (spread * codes[i].r_norm * distance);
-            double t = 1.9 * 0.3014 * distance * sqrt((double)padded / (double)(padded - 1));
+            double t =
+                1.9 * 0.3014 * distance * sqrt((double)padded / (double)(padded - 1));
             out->n++;
             out->error += error;
             out->error2 += error * error;
@@ -186,8 +187,10 @@ static void estimates_are_unbiased(void **state) {
         for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
             for (uint32_t lists = 1; lists <= 16; lists *= 16) {
                 size_t dim = dims[d];
-                float *rows = normal_rows(d + 1, n, dim), *query = normal_rows(90, 2, dim);
-                for (size_t j = 0; j < n * dim; j++) rows[j] += 0.3f; /* a mean to remove */
+                float *rows = normal_rows(d + 1, n, dim),
+                      *query = normal_rows(90, 2, dim);
+                for (size_t j = 0; j < n * dim; j++)
+                    rows[j] += 0.3f; /* a mean to remove */
                 rvx_quantizer *q = trained(dim, (rv_metric)metric, d, lists, rows, n);
                 sums s = {0};
                 measure(q, rows, n, query, 2, &s);

@@ -74,7 +74,8 @@ static void growing_copies_or_shares(void **state) {
     rvx_column grown[RVX_N_COLUMNS], again[RVX_N_COLUMNS];
     assert_ok(rvx_columns_grow(&rows, 41, false, grown, err));
     for (int c = 0; c < RVX_N_COLUMNS; c++) {
-        assert_int_equal(grown[c].capacity, 60); /* room for more than one row at a time */
+        assert_int_equal(grown[c].capacity,
+                         60); /* room for more than one row at a time */
         assert_ptr_not_equal(grown[c].buf, rows.column[c].buf);
         for (size_t row = 0; row < 40; row++) assert_true(holds(&grown[c], c, row, row));
         fill(&grown[c], c, 40);

@@ -193,7 +193,8 @@ static void a_cap_bounds_the_exact_distances(void **state) {
 
 /* ---- codes alone ---- */
 
-static void assert_well_formed(const answer *a, rv_metric metric, size_t filled, size_t n) {
+static void assert_well_formed(const answer *a, rv_metric metric, size_t filled,
+                               size_t n) {
     uint8_t *seen = need(n, 1);
     for (size_t i = 0; i < a->m; i++) {
         memset(seen, 0, n);

@@ -20,8 +20,8 @@ typedef struct data {
 
 static data data_of(float *(*make)(uint64_t, size_t, size_t), size_t n, size_t m,
                     size_t dim) {
-    return (data){n, m, dim, make(dim, n, dim), make(dim + 1000, m, dim),
-                  scattered_ids(dim, n)};
+    return (data){
+        n, m, dim, make(dim, n, dim), make(dim + 1000, m, dim), scattered_ids(dim, n)};
 }
 
 static void data_free(data *d) {
@@ -35,7 +35,8 @@ static void data_free(data *d) {
 static double tolerance_of(const data *d, rv_metric metric) {
     double largest = 0;
     for (size_t i = 0; i < (d->n + d->m) * d->dim; i++) {
-        const float *x = i < d->n * d->dim ? d->rows + i : d->queries + (i - d->n * d->dim);
+        const float *x =
+            i < d->n * d->dim ? d->rows + i : d->queries + (i - d->n * d->dim);
         largest = fmax(largest, fabs((double)*x));
     }
     return metric == RV_COSINE ? 1e-6 : 2e-7 * largest * largest * (double)d->dim * 4;
@@ -144,8 +145,8 @@ static void equal_rows_by_id(void **state) {
         d.queries[dim] += 2e-4f;
         for (int metric = RV_L2; metric <= RV_COSINE; metric++)
             for (size_t kind = 0; kind < 3; kind++) {
-                rv_index *index = build(exact_kinds[kind], (rv_metric)metric, dim, d.rows,
-                                        d.ids, n);
+                rv_index *index =
+                    build(exact_kinds[kind], (rv_metric)metric, dim, d.rows, d.ids, n);
                 answer a = answer_of(index, d.queries, d.m, dim, 40, NULL);
                 exact_hit *exact = need(n, sizeof *exact);
                 oracle((rv_metric)metric, d.rows, d.ids, NULL, n, dim, d.queries, exact);
@@ -318,7 +319,8 @@ static void same_bits_on_every_machine(void **state) {
     filtered.allow_mask_len = n;
     for (size_t kind = 0; kind < 4; kind++) {
         for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
-            rv_index *index = build(kinds[kind], (rv_metric)metric, dim, d.rows, d.ids, n);
+            rv_index *index =
+                build(kinds[kind], (rv_metric)metric, dim, d.rows, d.ids, n);
             answer all = {0}, some = {0};
             for (size_t isa = 0; isa_at(isa); isa++) {
                 assert_ok(rv_isa_force(isa_at(isa), err));
@@ -366,14 +368,15 @@ static void bad_arguments(void **state) {
     rv_index *codes = build(RV_RABITQ, RV_L2, 4, rows, NULL, 20);
     rv_index *plus = build(RV_PLUS, RV_L2, 4, rows, NULL, 20);
     rv_index *empty = build(RV_PLUS, RV_L2, 4, NULL, NULL, 0);
-#define SEARCH(index, dim, k, o) rv_index_search(index, rows, 1, dim, k, o, ids, scores, err)
+#define SEARCH(index, dim, k, o)                                                         \
+    rv_index_search(index, rows, 1, dim, k, o, ids, scores, err)
     assert_fails(RV_ERR_ARGUMENT, SEARCH(plus, 4, 0, NULL));
     assert_fails(RV_ERR_DIM, SEARCH(plus, 3, 5, NULL));
     assert_fails(RV_ERR_DIM, SEARCH(plus, 5, 5, NULL));
     assert_fails(RV_ERR_EMPTY, SEARCH(empty, 4, 5, NULL));
     assert_fails(RV_ERR_EMPTY, SEARCH(empty, 3, 5, NULL)); /* said first */
-    assert_fails(RV_ERR_LIMIT, rv_index_search(plus, rows, UINT64_MAX / 4, 4, 5, NULL, ids,
-                                               scores, err));
+    assert_fails(RV_ERR_LIMIT, rv_index_search(plus, rows, UINT64_MAX / 4, 4, 5, NULL,
+                                               ids, scores, err));
     assert_fails(RV_ERR_LIMIT, SEARCH(plus, 4, UINT64_MAX, NULL));
     rv_search_options o = RV_SEARCH_DEFAULT;
     const float epsilons[] = {NAN, -1, INFINITY, -INFINITY};
@@ -409,8 +412,9 @@ static void bad_arguments(void **state) {
         float queries[8] = {0};
         rv_error error;
         queries[6] = bad[i];
-        assert_int_equal(rv_index_search(plus, queries, 2, 4, 2, NULL, ids, scores, &error),
-                         RV_ERR_VALUE);
+        assert_int_equal(
+            rv_index_search(plus, queries, 2, 4, 2, NULL, ids, scores, &error),
+            RV_ERR_VALUE);
         assert_int_equal(error.actual, 1); /* the query's number */
         assert_int_equal(ids[0], 7);       /* nothing was written */
     }

@@ -55,12 +55,13 @@ static void model_append(model *m, uint64_t id, const float *row) {
     if (id >= m->next_id) m->next_id = id + 1;
 }
 
-static void check_rows(const rv_index *index, const model *m, bool vectors, uint64_t *seed) {
+static void check_rows(const rv_index *index, const model *m, bool vectors,
+                       uint64_t *seed) {
     uint64_t *ids = need(m->n, sizeof *ids);
     float *rows = need(m->n * m->dim, sizeof *rows), *norms = need(m->n, sizeof *norms);
     size_t begin = m->n ? next_below(seed, m->n) : 0, some = (m->n - begin) / 2;
-    assert_ok(rv_index_copy_rows(index, 0, m->n, ids, norms, NULL, vectors ? rows : NULL,
-                                 err));
+    assert_ok(
+        rv_index_copy_rows(index, 0, m->n, ids, norms, NULL, vectors ? rows : NULL, err));
     assert_memory_equal(ids, m->ids, m->n * sizeof *ids);
     if (vectors) assert_memory_equal(rows, m->rows, m->n * m->dim * sizeof *rows);
     for (size_t i = 0; i < m->n; i++) {
@@ -195,8 +196,8 @@ static void step_reload(rv_index **index) {
     rv_index_get_info(*index, &before);
     rv_index_free(*index);
     *index = NULL;
-    assert_ok(rv_index_from_memory(b.data, b.size, RV_VERIFY_ALWAYS, free, b.data, index,
-                                   err));
+    assert_ok(
+        rv_index_from_memory(b.data, b.size, RV_VERIFY_ALWAYS, free, b.data, index, err));
     rv_index_get_info(*index, &after);
     assert_int_equal(after.dead, 0);
     assert_int_equal(after.n, before.n);
@@ -211,12 +212,22 @@ static void history(rv_kind kind, rv_metric metric, size_t dim, uint64_t seed) {
         switch (next_below(&seed, 8)) {
         case 0:
         case 1:
-        case 2: step_add(index, m, &seed); break;
+        case 2:
+            step_add(index, m, &seed);
+            break;
         case 3:
-        case 4: step_upsert(index, m, &seed); break;
-        case 5: step_remove(index, m, &seed); break;
-        case 6: assert_ok(rv_index_vacuum(index, err)); break;
-        default: step_reload(&index); break;
+        case 4:
+            step_upsert(index, m, &seed);
+            break;
+        case 5:
+            step_remove(index, m, &seed);
+            break;
+        case 6:
+            assert_ok(rv_index_vacuum(index, err));
+            break;
+        default:
+            step_reload(&index);
+            break;
         }
         if (m->n > MODEL_ROWS - 200) break;
         check_index(index, m, metric, &seed);
@@ -289,7 +300,8 @@ static void the_last_ids(void **state) {
         assert_fails(RV_ERR_LIMIT, rv_index_add(index, rows, 4, NULL, 1, NULL, err));
         assert_ok(rv_index_add(index, rows, 4, NULL, 0, NULL, err));
         uint64_t reserved[] = {RV_NO_ID};
-        assert_fails(RV_ERR_ARGUMENT, rv_index_add(index, rows, 4, reserved, 1, NULL, err));
+        assert_fails(RV_ERR_ARGUMENT,
+                     rv_index_add(index, rows, 4, reserved, 1, NULL, err));
         assert_fails(RV_ERR_ARGUMENT,
                      rv_index_upsert(index, rows, 4, reserved, 1, NULL, err));
         uint64_t smaller[] = {77}; /* passed ids still go */
@@ -361,8 +373,8 @@ static void growing_trains_again(void **state) {
         rv_index *grown = build(RV_PLUS, (rv_metric)metric, dim, rows, NULL, 8);
         for (size_t at = 8, step = 1; at < n; at += step, step = step * 3 / 2 + 1) {
             if (step > n - at) step = n - at;
-            assert_ok(rv_index_add(grown, rows + at * dim, (uint32_t)dim, NULL, step, NULL,
-                                   err));
+            assert_ok(rv_index_add(grown, rows + at * dim, (uint32_t)dim, NULL, step,
+                                   NULL, err));
             assert_true(live_rows(grown) < 256 ||
                         grown->quantizer->trained_on * 4 > live_rows(grown));
         }
@@ -434,7 +446,8 @@ static void refused_calls_leave_no_trace(void **state) {
         assert_ok(rv_index_remove(index, ids + 10, 20, NULL, err));
         file_bytes before = bytes_of(index);
         answer first = answer_of(index, rows, 3, 4, 20, NULL);
-        uint64_t known[] = {1000001, 1000002, ids[5]}, twice[] = {1000001, 7000007, 1000001};
+        uint64_t known[] = {1000001, 1000002, ids[5]},
+                 twice[] = {1000001, 7000007, 1000001};
         float *bad = normal_rows(2, n, 4);
         bad[4 * (n - 1) + 3] = NAN;
 #define ADD(r, dim, i, m, p) rv_index_add(index, r, dim, i, m, p, err)

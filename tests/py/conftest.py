@@ -9,9 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
-
 import ruvector
+from hypothesis import HealthCheck, settings
 from oracle import CLASSES
 
 settings.register_profile(

@@ -10,7 +10,6 @@ import pickle
 
 import numpy as np
 import pytest
-
 import ruvector
 from ruvector import errors
 
@@ -79,10 +78,7 @@ EXAMPLES = [
     errors.TransportError("words", phase="read", retryable=True),
     errors.EmbedError("words", model="m", looked_in=("a", "b")),
 ]
-FACTS = (
-    "expected actual id errno strerror filename path backend collection code data http_status "
-    "dialect reason remote field limit dim current phase retryable model looked_in"
-).split()
+FACTS = ["expected", "actual", "id", "errno", "strerror", "filename", "path", "backend", "collection", "code", "data", "http_status", "dialect", "reason", "remote", "field", "limit", "dim", "current", "phase", "retryable", "model", "looked_in"]
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)

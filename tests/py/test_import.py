@@ -8,7 +8,6 @@ import re
 
 import numpy as np
 import pytest
-
 import ruvector
 
 WITHOUT_SOCKETS = """
@@ -25,11 +24,7 @@ idx = ruvector.RabitqPlusIndex.build([[1.0, 2.0], [3.0, 4.0]])
 assert idx.search([1.0, 2.0], k=1)[0].id == 0
 print(*sorted(set(sys.modules) - before - {"socket"}))
 """
-HEAVY = (
-    "asyncio ssl http urllib.request requests httpx onnxruntime tokenizers huggingface_hub "
-    "cryptography json dataclasses multiprocessing concurrent.futures ruvector.embed "
-    "ruvector._recommend"
-).split()
+HEAVY = ["asyncio", "ssl", "http", "urllib.request", "requests", "httpx", "onnxruntime", "tokenizers", "huggingface_hub", "cryptography", "json", "dataclasses", "multiprocessing", "concurrent.futures", "ruvector.embed", "ruvector._recommend"]
 
 
 def test_importing_opens_no_socket_and_loads_little(run_python):

@@ -8,7 +8,6 @@ import collections
 
 import numpy as np
 import pytest
-
 import ruvector
 from oracle import build
 
@@ -74,7 +73,7 @@ BAD_MATRICES = {
     "strings": (lambda: [["1"] * DIM], TypeError, "numbers"),
     "bools": (lambda: [[True] * DIM], TypeError, "bool"),
     "None inside": (lambda: [[None] * DIM], TypeError, "object"),
-    "empty list": (lambda: [], ValueError, r"got \(0,\)"),
+    "empty list": (list, ValueError, r"got \(0,\)"),
     "None": (lambda: None, TypeError, "NoneType"),
     "str": (lambda: "vectors", TypeError, "str"),
     "number": (lambda: 3.5, TypeError, "float"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ruvector
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,8 +20,6 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-
-import ruvector
 from oracle import CLASSES, METRICS, build, check_hits, keeps_vectors
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -10,10 +10,9 @@ import sys
 
 import numpy as np
 import pytest
+import ruvector
 from hypothesis import example, given
 from hypothesis import strategies as st
-
-import ruvector
 from oracle import CLASSES, METRICS, build, keeps_vectors
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a POSIX system")

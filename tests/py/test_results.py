@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 import ruvector
 from oracle import METRICS, build, check_hits, keeps_vectors, true_scores
 

@@ -9,7 +9,6 @@ import time
 
 import numpy as np
 import pytest
-
 import ruvector
 from oracle import build, keeps_vectors, tolerance, true_scores
 
@@ -21,7 +20,7 @@ def run_threads(*functions):
     def guarded(function):
         try:
             function()
-        except BaseException as error:  # noqa: BLE001 (to be raised in the main thread)
+        except BaseException as error:
             errors.append(error)
 
     threads = [threading.Thread(target=guarded, args=(f,)) for f in functions]
@@ -79,7 +78,7 @@ def test_readers_while_a_writer_changes_the_index(cls, rng):
             assert 1_000 - 2_500 <= n <= 6_000
             assert len(idx.ids) > 0
             assert repr(idx)
-            assert idx == idx  # noqa: PLR0124
+            assert idx == idx
             if keeps_vectors(idx):
                 for id, vector in idx:
                     assert np.array_equal(vector, vectors[id])

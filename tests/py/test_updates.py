@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 import ruvector
 from oracle import build, keeps_vectors
 
@@ -203,7 +202,7 @@ def test_equality_looks_at_contents_not_at_history(cls, vectors):
 
 def test_equality_looks_at_order_and_options(cls, vectors):
     plain = build(cls, vectors)
-    assert plain == plain  # noqa: PLR0124
+    assert plain == plain
     assert plain != build(cls, vectors[::-1].copy(), ids=range(49, -1, -1))
     assert plain != build(cls, vectors, ids=range(1, 51))
     assert plain != build(cls, vectors, metric="ip")
