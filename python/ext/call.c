@@ -38,6 +38,7 @@ int rvpy_call_end(rvpy_call *call, rv_status status) {
 
 void rvpy_info(PyObject *self, rv_index_info *out) {
     const rv_index *index = rvpy_handle(self);
-    Py_BEGIN_ALLOW_THREADS rv_index_get_info(index, out);
-    Py_END_ALLOW_THREADS
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_index_get_info(index, out);
+    PyEval_RestoreThread(thread);
 }

@@ -201,10 +201,11 @@ PyObject *rvpy_index_remove(PyObject *self, PyObject *args, PyObject *kwargs) {
     if (rvpy_take_id_or_ids(ids_arg, "ids", &ids) < 0) return NULL;
     uint64_t removed = 0;
     rv_error error = {0};
-    rv_status status;
-    Py_BEGIN_ALLOW_THREADS status = rv_index_remove(
-        rvpy_handle(self), ids.data, (uint64_t)ids.shape[0], &removed, &error);
-    Py_END_ALLOW_THREADS rvpy_array_release(&ids);
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_index_remove(rvpy_handle(self), ids.data,
+                                       (uint64_t)ids.shape[0], &removed, &error);
+    PyEval_RestoreThread(thread);
+    rvpy_array_release(&ids);
     if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
     return PyLong_FromUnsignedLongLong(removed);
 }
@@ -212,9 +213,9 @@ PyObject *rvpy_index_remove(PyObject *self, PyObject *args, PyObject *kwargs) {
 PyObject *rvpy_index_vacuum(PyObject *self, PyObject *unused) {
     (void)unused;
     rv_error error = {0};
-    rv_status status;
-    Py_BEGIN_ALLOW_THREADS status = rv_index_vacuum(rvpy_handle(self), &error);
-    Py_END_ALLOW_THREADS if (status != RV_OK) return rvpy_raise(
-        rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_index_vacuum(rvpy_handle(self), &error);
+    PyEval_RestoreThread(thread);
+    if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
     Py_RETURN_NONE;
 }

@@ -4,7 +4,7 @@
  * differ in which options they take, so the signatures are put together here.
  */
 
-/* ---- classes ---------------------------------------------------------------------- */
+/* ---- classes ---------------------------------------------------------------- */
 
 #define DOC_FLAT                                                                         \
     "Exact search over float32 vectors.\n\n"                                             \
@@ -30,48 +30,41 @@
     "One-bit codes against unquantised queries.\n\n"                                     \
     "Without a `rerank_factor`, or with 1, only codes are kept and scores are\n"         \
     "estimates; with a larger one original vectors are kept as well and scores are\n"    \
-    "exact. Made by `build`, `load` or `from_bytes`. Many threads may search while "     \
-    "one\n"                                                                              \
-    "of them changes the index."
+    "exact. Made by `build`, `load` or `from_bytes`. Many threads may search while\n"    \
+    "one of them changes the index."
 
-/* ---- build ------------------------------------------------------------------------- */
+/* ---- build ------------------------------------------------------------------ */
 
 #define DOC_BUILD(options, what)                                                         \
     "build($type, vectors, *, ids=None, seed=42, metric='l2'" options                    \
     ", progress=None)\n--\n\n"                                                           \
     "An index of the rows of `vectors`.\n\n"                                             \
-    "vectors: (n, dim) float32, C-contiguous, finite, 1 <= dim <= 8192; used without "   \
-    "a\n"                                                                                \
-    "    copy while building. Lists and tuples are copied first. n may be 0.\n"          \
+    "vectors: (n, dim) float32, C-contiguous, finite, 1 <= dim <= 8192; used without\n"  \
+    "    a copy while building. Lists and tuples are copied first. n may be 0.\n"        \
     "ids: n integers in 0..2^64-2, none twice; None means 0..n-1.\n"                     \
     "seed: of everything random, 0..2^64-1. Same data, seed and options give the same\n" \
     "    bytes on every machine and with any number of threads.\n"                       \
     "metric: 'l2' (score = squared distance, smaller is better), 'ip' (inner product)\n" \
     "    or 'cosine' (larger is better).\n" what                                         \
-    "progress: function (rows_done, rows_total), called about every 50 ms; an "          \
-    "exception\n"                                                                        \
-    "    it raises stops the build. Ctrl-C does so too.\n\n"                             \
+    "progress: function (rows_done, rows_total), called about every 50 ms. An\n"         \
+    "    exception it raises stops the build, and so does Ctrl-C.\n\n"                   \
     "Raises ValueError (NaN, infinity, dim), TypeError (dtype), DuplicateId."
 
 #define DOC_N_LISTS                                                                      \
     "n_lists: 1..64 groups of similar vectors, each coded around its own centre; None\n" \
     "    chooses from n.\n"
 #define DOC_RERANK                                                                       \
-    "rerank_factor: at least the best k * rerank_factor estimates are checked "          \
-    "exactly,\n"                                                                         \
-    "    1..1024; None lets the bound alone decide. Default of searches.\n"              \
-    "epsilon: width of the error bound in standard deviations, above 0; None means "     \
-    "2.2.\n"                                                                             \
-    "    A search that misses neighbours misses fewer with a larger one. Default of\n"   \
-    "    searches.\n"
+    "rerank_factor: at least the best k * rerank_factor estimates are checked\n"         \
+    "    exactly, 1..1024; None lets the bound alone decide. Default of searches.\n"     \
+    "epsilon: width of the error bound in standard deviations, above 0; None means\n"    \
+    "    2.2. With a larger one fewer neighbours are missed. Default of searches.\n"
 
 #define DOC_BUILD_FLAT DOC_BUILD("", "")
 #define DOC_BUILD_RABITQ DOC_BUILD(", n_lists=None", DOC_N_LISTS)
 #define DOC_BUILD_RERANKED                                                               \
     DOC_BUILD(", rerank_factor=None, epsilon=None, n_lists=None", DOC_RERANK DOC_N_LISTS)
 
-/* ---- search -------------------------------------------------------------------------
- */
+/* ---- search ----------------------------------------------------------------- */
 
 #define DOC_ALLOW(mask)                                                                  \
     "allow: search these only: ids (integers; unknown ones are ignored) or a boolean\n"  \
@@ -84,8 +77,8 @@
     "search($self, query, k=10, *, allow=None" options ")\n--\n\n"                       \
     "The k best vectors, best first, as a list of Hit(id, score).\n\n"                   \
     "query: (dim,) float32, finite; lists and tuples are copied.\n"                      \
-    "k: at least 1. The list is shorter where fewer vectors are there or "               \
-    "allowed.\n" DOC_ALLOW(" of shape (n,)") what                                        \
+    "k: at least 1. Fewer hits come where fewer vectors are allowed.\n" DOC_ALLOW(       \
+        " of shape (n,)") what                                                           \
         "\nEqual scores come by ascending id. Raises DimensionMismatch, EmptyIndex,\n"   \
         "ValueError, TypeError."
 
@@ -95,13 +88,10 @@
     "The k best vectors of each query, as arrays (ids, scores).\n\n"                     \
     "queries: (m, dim) float32, C-contiguous, finite; lists and tuples are copied.\n"    \
     "k: at least 1.\n" DOC_ALLOW(" of shape (n,), or (m, n) with a row per query") what  \
-        "progress: function (queries_done, queries_total); an exception it raises "      \
-        "stops the\n"                                                                    \
-        "    search. Ctrl-C does so too.\n\n"                                            \
-        "ids is (m, k) uint64, scores (m, k) float32. Places for which there is no "     \
-        "vector\n"                                                                       \
-        "hold NO_ID and the worst score (inf for 'l2', -inf else). Queries are shared "  \
-        "out\n"                                                                          \
+        "progress: function (queries_done, queries_total). An exception it raises\n"     \
+        "    stops the search, and so does Ctrl-C.\n\n"                                  \
+        "ids is (m, k) uint64, scores (m, k) float32. Places without a vector hold\n"    \
+        "NO_ID and the worst score (inf for 'l2', -inf else). Queries are shared out\n"  \
         "among threads. Raises DimensionMismatch, EmptyIndex, ValueError, TypeError."
 
 #define SEARCH_RERANK ", epsilon=None, rerank_factor=None, max_rerank=None"
@@ -110,15 +100,13 @@
 #define DOC_SEARCH_BATCH_PLAIN DOC_SEARCH_BATCH("", "")
 #define DOC_SEARCH_BATCH_RERANKED DOC_SEARCH_BATCH(SEARCH_RERANK, DOC_SEARCH_RERANK)
 
-/* ---- changes -------------------------------------------------------------------------
- */
+/* ---- changes ---------------------------------------------------------------- */
 
 #define DOC_ADD                                                                          \
     "add($self, id, vector)\n--\n\n"                                                     \
     "Append one vector and return its id.\n\n"                                           \
-    "id: 0..2^64-2, not in the index yet (`upsert` replaces); None takes the one "       \
-    "after\n"                                                                            \
-    "    the largest ever used.\n"                                                       \
+    "id: 0..2^64-2, not in the index yet (`upsert` replaces); None takes the one\n"      \
+    "    after the largest ever used.\n"                                                 \
     "vector: (dim,) float32, finite; lists and tuples are copied.\n\n"                   \
     "Raises DuplicateId, DimensionMismatch, ValueError, TypeError; then nothing has\n"   \
     "changed."
@@ -129,8 +117,8 @@
     "vectors: (n, dim) float32, C-contiguous, finite; lists and tuples are copied.\n"    \
     "ids: n integers in 0..2^64-2, none in the index yet; None continues after the\n"    \
     "    largest ever used.\n"                                                           \
-    "progress: function (rows_done, rows_total); an exception it raises stops the "      \
-    "call.\n\n"                                                                          \
+    "progress: function (rows_done, rows_total). An exception it raises stops the\n"     \
+    "    call, and so does Ctrl-C.\n\n"                                                  \
     "Raises DuplicateId, DimensionMismatch, ValueError, TypeError; then nothing has\n"   \
     "changed."
 
@@ -139,16 +127,16 @@
     "Append the rows of `vectors`, in place of those that have the same ids.\n\n"        \
     "ids: n integers in 0..2^64-2, none twice.\n"                                        \
     "vectors: (n, dim) float32, C-contiguous, finite; lists and tuples are copied.\n"    \
-    "progress: function (rows_done, rows_total); an exception it raises stops the "      \
-    "call.\n\n"                                                                          \
+    "progress: function (rows_done, rows_total). An exception it raises stops the\n"     \
+    "    call, and so does Ctrl-C.\n\n"                                                  \
     "A replaced vector moves to the end of the order. Raises DuplicateId,\n"             \
     "DimensionMismatch, ValueError, TypeError; then nothing has changed."
 
 #define DOC_REMOVE                                                                       \
     "remove($self, ids)\n--\n\n"                                                         \
     "Remove the vectors with these ids and return how many there were.\n\n"              \
-    "ids: one int, or integers; unknown ones are ignored. The order of the rest "        \
-    "stays.\n"                                                                           \
+    "ids: one int, or integers; unknown ones are ignored.\n\n"                           \
+    "The order of the rest stays.\n"                                                     \
     "Memory is given back by `vacuum`."
 
 #define DOC_VACUUM                                                                       \
@@ -168,10 +156,9 @@
 #define DOC_LOAD                                                                         \
     "load($type, path, *, mmap=True, verify=None)\n--\n\n"                               \
     "The index saved at `path` by this class.\n\n"                                       \
-    "mmap: map the file instead of reading it; vectors stay on disk until touched. "     \
-    "The\n"                                                                              \
-    "    file must not be changed in place while the index lives (saving over it is\n"   \
-    "    fine).\n"                                                                       \
+    "mmap: map the file instead of reading it; vectors stay on disk until touched.\n"    \
+    "    The file must not be changed in place while the index lives (saving over it\n"  \
+    "    is fine).\n"                                                                    \
     "verify: whether to check the digest of the contents. None: of files under 1 GB.\n"  \
     "    The structure is checked in any case.\n\n"                                      \
     "Raises PersistError; a missing file is a FileNotFoundError as well."
@@ -205,11 +192,9 @@
 #define DOC_MEMORY_USAGE                                                                 \
     "memory_usage($self)\n--\n\n"                                                        \
     "Bytes by use, as a dict.\n\n"                                                       \
-    "codes (with factors and norms), blocks (codes arranged for the scan), vectors, "    \
-    "ids,\n"                                                                             \
-    "rotation, slack (reserved, not used) sum up to total. mapped is the part of "       \
-    "total\n"                                                                            \
-    "that is a mapped file rather than memory of this process."
+    "codes (with factors and norms), blocks (codes arranged for the scan), vectors,\n"   \
+    "ids, rotation and slack (reserved, not used) sum up to total. mapped is the part\n" \
+    "of total that is a mapped file rather than memory of this process."
 
 #define DOC_ROTATION                                                                     \
     "rotation($self)\n--\n\n"                                                            \

@@ -19,9 +19,10 @@ PyObject *rvpy_index_save(PyObject *self, PyObject *args, PyObject *kwargs) {
     if (!PyUnicode_FSConverter(path, &bytes)) return NULL;
     const char *c_path = PyBytes_AsString(bytes);
     rv_error error = {0};
-    rv_status status;
-    Py_BEGIN_ALLOW_THREADS status = rv_index_save(rvpy_handle(self), c_path, &error);
-    Py_END_ALLOW_THREADS Py_DECREF(bytes);
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_index_save(rvpy_handle(self), c_path, &error);
+    PyEval_RestoreThread(thread);
+    Py_DECREF(bytes);
     if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, path);
     Py_RETURN_NONE;
 }
@@ -52,10 +53,10 @@ PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs) {
     const char *c_path = PyBytes_AsString(bytes);
     rv_index *index = NULL;
     rv_error error = {0};
-    rv_status status;
-    Py_BEGIN_ALLOW_THREADS status =
-        rv_index_load(c_path, use_mmap, verify, &index, &error);
-    Py_END_ALLOW_THREADS Py_DECREF(bytes);
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_index_load(c_path, use_mmap, verify, &index, &error);
+    PyEval_RestoreThread(thread);
+    Py_DECREF(bytes);
     if (status != RV_OK)
         return rvpy_raise(rvpy_state_of((PyTypeObject *)type), &error, path);
     return wrap_checked((PyTypeObject *)type, index, path);
@@ -65,14 +66,17 @@ PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs) {
 
 static PyObject *serialize(PyObject *self, rv_status *status, rv_error *error) {
     const rv_index *index = rvpy_handle(self);
-    uint64_t size;
-    Py_BEGIN_ALLOW_THREADS size = rv_index_serialized_size(index);
-    Py_END_ALLOW_THREADS if (size > (uint64_t)PY_SSIZE_T_MAX) return PyErr_NoMemory();
+    PyThreadState *thread = PyEval_SaveThread();
+    uint64_t size = rv_index_serialized_size(index);
+    PyEval_RestoreThread(thread);
+    if (size > (uint64_t)PY_SSIZE_T_MAX) return PyErr_NoMemory();
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)size);
     if (!bytes) return NULL;
     void *out = PyBytes_AsString(bytes);
-    Py_BEGIN_ALLOW_THREADS *status = rv_index_serialize(index, out, size, error);
-    Py_END_ALLOW_THREADS if (*status != RV_OK) Py_CLEAR(bytes);
+    thread = PyEval_SaveThread();
+    *status = rv_index_serialize(index, out, size, error);
+    PyEval_RestoreThread(thread);
+    if (*status != RV_OK) Py_CLEAR(bytes);
     return bytes;
 }
 
@@ -111,12 +115,13 @@ PyObject *rvpy_index_from_bytes(PyObject *type, PyObject *args, PyObject *kwargs
     if (rvpy_take_bytes(data_arg, "data", &data) < 0) return NULL;
     rv_index *index = NULL;
     rv_error error = {0};
-    rv_status status;
     PyObject *owner = data.owner; /* passed to the library */
-    Py_BEGIN_ALLOW_THREADS status = rv_index_from_memory(
-        data.data, (uint64_t)data.shape[0], verify, release_owner, owner, &index, &error);
-    Py_END_ALLOW_THREADS if (status != RV_OK) return rvpy_raise(
-        rvpy_state_of((PyTypeObject *)type), &error, NULL);
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_index_from_memory(data.data, (uint64_t)data.shape[0], verify,
+                                            release_owner, owner, &index, &error);
+    PyEval_RestoreThread(thread);
+    if (status != RV_OK)
+        return rvpy_raise(rvpy_state_of((PyTypeObject *)type), &error, NULL);
     return wrap_checked((PyTypeObject *)type, index, NULL);
 }
 

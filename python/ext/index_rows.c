@@ -15,9 +15,10 @@ PyObject *rvpy_index_item(PyObject *self, PyObject *id_arg) {
     PyObject *vector = rvpy_array_new(RVPY_F32, (Py_ssize_t)info.dim, -1, &out);
     if (!vector) return NULL;
     rv_error error = {0};
-    rv_status status;
-    Py_BEGIN_ALLOW_THREADS status = rv_index_get(rvpy_handle(self), id, out, &error);
-    Py_END_ALLOW_THREADS if (status == RV_OK) return rvpy_array_lock(vector);
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_index_get(rvpy_handle(self), id, out, &error);
+    PyEval_RestoreThread(thread);
+    if (status == RV_OK) return rvpy_array_lock(vector);
     Py_DECREF(vector);
     return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
 }
@@ -30,9 +31,10 @@ int rvpy_index_contains(PyObject *self, PyObject *id_arg) {
         PyErr_Clear();
         return 0;
     }
-    int found;
-    Py_BEGIN_ALLOW_THREADS found = rv_index_contains(rvpy_handle(self), id);
-    Py_END_ALLOW_THREADS return found;
+    PyThreadState *thread = PyEval_SaveThread();
+    int found = rv_index_contains(rvpy_handle(self), id);
+    PyEval_RestoreThread(thread);
+    return found;
 }
 
 /* ---- all rows ------------------------------------------------------------------------
@@ -69,12 +71,13 @@ static int copy_once(PyObject *self, int what, wanted *w) {
         return -1;
     }
     rv_error error = {0};
-    rv_status status;
     rv_index_info after;
-    Py_BEGIN_ALLOW_THREADS status = rv_index_copy_rows(rvpy_handle(self), 0, info.n, ids,
-                                                       norms, codes, vectors, &error);
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_index_copy_rows(rvpy_handle(self), 0, info.n, ids, norms, codes,
+                                          vectors, &error);
     rv_index_get_info(rvpy_handle(self), &after);
-    Py_END_ALLOW_THREADS if (status == RV_OK) return 0;
+    PyEval_RestoreThread(thread);
+    if (status == RV_OK) return 0;
     drop(w);
     if (status == RV_ERR_ARGUMENT && after.n != info.n) return 1;
     rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
@@ -113,9 +116,10 @@ PyObject *rvpy_index_codes(PyObject *self, void *unused) {
 static PyObject *take_view(PyObject *self, bool *gaps) {
     rv_view view;
     rv_error error = {0};
-    rv_status status;
-    Py_BEGIN_ALLOW_THREADS status = rv_index_view(rvpy_handle(self), &view, &error);
-    Py_END_ALLOW_THREADS *gaps = status == RV_ERR_ARGUMENT;
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_index_view(rvpy_handle(self), &view, &error);
+    PyEval_RestoreThread(thread);
+    *gaps = status == RV_ERR_ARGUMENT;
     if (status == RV_OK) return rvpy_array_view(&view);
     return *gaps ? NULL : rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
 }

@@ -94,11 +94,11 @@ static PyObject *search_into(PyObject *self, const search *s, uint64_t *ids,
     const rvpy_state *state = rvpy_state_of(Py_TYPE(self));
     const rv_index *index = rvpy_handle(self);
     rv_error error = {0};
-    rv_status status;
-    Py_BEGIN_ALLOW_THREADS status =
-        rv_index_search(index, s->query.data, 1, rvpy_dim(&s->query), s->k, &s->options,
-                        ids, scores, &error);
-    Py_END_ALLOW_THREADS if (status != RV_OK) return rvpy_raise(state, &error, NULL);
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_index_search(index, s->query.data, 1, rvpy_dim(&s->query), s->k,
+                                       &s->options, ids, scores, &error);
+    PyEval_RestoreThread(thread);
+    if (status != RV_OK) return rvpy_raise(state, &error, NULL);
     return hit_list(state, ids, scores, s->k);
 }
 

@@ -78,8 +78,10 @@ static Py_ssize_t index_length(PyObject *self) {
 
 static uint64_t memory_total(PyObject *self) {
     rv_memory_usage memory;
-    Py_BEGIN_ALLOW_THREADS rv_index_memory(rvpy_handle(self), &memory);
-    Py_END_ALLOW_THREADS return memory.total;
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_index_memory(rvpy_handle(self), &memory);
+    PyEval_RestoreThread(thread);
+    return memory.total;
 }
 
 static PyObject *index_repr(PyObject *self) {
@@ -107,9 +109,9 @@ static PyObject *index_compare(PyObject *self, PyObject *other, int op) {
     }
     int equal = 1;
     if (self != other) {
-        Py_BEGIN_ALLOW_THREADS equal =
-            rv_index_equal(rvpy_handle(self), rvpy_handle(other));
-        Py_END_ALLOW_THREADS
+        PyThreadState *thread = PyEval_SaveThread();
+        equal = rv_index_equal(rvpy_handle(self), rvpy_handle(other));
+        PyEval_RestoreThread(thread);
     }
     return PyBool_FromLong((equal != 0) == (op == Py_EQ));
 }
@@ -168,8 +170,10 @@ static PyObject *get_memory_bytes(PyObject *self, void *unused) {
 static PyObject *memory_usage(PyObject *self, PyObject *unused) {
     (void)unused;
     rv_memory_usage m;
-    Py_BEGIN_ALLOW_THREADS rv_index_memory(rvpy_handle(self), &m);
-    Py_END_ALLOW_THREADS return Py_BuildValue(
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_index_memory(rvpy_handle(self), &m);
+    PyEval_RestoreThread(thread);
+    return Py_BuildValue(
         "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "codes", (unsigned long long)m.codes,
         "blocks", (unsigned long long)m.blocks, "vectors", (unsigned long long)m.vectors,
         "ids", (unsigned long long)m.ids, "rotation", (unsigned long long)m.rotation,

@@ -57,11 +57,11 @@ static PyObject *set_num_threads(PyObject *module, PyObject *arg) {
     uint64_t n;
     if (rvpy_parse_u64(arg, "n", &n) < 0) return NULL;
     rv_error error = {0};
-    rv_status status;
-    Py_BEGIN_ALLOW_THREADS status =
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status =
         rv_set_num_threads(n > UINT32_MAX ? UINT32_MAX : (unsigned)n, &error);
-    Py_END_ALLOW_THREADS if (status != RV_OK) return rvpy_raise(PyModule_GetState(module),
-                                                                &error, NULL);
+    PyEval_RestoreThread(thread);
+    if (status != RV_OK) return rvpy_raise(PyModule_GetState(module), &error, NULL);
     Py_RETURN_NONE;
 }
 

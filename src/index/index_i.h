@@ -48,8 +48,8 @@ void rvx_quantizer_free(rvx_quantizer *q);
 /* Mean and centroids from n > 0 rows; at most n lists are made. Rows rvx_norm would
  * refuse count as zero if `skip_bad`; else they make the quantizer useless. */
 rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
-                              size_t stride_bytes, size_t n, bool skip_bad, rvb_pool *pool,
-                              const rv_progress *progress, rv_error *err);
+                              size_t stride_bytes, size_t n, bool skip_bad,
+                              rvb_pool *pool, const rv_progress *progress, rv_error *err);
 /* Derives what follows from mean and centroids; train does this itself. */
 rv_status rvx_quantizer_finish(rvx_quantizer *q, rv_error *err);
 size_t rvx_quantizer_bytes(const rvx_quantizer *q);
@@ -85,7 +85,8 @@ typedef struct rvx_buf {
     void *ctx;
 } rvx_buf;
 rvx_buf *rvx_buf_alloc(size_t bytes); /* NULL on failure */
-/* Foreign memory: `release(ctx)` runs with the last reference. NULL on failure, nothing released. */
+/* Foreign memory: `release(ctx)` runs with the last reference. NULL on failure, nothing
+ * released. */
 rvx_buf *rvx_buf_borrow(void (*release)(void *ctx), void *ctx);
 rvx_buf *rvx_buf_ref(rvx_buf *buf);
 void rvx_buf_unref(rvx_buf *buf);
@@ -93,13 +94,22 @@ void rvx_buf_unref(rvx_buf *buf);
 typedef struct rvx_column {
     rvx_buf *buf;
     uint8_t *data;
-    size_t width;    /* bytes of one row; 0 = column not kept */
-    size_t stride;   /* bytes from row to row, >= width */
-    size_t capacity; /* rows; just rows.n for a column in a file, which is never written */
-    bool mapped;     /* lies in a mapped file */
+    size_t width;  /* bytes of one row; 0 = column not kept */
+    size_t stride; /* bytes from row to row, >= width */
+    size_t
+        capacity; /* rows; just rows.n for a column in a file, which is never written */
+    bool mapped;  /* lies in a mapped file */
 } rvx_column;
 
-enum { RVX_IDS, RVX_CODES, RVX_FACTORS, RVX_NORMS, RVX_LISTS, RVX_VECTORS, RVX_N_COLUMNS };
+enum {
+    RVX_IDS,
+    RVX_CODES,
+    RVX_FACTORS,
+    RVX_NORMS,
+    RVX_LISTS,
+    RVX_VECTORS,
+    RVX_N_COLUMNS
+};
 
 typedef struct rvx_rows {
     size_t n; /* rows, removed ones included */
@@ -168,8 +178,8 @@ rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool *ascending, rv_error
 
 typedef struct rvx_list {
     uint8_t *blocks;
-    uint32_t *rows; /* row of each slot, ascending */
-    size_t n;       /* slots in use */
+    uint32_t *rows;  /* row of each slot, ascending */
+    size_t n;        /* slots in use */
     size_t capacity; /* blocks */
 } rvx_list;
 
@@ -183,7 +193,8 @@ typedef struct rvx_lists {
 rv_status rvx_lists_build(const rvx_rows *rows, const rvx_quantizer *q, unsigned group,
                           rvb_pool *pool, rvx_lists *out, rv_error *err);
 void rvx_lists_clear(rvx_lists *lists);
-/* Makes room so that adding rows first..first+n-1 cannot fail. Writes to nothing readers see. */
+/* Makes room so that adding rows first..first+n-1 cannot fail. Writes to nothing readers
+ * see. */
 rv_status rvx_lists_reserve(const rvx_lists *lists, const rvx_rows *rows, size_t first,
                             size_t n, rvx_lists *grown, rv_error *err);
 void rvx_lists_adopt(rvx_lists *lists, rvx_lists *grown);
@@ -224,8 +235,8 @@ typedef struct rvx_filter {
     size_t count;
     uint64_t renumbered; /* of the rows they were made for */
 } rvx_filter;
-rv_status rvx_filter_build(const rv_index *index, const rv_search_options *o, uint64_t query,
-                           rvx_filter *out, rv_error *err);
+rv_status rvx_filter_build(const rv_index *index, const rv_search_options *o,
+                           uint64_t query, rvx_filter *out, rv_error *err);
 void rvx_filter_clear(rvx_filter *f);
 static inline bool rvx_filter_passes(const rvx_filter *f, size_t row) {
     return row < f->n_rows && rvx_bit(f->bits, row);
@@ -233,13 +244,13 @@ static inline bool rvx_filter_passes(const rvx_filter *f, size_t row) {
 /* One allow word per block of a list. */
 void rvx_filter_words(const rvx_filter *f, const rvx_list *list, uint64_t *words);
 
-/* ---- search.c, scan.c ------------------------------------------------------ */
+/* ---- search.c, scan.c, flat.c ------------------------------------------------------ */
 
 typedef struct rvx_params {
-    size_t k;      /* <= live rows */
+    size_t k; /* <= live rows */
     float epsilon;
-    size_t floor;  /* best estimates to check exactly in any case */
-    size_t cap;    /* most exact distances, 0 = no cap */
+    size_t floor; /* best estimates to check exactly in any case */
+    size_t cap;   /* most exact distances, 0 = no cap */
 } rvx_params;
 
 /* What one thread needs to answer queries one after another. Valid while the
@@ -253,11 +264,11 @@ typedef struct rvx_scratch {
     rvx_topk top;
 
     /* coded search only */
-    uint8_t *arena;  /* holds the arrays below */
-    float *rotated;  /* P(query - m), padded */
-    float *shifted;  /* P query, RV_IP only */
-    float *list_g2;  /* |q - c|^2 */
-    float *list_g;   /* G: what the query and the list add to every estimate */
+    uint8_t *arena; /* holds the arrays below */
+    float *rotated; /* P(query - m), padded */
+    float *shifted; /* P query, RV_IP only */
+    float *list_g2; /* |q - c|^2 */
+    float *list_g;  /* G: what the query and the list add to every estimate */
     int8_t *rounded;
     uint8_t *lut;
     uint64_t *words; /* allow words of the longest list */
@@ -277,6 +288,12 @@ rv_status rvx_scan_init(rvx_scratch *s, rv_error *err);
 void rvx_scan_clear(rvx_scratch *s);
 /* Fills s->top for s->query. filter may be NULL. */
 void rvx_scan_query(rvx_scratch *s, const rvx_filter *filter);
+
+/* Queries one thread answers before it lets writers in. */
+#define RVX_QUERIES_AT_ONCE 8u
+/* Fills s[i].top for n_queries <= RVX_QUERIES_AT_ONCE queries that lie one after the
+ * other in memory. filters[i] may be NULL. */
+void rvx_flat_search(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters);
 
 /* ---- the index ------------------------------------------------------------- */
 
@@ -307,7 +324,8 @@ rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *
 rv_status rvx_writer_lock(const rv_index *index, rv_error *err);
 void rvx_writer_unlock(const rv_index *index);
 /* Makes the scan blocks for the instruction set in use, if they are not there. */
-rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops, rv_error *err);
+rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
+                                 rv_error *err);
 /* Largest squared norm accepted: squares of sums of a few such rows stay in float32. */
 #define RVX_MAX_NORM2 0x1p112f
 /* The norm of a row or query. RV_ERR_VALUE for NaN, infinity, or a norm above 2^56,

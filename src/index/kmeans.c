@@ -37,7 +37,7 @@ static rv_status assign(void *ctx, unsigned worker, size_t begin, size_t end,
     float *dist = m->scratch + worker * m->k;
     size_t moved = 0;
     for (size_t i = begin; i < end; i++) {
-        m->ops->l2sq_rows(m->points + i * m->dim, m->centroids, m->dim * sizeof(float),
+        m->ops->l2sq_tile(m->points + i * m->dim, 1, m->centroids, m->dim * sizeof(float),
                           m->k, m->dim, dist);
         uint32_t nearest = (uint32_t)rvx_argmin(dist, m->k);
         moved += nearest != m->cluster[i];

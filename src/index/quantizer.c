@@ -111,8 +111,8 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
     rvx_quantizer_rotate(q, ops, vector, scale_for(q->metric, norm), y);
     size_t nearest = 0;
     if (q->n_lists > 1) {
-        ops->l2sq_rows(y, q->centroids, q->padded * sizeof(float), q->n_lists, q->padded,
-                       dist);
+        ops->l2sq_tile(y, 1, q->centroids, q->padded * sizeof(float), q->n_lists,
+                       q->padded, dist);
         nearest = rvx_argmin(dist, q->n_lists);
     }
     *list = (uint32_t)nearest;

@@ -18,7 +18,6 @@
 #include "index/index_i.h"
 
 #include <float.h>
-#include <float.h>
 #include <math.h>
 
 #define CODE_VARIANCE 0.0908451f /* (1 - 2/pi) / 4 */
@@ -44,9 +43,9 @@ typedef struct waiting {
 
 typedef struct scan {
     rvx_scratch *s;
-    bool exact;     /* vectors are there to decide */
+    bool exact; /* vectors are there to decide */
     size_t list;
-    float t, g;     /* of the current list; g is G less the slack */
+    float t, g; /* of the current list; g is G less the slack */
     rvk_scan kernel;
     waiting ring[AHEAD];
     size_t head, n_waiting;
@@ -101,13 +100,17 @@ void rvx_scan_clear(rvx_scratch *s) {
 static void rank_lists(rvx_scratch *s) {
     const rvx_quantizer *q = s->index->quantizer;
     size_t padded = q->padded, stride = padded * sizeof(float);
-    s->ops->l2sq_rows(s->rotated, q->centroids, stride, q->n_lists, padded, s->list_g2);
+    s->ops->l2sq_tile(s->rotated, 1, q->centroids, stride, q->n_lists, padded,
+                      s->list_g2);
     if (q->metric == RV_IP) {
-        for (size_t j = 0; j < padded; j++) s->shifted[j] = s->rotated[j] + q->rotated_mean[j];
+        for (size_t j = 0; j < padded; j++)
+            s->shifted[j] = s->rotated[j] + q->rotated_mean[j];
         float mean_dot = s->ops->dot(q->mean, s->query, q->dim);
         s->magnitude = s->query_norm * sqrtf(s->ops->dot(q->mean, q->mean, q->dim));
-        s->ops->dot_rows(s->shifted, q->centroids, stride, q->n_lists, padded, s->list_g);
-        for (uint32_t l = 0; l < q->n_lists; l++) s->list_g[l] = -(mean_dot + s->list_g[l]);
+        s->ops->dot_tile(s->shifted, 1, q->centroids, stride, q->n_lists, padded,
+                         s->list_g);
+        for (uint32_t l = 0; l < q->n_lists; l++)
+            s->list_g[l] = -(mean_dot + s->list_g[l]);
     } else {
         memcpy(s->list_g, s->list_g2, q->n_lists * sizeof(float));
     }
@@ -166,13 +169,15 @@ float rvx_exact_key(const rvx_scratch *s, size_t row) {
 static float coded_key(const rvx_scratch *s, size_t row) {
     const rvx_rows *rows = &s->index->rows;
     bool cosine = s->index->metric == RV_COSINE;
-    if (cosine && (s->query_norm == 0 || row_norm(s, row) == 0)) return rvx_cosine_key(s, row, 0);
+    if (cosine && (s->query_norm == 0 || row_norm(s, row) == 0))
+        return rvx_cosine_key(s, row, 0);
     rvx_factors f;
     uint32_t list;
     memcpy(&f, rvx_cell(&rows->column[RVX_FACTORS], row), sizeof f);
     memcpy(&list, rvx_cell(&rows->column[RVX_LISTS], row), sizeof list);
     const uint8_t *code = rvx_cell(&rows->column[RVX_CODES], row);
-    float ip = s->ops->code_dot(code, s->rotated, s->index->quantizer->padded) - s->half_sum;
+    float ip =
+        s->ops->code_dot(code, s->rotated, s->index->quantizer->padded) - s->half_sum;
     return estimate_key(s->index->metric, f.a + s->list_g[list] + f.b * ip);
 }
 
@@ -223,8 +228,9 @@ static float limit(const scan *c) {
  * sent to be decided already (floor). */
 static void pool_push(scan *c, float estimate, uint32_t row, uint32_t note) {
     if (estimate > pool_worst(c)) return;
-    rvx_topk_push(&c->s->pool,
-                  (rvx_hit){.key = estimate, .row = row, .id = (uint64_t)row << 32 | note});
+    rvx_topk_push(
+        &c->s->pool,
+        (rvx_hit){.key = estimate, .row = row, .id = (uint64_t)row << 32 | note});
 }
 
 static void visit(scan *c, const rvx_list *list, size_t block, uint64_t mask,
@@ -272,7 +278,8 @@ static void set_bound(scan *c) {
     if (s->index->metric == RV_COSINE) magnitude += 2; /* the exact key's own rounding */
     /* FLT_MIN lets a row at the very place of the query, bound 0, pass threshold 0. */
     c->g = s->list_g[c->list] - (ROUNDING_SLACK * magnitude + FLT_MIN);
-    if (s->index->metric == RV_COSINE && s->query_norm == 0) c->g = -INFINITY; /* all tie */
+    if (s->index->metric == RV_COSINE && s->query_norm == 0)
+        c->g = -INFINITY; /* all tie */
 }
 
 static void enter_list(scan *c, const rvx_filter *filter) {
@@ -339,7 +346,8 @@ static void decide_allowed(scan *c, const rvx_filter *filter) {
 void rvx_scan_query(rvx_scratch *s, const rvx_filter *filter) {
     scan c = {.s = s, .exact = s->index->has_vectors};
     rvx_topk_reset(&s->pool);
-    bool direct = filter && filter->count <= s->index->rows.n / DIRECT_SHARE + s->params.k &&
+    bool direct = filter &&
+                  filter->count <= s->index->rows.n / DIRECT_SHARE + s->params.k &&
                   !s->params.cap;
     if (!direct || !c.exact) prepare(s);
     if (direct) {

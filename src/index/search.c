@@ -1,15 +1,11 @@
 /*
- * search.c - the public search: arguments, locks, threads, and the exact scan of
- * the float32 rows. Queries are independent; each thread takes a few at a time
- * and holds the state lock only while it works on those, so writers get in
- * between and a progress callback never runs under a lock.
+ * search.c - the public search: arguments, locks, threads. Queries are independent;
+ * each thread takes a few at a time and holds the state lock only while it works on
+ * those, so writers get in between and a progress callback never runs under a lock.
  */
 #include "index/index_i.h"
 
 #include <math.h>
-
-#define TILE_ROWS 256u
-#define QUERIES_AT_A_TIME 8u
 
 typedef struct search {
     const rv_index *index;
@@ -24,46 +20,6 @@ typedef struct search {
     uint64_t *ids;
     float *scores;
 } search;
-
-/* ---- the exact scan ------------------------------------------------------------ */
-
-static void push_row(rvx_scratch *s, size_t row, float key) {
-    if (key > s->top.worst || !rvx_row_live(&s->index->rows, row)) return;
-    uint64_t id = rvx_row_id(&s->index->rows, row);
-    rvx_topk_push(&s->top, (rvx_hit){.key = key, .row = (uint32_t)row, .id = id});
-}
-
-static void flat_tile(rvx_scratch *s, size_t first, size_t n, const rvx_filter *filter) {
-    const rv_index *index = s->index;
-    const rvx_column *v = &index->rows.column[RVX_VECTORS];
-    float distance[TILE_ROWS];
-    if (index->metric == RV_L2)
-        s->ops->l2sq_rows(s->query, rvx_cell(v, first), v->stride, n, index->dim, distance);
-    else
-        s->ops->dot_rows(s->query, rvx_cell(v, first), v->stride, n, index->dim, distance);
-    for (size_t i = 0; i < n; i++) {
-        if (filter && !rvx_filter_passes(filter, first + i)) continue;
-        float key = distance[i];
-        if (index->metric == RV_IP) key = -key;
-        if (index->metric == RV_COSINE) key = rvx_cosine_key(s, first + i, key);
-        push_row(s, first + i, key);
-    }
-}
-
-/* Each row is read only if allowed, where few are. */
-static void flat_query(rvx_scratch *s, const rvx_filter *filter) {
-    size_t n = s->index->rows.n;
-    bool sparse = filter && filter->count < n / 4;
-    for (size_t first = 0; first < n; first += TILE_ROWS) {
-        size_t rows = n - first < TILE_ROWS ? n - first : TILE_ROWS;
-        if (!sparse) {
-            flat_tile(s, first, rows, filter);
-            continue;
-        }
-        for (size_t row = first; row < first + rows; row++)
-            if (rvx_filter_passes(filter, row)) push_row(s, row, rvx_exact_key(s, row));
-    }
-}
 
 /* ---- one thread's share ---------------------------------------------------------- */
 
@@ -94,35 +50,64 @@ static rv_status current_filter(const search *c, size_t query, rvx_filter *own,
     return rvx_filter_build(c->index, &c->options, query, own, err);
 }
 
-static rv_status answer_locked(const search *c, rvx_scratch *s, size_t begin, size_t end,
-                               rv_error *err) {
-    const rv_index *index = c->index;
-    bool coded = index->has_codes;
-    if (s->params.k > index->rows.n_live) s->params.k = index->rows.n_live;
+static void set_query(const search *c, rvx_scratch *s, size_t query) {
+    s->query = c->queries + query * c->index->dim;
+    s->query_norm = c->query_norms[query];
+    rvx_topk_reset(&s->top);
+}
+
+static rv_status answer_coded(const search *c, rvx_scratch *s, size_t begin, size_t end,
+                              rvx_filter *own, rv_error *err) {
     RVB_TRY(rvx_topk_init(&s->top, s->params.k, err));
-    if (coded && index->rows.n_live) RVB_TRY(rvx_scan_init(s, err));
-    rvx_filter own = {0};
-    rv_status status = RV_OK;
-    for (size_t i = begin; i < end && status == RV_OK; i++) {
+    RVB_TRY(rvx_scan_init(s, err));
+    for (size_t i = begin; i < end; i++) {
         const rvx_filter *filter;
-        status = current_filter(c, i, &own, &filter, err);
-        if (status != RV_OK) break;
-        s->query = c->queries + i * index->dim;
-        s->query_norm = c->query_norms[i];
-        rvx_topk_reset(&s->top);
-        if (index->rows.n_live && (!filter || filter->count)) {
-            if (coded)
-                rvx_scan_query(s, filter);
-            else
-                flat_query(s, filter);
-        }
+        RVB_TRY(current_filter(c, i, own, &filter, err));
+        set_query(c, s, i);
+        if (!filter || filter->count) rvx_scan_query(s, filter);
         write_result(c, &s->top, i);
     }
+    return RV_OK;
+}
+
+/* s is an array of one scratch per query. */
+static rv_status answer_flat(const search *c, rvx_scratch *s, size_t begin, size_t end,
+                             rvx_filter *own, rv_error *err) {
+    const rvx_filter *filters[RVX_QUERIES_AT_ONCE];
+    for (size_t i = begin; i < end; i++) {
+        RVB_TRY(rvx_topk_init(&s[i - begin].top, s->params.k, err));
+        RVB_TRY(current_filter(c, i, own, &filters[i - begin], err));
+        set_query(c, &s[i - begin], i);
+    }
+    rvx_flat_search(s, end - begin, filters);
+    for (size_t i = begin; i < end; i++) write_result(c, &s[i - begin].top, i);
+    return RV_OK;
+}
+
+static rv_status answer_locked(const search *c, size_t begin, size_t end, rv_error *err) {
+    const rv_index *index = c->index;
+    rvx_scratch s[RVX_QUERIES_AT_ONCE];
+    for (size_t i = 0; i < RVX_QUERIES_AT_ONCE; i++) {
+        s[i] = (rvx_scratch){.index = index, .ops = c->ops, .params = c->params};
+        if (s[i].params.k > index->rows.n_live) s[i].params.k = index->rows.n_live;
+    }
+    rvx_filter own = {0};
+    rv_status status = RV_OK;
+    if (index->rows.n_live == 0) { /* emptied since the call began */
+        for (size_t i = begin; i < end; i++) write_result(c, &s->top, i);
+    } else if (index->has_codes) {
+        status = answer_coded(c, s, begin, end, &own, err);
+    } else {
+        status = answer_flat(c, s, begin, end, &own, err);
+    }
     rvx_filter_clear(&own);
+    rvx_scan_clear(s);
+    for (size_t i = 0; i < RVX_QUERIES_AT_ONCE; i++) rvx_topk_clear(&s[i].top);
     return status;
 }
 
-static rv_status answer(void *ctx, unsigned worker, size_t begin, size_t end, rv_error *err) {
+static rv_status answer(void *ctx, unsigned worker, size_t begin, size_t end,
+                        rv_error *err) {
     (void)worker;
     const search *c = ctx;
     const rv_index *index = c->index;
@@ -134,11 +119,8 @@ static rv_status answer(void *ctx, unsigned worker, size_t begin, size_t end, rv
         rvb_rwlock_unread(index->state);
         RVB_TRY(rvx_index_ensure_lists(index, c->ops, err));
     }
-    rvx_scratch s = {.index = index, .ops = c->ops, .params = c->params};
-    rv_status status = answer_locked(c, &s, begin, end, err);
+    rv_status status = answer_locked(c, begin, end, err);
     rvb_rwlock_unread(index->state);
-    rvx_scan_clear(&s);
-    rvx_topk_clear(&s.top);
     return status;
 }
 
@@ -156,23 +138,26 @@ static rv_status check_options(search *c, const rv_search_options *given, rv_err
         memcpy(&o, given, given->size);
     }
     if (!(o.epsilon >= 0) || isinf(o.epsilon))
-        return rvb_fail(err, RV_ERR_ARGUMENT, "epsilon must be a finite number > 0, got %g",
-                        (double)o.epsilon);
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "epsilon must be a finite number > 0, got %g", (double)o.epsilon);
     if (o.max_rerank && o.max_rerank < c->k)
-        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, c->k, o.max_rerank,
-                                "max_rerank is %llu but k is %llu: at least k rows must be "
-                                "checked; raise max_rerank or leave it out",
-                                (unsigned long long)o.max_rerank, (unsigned long long)c->k);
+        return rvb_fail_numbers(
+            err, RV_ERR_ARGUMENT, c->k, o.max_rerank,
+            "max_rerank is %llu but k is %llu: at least k rows must be "
+            "checked; raise max_rerank or leave it out",
+            (unsigned long long)o.max_rerank, (unsigned long long)c->k);
     if (o.rerank_factor > RVX_MAX_RERANK_FACTOR)
-        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_RERANK_FACTOR, o.rerank_factor,
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_RERANK_FACTOR,
+                                o.rerank_factor,
                                 "rerank_factor must be at most %u, got %u",
                                 RVX_MAX_RERANK_FACTOR, o.rerank_factor);
     bool asks_exact = o.max_rerank || o.rerank_factor > 1;
     if (asks_exact && !(index->has_codes && index->has_vectors))
-        return rvb_fail(err, RV_ERR_ARGUMENT,
-                        "rerank_factor and max_rerank need an index with codes and vectors; "
-                        "this one keeps %s only",
-                        index->has_vectors ? "vectors" : "codes");
+        return rvb_fail(
+            err, RV_ERR_ARGUMENT,
+            "rerank_factor and max_rerank need an index with codes and vectors; "
+            "this one keeps %s only",
+            index->has_vectors ? "vectors" : "codes");
     c->options = o;
     uint32_t factor = o.rerank_factor ? o.rerank_factor : index->rerank_factor;
     size_t floor = 0;
@@ -203,15 +188,14 @@ static rv_status check_queries(search *c, uint64_t m, rv_error *err) {
     c->query_norms = rvb_alloc(m, sizeof(float));
     if (!c->query_norms) return rvb_fail_memory(err, m * sizeof(float));
     for (uint64_t i = 0; i < m; i++)
-        RVB_TRY(rvx_norm(c->ops, c->queries + i * c->index->dim, c->index->dim, "query", i,
-                         &c->query_norms[i], err));
+        RVB_TRY(rvx_norm(c->ops, c->queries + i * c->index->dim, c->index->dim, "query",
+                         i, &c->query_norms[i], err));
     return RV_OK;
 }
 
 static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, uint64_t k,
                              rv_error *err) {
-    if (k == 0)
-        return rvb_fail(err, RV_ERR_ARGUMENT, "k must be at least 1, got 0");
+    if (k == 0) return rvb_fail(err, RV_ERR_ARGUMENT, "k must be at least 1, got 0");
     rvb_rwlock_read(index->state);
     size_t live = index->rows.n_live;
     rvb_rwlock_unread(index->state);
@@ -223,7 +207,8 @@ static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, ui
     size_t cells, bytes;
     if (m > SIZE_MAX || k > SIZE_MAX || !rvb_mul(m, k, &cells) ||
         !rvb_mul(cells, sizeof(uint64_t), &bytes))
-        return rvb_fail(err, RV_ERR_LIMIT, "%llu queries times k = %llu results do not fit in memory",
+        return rvb_fail(err, RV_ERR_LIMIT,
+                        "%llu queries times k = %llu results do not fit in memory",
                         (unsigned long long)m, (unsigned long long)k);
     return RV_OK;
 }
@@ -244,7 +229,8 @@ rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t 
     if (status == RV_OK) status = build_filters(&c, m, err);
     if (status == RV_OK) {
         rvb_pool *pool = m > 1 ? rvb_pool_acquire() : NULL;
-        status = rvb_pool_for(pool, m, QUERIES_AT_A_TIME, answer, &c, c.options.progress, err);
+        status = rvb_pool_for(pool, m, RVX_QUERIES_AT_ONCE, answer, &c,
+                              c.options.progress, err);
         rvb_pool_release(pool);
     }
     for (size_t i = 0; i < c.n_filters; i++) rvx_filter_clear(&c.filters[i]);

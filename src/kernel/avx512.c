@@ -50,6 +50,7 @@ static inline float v16_fold(v16 v) {
     return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
 }
 
+#define V16_WIDE_TILE /* 32 registers */
 #include "lanes.h"
 
 /* Two columns of 32 bytes, their tables in the matching halves of `tables`: adds the
@@ -112,8 +113,8 @@ const rvk_ops rvk_ops_avx512 = {
     .group = 4,
     .dot = dot,
     .l2sq = l2sq,
-    .dot_rows = dot_rows,
-    .l2sq_rows = l2sq_rows,
+    .dot_tile = dot_tile,
+    .l2sq_tile = l2sq_tile,
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,
@@ -126,8 +127,8 @@ const rvk_ops rvk_ops_avx512vbmi = {
     .group = 6,
     .dot = dot,
     .l2sq = l2sq,
-    .dot_rows = dot_rows,
-    .l2sq_rows = l2sq_rows,
+    .dot_tile = dot_tile,
+    .l2sq_tile = l2sq_tile,
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,

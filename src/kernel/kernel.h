@@ -52,11 +52,12 @@ typedef struct rvk_ops {
     /* d = a - b, rounded; then fma(d, d, lane). */
     float (*l2sq)(const float *a, const float *b, size_t n);
 
-    /* out[i] for rows i*stride_bytes apart, each equal to the single call. */
-    void (*dot_rows)(const float *query, const void *rows, size_t stride_bytes,
-                     size_t n_rows, size_t dim, float *out);
-    void (*l2sq_rows)(const float *query, const void *rows, size_t stride_bytes,
-                      size_t n_rows, size_t dim, float *out);
+    /* out[i * n_rows + r] for query i and row r, each equal to the single call. Queries
+     * lie dim floats apart, rows stride_bytes. */
+    void (*dot_tile)(const float *queries, size_t n_queries, const void *rows,
+                     size_t stride_bytes, size_t n_rows, size_t dim, float *out);
+    void (*l2sq_tile)(const float *queries, size_t n_queries, const void *rows,
+                      size_t stride_bytes, size_t n_rows, size_t dim, float *out);
 
     /* In place: four rounds of sign flips (padded bits per round, bit j of word
      * j/32 set = negate), fast Hadamard transform and Kac butterfly. Orthonormal. */

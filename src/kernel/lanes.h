@@ -43,15 +43,17 @@ static inline float pair(const float *a, const float *b, size_t n, bool squared)
     return v16_fold(acc);
 }
 
+static inline const float *row_at(const uint8_t *rows, size_t stride, size_t i) {
+    return (const float *)(const void *)(rows + i * stride);
+}
+
 /* Four rows at a time: four independent sums hide the latency of the fused step. */
-static inline void rows_by_four(const float *query, const uint8_t *row, size_t stride,
-                                size_t n_rows, size_t n, float *out, bool squared) {
+static inline void one_query(const float *query, const uint8_t *rows, size_t stride,
+                             size_t n_rows, size_t n, float *out, bool squared) {
     size_t i = 0;
-    for (; i + 4 <= n_rows; i += 4, row += 4 * stride) {
-        const float *r0 = (const float *)(const void *)row;
-        const float *r1 = (const float *)(const void *)(row + stride);
-        const float *r2 = (const float *)(const void *)(row + 2 * stride);
-        const float *r3 = (const float *)(const void *)(row + 3 * stride);
+    for (; i + 4 <= n_rows; i += 4, rows += 4 * stride) {
+        const float *r0 = row_at(rows, stride, 0), *r1 = row_at(rows, stride, 1);
+        const float *r2 = row_at(rows, stride, 2), *r3 = row_at(rows, stride, 3);
         v16 s0 = v16_zero(), s1 = s0, s2 = s0, s3 = s0;
         size_t j = 0;
         for (; j + 16 <= n; j += 16) {
@@ -73,9 +75,70 @@ static inline void rows_by_four(const float *query, const uint8_t *row, size_t s
         out[i + 2] = v16_fold(s2);
         out[i + 3] = v16_fold(s3);
     }
-    for (; i < n_rows; i++, row += stride) {
-        out[i] = pair(query, (const float *)(const void *)row, n, squared);
+    for (; i < n_rows; i++, rows += stride) {
+        out[i] = pair(query, row_at(rows, stride, 0), n, squared);
     }
+}
+
+#ifdef V16_WIDE_TILE
+/* Four queries by four rows: sixteen sums and eight inputs fit 32 registers of sixteen
+ * lanes, and every load serves four steps. */
+static inline void four_by_four(const float *const q[4], const float *const r[4],
+                                size_t n, size_t pitch, float *out, bool squared) {
+    v16 s[4][4];
+    size_t j = 0;
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++) s[i / 4][i % 4] = v16_zero();
+    for (; j + 16 <= n; j += 16) {
+        v16 x[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) x[i] = v16_load(r[i] + j);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            v16 y = v16_load(q[i] + j);
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) s[i][k] = step(s[i][k], y, x[k], squared);
+        }
+    }
+    if (j < n) {
+        v16 x[4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) x[i] = v16_load_part(r[i] + j, n - j);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            v16 y = v16_load_part(q[i] + j, n - j);
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) s[i][k] = step(s[i][k], y, x[k], squared);
+        }
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; i++)
+        out[(size_t)(i / 4) * pitch + (size_t)(i % 4)] = v16_fold(s[i / 4][i % 4]);
+}
+#endif
+
+static inline void tile(const float *queries, size_t n_queries, const uint8_t *rows,
+                        size_t stride, size_t n_rows, size_t n, float *out,
+                        bool squared) {
+    size_t i = 0;
+#ifdef V16_WIDE_TILE
+    for (; i + 4 <= n_queries; i += 4) {
+        const float *q[4];
+        size_t r = 0;
+        for (size_t k = 0; k < 4; k++) q[k] = queries + (i + k) * n;
+        for (; r + 4 <= n_rows; r += 4) {
+            const float *x[4];
+            for (size_t k = 0; k < 4; k++) x[k] = row_at(rows, stride, r + k);
+            four_by_four(q, x, n, n_rows, out + i * n_rows + r, squared);
+        }
+        for (; r < n_rows; r++)
+            for (size_t k = 0; k < 4; k++)
+                out[(i + k) * n_rows + r] =
+                    pair(q[k], row_at(rows, stride, r), n, squared);
+    }
+#endif
+    for (; i < n_queries; i++)
+        one_query(queries + i * n, rows, stride, n_rows, n, out + i * n_rows, squared);
 }
 
 static float dot(const float *a, const float *b, size_t n) {
@@ -86,14 +149,14 @@ static float l2sq(const float *a, const float *b, size_t n) {
     return pair(a, b, n, true);
 }
 
-static void dot_rows(const float *query, const void *rows, size_t stride_bytes,
-                     size_t n_rows, size_t dim, float *out) {
-    rows_by_four(query, rows, stride_bytes, n_rows, dim, out, false);
+static void dot_tile(const float *queries, size_t n_queries, const void *rows,
+                     size_t stride_bytes, size_t n_rows, size_t dim, float *out) {
+    tile(queries, n_queries, rows, stride_bytes, n_rows, dim, out, false);
 }
 
-static void l2sq_rows(const float *query, const void *rows, size_t stride_bytes,
-                      size_t n_rows, size_t dim, float *out) {
-    rows_by_four(query, rows, stride_bytes, n_rows, dim, out, true);
+static void l2sq_tile(const float *queries, size_t n_queries, const void *rows,
+                      size_t stride_bytes, size_t n_rows, size_t dim, float *out) {
+    tile(queries, n_queries, rows, stride_bytes, n_rows, dim, out, true);
 }
 
 /* Sign flips, then the stages at distance 1 to 16: one word of signs per step. */

@@ -70,20 +70,20 @@ static float dot(const float *a, const float *b, size_t n) { return dot_any(a, b
 
 static float l2sq(const float *a, const float *b, size_t n) { return l2sq_any(a, b, n); }
 
-static void dot_rows(const float *query, const void *rows, size_t stride_bytes,
-                     size_t n_rows, size_t dim, float *out) {
-    const uint8_t *row = rows;
-    for (size_t i = 0; i < n_rows; i++, row += stride_bytes) {
-        out[i] = dot_any(query, row, dim);
-    }
+static void dot_tile(const float *queries, size_t n_queries, const void *rows,
+                     size_t stride_bytes, size_t n_rows, size_t dim, float *out) {
+    for (size_t i = 0; i < n_queries; i++)
+        for (size_t r = 0; r < n_rows; r++)
+            *out++ =
+                dot_any(queries + i * dim, (const uint8_t *)rows + r * stride_bytes, dim);
 }
 
-static void l2sq_rows(const float *query, const void *rows, size_t stride_bytes,
-                      size_t n_rows, size_t dim, float *out) {
-    const uint8_t *row = rows;
-    for (size_t i = 0; i < n_rows; i++, row += stride_bytes) {
-        out[i] = l2sq_any(query, row, dim);
-    }
+static void l2sq_tile(const float *queries, size_t n_queries, const void *rows,
+                      size_t stride_bytes, size_t n_rows, size_t dim, float *out) {
+    for (size_t i = 0; i < n_queries; i++)
+        for (size_t r = 0; r < n_rows; r++)
+            *out++ = l2sq_any(queries + i * dim, (const uint8_t *)rows + r * stride_bytes,
+                              dim);
 }
 
 static void butterfly(float *a, float *b) {
@@ -208,8 +208,8 @@ const rvk_ops rvk_ops_scalar = {
     .group = 6,
     .dot = dot,
     .l2sq = l2sq,
-    .dot_rows = dot_rows,
-    .l2sq_rows = l2sq_rows,
+    .dot_tile = dot_tile,
+    .l2sq_tile = l2sq_tile,
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,

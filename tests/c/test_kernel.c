@@ -109,7 +109,7 @@ static void a_sum_of_nothing_is_zero(void **state) {
         float zero = 0.0f, out = 7.0f;
         assert_true(same_bits(ops->dot(&x, &x, 0), zero));
         assert_true(same_bits(ops->l2sq(&x, &x, 0), zero));
-        ops->dot_rows(&x, &x, 4, 1, 0, &out);
+        ops->dot_tile(&x, 1, &x, 4, 1, 0, &out);
         assert_true(same_bits(out, zero));
     }
 }
@@ -328,33 +328,45 @@ static void pairs_agree(void **state) {
     compare_all(compare_pairs, dim_at);
 }
 
-typedef void (*rows_kernel)(const float *query, const void *rows, size_t stride_bytes,
-                            size_t n_rows, size_t dim, float *out);
+typedef void (*tile_kernel)(const float *queries, size_t n_queries, const void *rows,
+                            size_t stride_bytes, size_t n_rows, size_t dim, float *out);
+
+enum { MOST_QUERIES = 5, MOST_ROWS = 9 };
+
+static void compare_tile(const rvk_ops *ops, size_t n_queries, const uint8_t *rows,
+                         size_t stride, size_t n_rows, size_t n) {
+    const tile_kernel fast[] = {ops->dot_tile, ops->l2sq_tile};
+    const tile_kernel plain[] = {scalar()->dot_tile, scalar()->l2sq_tile};
+    float (*const single[])(const float *, const float *, size_t) = {scalar()->dot,
+                                                                     scalar()->l2sq};
+    const float *queries = fence_floats(&fences[1], n_queries * n);
+    for (size_t k = 0; k < 2; k++) {
+        float want[MOST_QUERIES * MOST_ROWS], by_tile[MOST_QUERIES * MOST_ROWS];
+        float *out = fence_floats(&fences[2], n_queries * n_rows);
+        for (size_t i = 0; i < n_queries * n_rows; i++) {
+            want[i] =
+                single[k](queries + i / n_rows * n,
+                          (const float *)(const void *)(rows + i % n_rows * stride), n);
+        }
+        fast[k](queries, n_queries, rows, stride, n_rows, n, out);
+        plain[k](queries, n_queries, rows, stride, n_rows, n, by_tile);
+        assert_same(out, want, n_queries * n_rows, ops->name, n);
+        assert_same(by_tile, want, n_queries * n_rows, "scalar tile", n);
+    }
+}
 
 static void compare_rows(const rvk_ops *ops, uint64_t *rng, int kind, size_t n) {
     static const size_t extra[] = {0, 4, 60, 3};
+    static const size_t queries[] = {1, 4, 5, 0};
     if (n > 1000) return; /* nine rows must fit their fence */
     const size_t stride = 4 * n + extra[n % 4];
-    float *query = fence_floats(&fences[1], n);
-    fill_floats(rng, kind, query, n);
-    for (size_t n_rows = 0; n_rows <= 9; n_rows++) {
+    fill_floats(rng, kind, fence_floats(&fences[1], MOST_QUERIES * n), MOST_QUERIES * n);
+    for (size_t n_rows = 0; n_rows <= MOST_ROWS; n_rows++) {
         const size_t bytes = n_rows == 0 ? 0 : (n_rows - 1) * stride + 4 * n;
         uint8_t *rows = fences[0].end - bytes;
-        const rows_kernel fast[] = {ops->dot_rows, ops->l2sq_rows};
-        float (*const single[])(const float *, const float *, size_t) = {scalar()->dot,
-                                                                         scalar()->l2sq};
-        const rows_kernel plain[] = {scalar()->dot_rows, scalar()->l2sq_rows};
         for (size_t i = 0; i < n_rows; i++) fill_floats(rng, kind, rows + i * stride, n);
-        for (size_t k = 0; k < 2; k++) {
-            float want[9], by_rows[9], *out = fence_floats(&fences[2], n_rows);
-            for (size_t i = 0; i < n_rows; i++) {
-                want[i] = single[k](query, (float *)(void *)(rows + i * stride), n);
-            }
-            fast[k](query, rows, stride, n_rows, n, out);
-            plain[k](query, rows, stride, n_rows, n, by_rows);
-            assert_same(out, want, n_rows, ops->name, n);
-            assert_same(by_rows, want, n_rows, "scalar rows", n);
-        }
+        for (size_t i = 0; i < sizeof queries / sizeof *queries; i++)
+            compare_tile(ops, queries[i], rows, stride, n_rows, n);
     }
 }
 

@@ -105,6 +105,12 @@ static void degenerate_points(void **state) {
     assert_true(mean_distance(points, 40, centroids, 9) == 0);
     for (size_t i = 0; i < 9 * DIM; i++)
         assert_true(centroids[i] == 0.0f || centroids[i] == 1.0f);
+
+    /* few places apart from a crowd: centroids without points go there */
+    memset(points, 0, 40 * DIM * sizeof *points);
+    for (size_t i = 0; i < 4; i++) points[i * DIM + i] = (float)(i + 1);
+    assert_ok(rvx_kmeans(points, 40, DIM, 5, 1, NULL, NULL, centroids, err));
+    assert_true(mean_distance(points, 40, centroids, 5) == 0);
     free(points);
 }
 

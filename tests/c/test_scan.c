@@ -84,6 +84,50 @@ static void recall_rises_with_epsilon(void **state) {
     rv_index_free(index);
 }
 
+/* Rows on a sphere around the query, their distances all but equal: once k are held,
+ * a row is lost just when its estimate is off by epsilon standard deviations. */
+static double share_lost(float epsilon) {
+    const size_t n = sized(4000), k = n / 2, rounds = 5;
+    size_t correct = 0;
+    exact_hit *exact = need(n, sizeof *exact);
+    for (uint64_t round = 0; round < rounds; round++) {
+        uint64_t seed = round;
+        float *rows = normal_rows(round + 10, n, DIM),
+              *query = normal_rows(round, 1, DIM);
+        for (size_t i = 0; i < n; i++) {
+            float *row = rows + i * DIM;
+            row[0] = fabsf(row[0]); /* half a sphere: its mean is not the query */
+            double length = sqrt(exact_score(RV_IP, row, row, DIM));
+            double radius = 1 + 1e-3 * next_unit(&seed);
+            for (size_t j = 0; j < DIM; j++)
+                row[j] = query[j] + (float)(radius * (double)row[j] / length);
+        }
+        rv_build_options o = options_for(RV_PLUS, RV_L2, DIM);
+        o.n_lists = 1;
+        o.epsilon = epsilon;
+        o.seed = round;
+        rv_index *index = build_with(&o, rows, NULL, n);
+        answer a = answer_of(index, query, 1, DIM, k, NULL);
+        oracle(RV_L2, rows, NULL, NULL, n, DIM, query, exact);
+        correct += count_correct(&a, 0, exact, n);
+        answer_free(&a);
+        rv_index_free(index);
+        free(rows);
+        free(query);
+    }
+    free(exact);
+    return 1 - (double)correct / (double)(k * rounds);
+}
+
+static void the_bound_fails_like_a_normal_tail(void **state) {
+    (void)state;
+    /* half of the best rows come after the first k; normal tails beyond 1 and 1.9 */
+    double wide = share_lost(1.0f) / (0.5 * 0.1587);
+    double usual = share_lost(1.9f) / (0.5 * 0.0287);
+    if (!(wide > 0.7 && wide < 1.3 && usual > 0.5 && usual < 1.5))
+        fail_msg("lost %.2f of what should be at epsilon 1, %.2f at 1.9", wide, usual);
+}
+
 /* Whatever the epsilon, the answers of the flat index. */
 static void assert_like_flat(const fixture *f, rv_metric metric, const float *rows,
                              float epsilon) {
@@ -310,6 +354,26 @@ static void zero_vectors_by_codes(void **state) {
     free(rows);
 }
 
+/* Estimates overshoot; scores do not. */
+static void cosines_stay_in_range(void **state) {
+    const fixture *f = *state;
+    const size_t n = 500;
+    float query[DIM];
+    rv_index *index = build(RV_RABITQ, RV_COSINE, DIM, f->rows, NULL, n);
+    size_t at_ends[2] = {0};
+    for (size_t i = 0; i < 2 * n; i++) {
+        for (size_t j = 0; j < DIM; j++)
+            query[j] = f->rows[i / 2 * DIM + j] * (i % 2 ? -1.0f : 1.0f);
+        answer a = answer_of(index, query, 1, DIM, n, NULL);
+        assert_well_formed(&a, RV_COSINE, n, n);
+        at_ends[0] += a.scores[0] == 1;
+        at_ends[1] += a.scores[n - 1] == -1;
+        answer_free(&a);
+    }
+    assert_true(at_ends[0] > 20 && at_ends[1] > 20);
+    rv_index_free(index);
+}
+
 static void codes_of_asym_without_vectors(void **state) {
     const fixture *f = *state;
     rv_build_options o = options_for(RV_ASYM, RV_L2, DIM);
@@ -328,12 +392,14 @@ static void codes_of_asym_without_vectors(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(recall_rises_with_epsilon),
+        cmocka_unit_test(the_bound_fails_like_a_normal_tail),
         cmocka_unit_test(any_epsilon_is_sound),
         cmocka_unit_test(a_higher_floor_never_finds_less),
         cmocka_unit_test(a_cap_bounds_the_exact_distances),
         cmocka_unit_test(codes_alone_rank_by_estimate),
         cmocka_unit_test(filtered_estimates_are_the_same),
         cmocka_unit_test(zero_vectors_by_codes),
+        cmocka_unit_test(cosines_stay_in_range),
         cmocka_unit_test(codes_of_asym_without_vectors),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

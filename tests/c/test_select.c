@@ -41,7 +41,7 @@ static void tables_are_complete_and_named_once(void **state) {
         const rvk_ops *ops = rvk_ops_at(i);
         assert_ptr_equal(rvk_ops_find(ops->name), ops);
         assert_true(ops->group == 4 || ops->group == 6);
-        assert_true(ops->dot && ops->l2sq && ops->dot_rows && ops->l2sq_rows);
+        assert_true(ops->dot && ops->l2sq && ops->dot_tile && ops->l2sq_tile);
         assert_true(ops->rotate && ops->encode && ops->code_dot && ops->scan);
     }
     assert_null(rvk_ops_find("abacus"));

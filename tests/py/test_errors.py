@@ -78,7 +78,12 @@ EXAMPLES = [
     errors.TransportError("words", phase="read", retryable=True),
     errors.EmbedError("words", model="m", looked_in=("a", "b")),
 ]
-FACTS = ["expected", "actual", "id", "errno", "strerror", "filename", "path", "backend", "collection", "code", "data", "http_status", "dialect", "reason", "remote", "field", "limit", "dim", "current", "phase", "retryable", "model", "looked_in"]
+FACTS = [
+    *("expected", "actual", "id", "errno", "strerror", "filename", "path"),
+    *("backend", "collection", "code", "data", "http_status", "dialect", "reason"),
+    *("remote", "field", "limit", "dim", "current", "phase", "retryable"),
+    *("model", "looked_in"),
+]
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)

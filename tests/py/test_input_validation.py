@@ -48,28 +48,30 @@ BAD_MATRICES = {
         "f4.*" + AS_FLOAT32,
     ),
     "one dimension": (
-        lambda: np.zeros(DIM, np.float32), ValueError, r"\(n, dim\), got \(6,\).*reshape"
+        lambda: np.zeros(DIM, np.float32),
+        ValueError,
+        r"\(n, dim\), got \(6,\).*reshape",
     ),
-    "three dimensions": (
-        lambda: np.zeros((3, 1, DIM), np.float32), ValueError, r"got \(3, 1, 6\)"
-    ),
+    "three dimensions": (lambda: np.zeros((3, 1, DIM), np.float32), ValueError, r"got \(3, 1, 6\)"),
     "no dimension": (lambda: np.float32(1), ValueError, r"got \(\)"),
-    "Fortran order": (
-        lambda: np.zeros((3, DIM), np.float32, order="F"), ValueError, AS_FLOAT32
-    ),
+    "Fortran order": (lambda: np.zeros((3, DIM), np.float32, order="F"), ValueError, AS_FLOAT32),
     "every second column": (
-        lambda: np.zeros((3, 2 * DIM), np.float32)[:, ::2], ValueError, AS_FLOAT32
+        lambda: np.zeros((3, 2 * DIM), np.float32)[:, ::2],
+        ValueError,
+        AS_FLOAT32,
     ),
     "reversed rows": (lambda: np.zeros((3, DIM), np.float32)[::-1], ValueError, AS_FLOAT32),
     "not aligned": (
-        lambda: np.frombuffer(bytes(1 + 12 * DIM), np.uint8)[1:]
-        .view(np.float32)
-        .reshape(3, DIM),
+        lambda: np.frombuffer(bytes(1 + 12 * DIM), np.uint8)[1:].view(np.float32).reshape(3, DIM),
         ValueError,
         r"{name}\.copy\(\)",
     ),
     "buffer of doubles": (lambda: array.array("d", [0.0] * DIM), TypeError, "float64"),
-    "rows of unequal length": (lambda: [[1.0] * DIM, [1.0]], (ValueError, TypeError), "equal length"),
+    "rows of unequal length": (
+        lambda: [[1.0] * DIM, [1.0]],
+        (ValueError, TypeError),
+        "equal length",
+    ),
     "strings": (lambda: [["1"] * DIM], TypeError, "numbers"),
     "bools": (lambda: [[True] * DIM], TypeError, "bool"),
     "None inside": (lambda: [[None] * DIM], TypeError, "object"),
@@ -109,7 +111,9 @@ def test_bad_matrix(idx, case, call):
 BAD_VECTORS = {
     "float64": (lambda: np.zeros(DIM), TypeError, AS_FLOAT32),
     "two dimensions": (
-        lambda: np.zeros((1, DIM), np.float32), ValueError, r"\(dim,\), got \(1, 6\).*_batch"
+        lambda: np.zeros((1, DIM), np.float32),
+        ValueError,
+        r"\(dim,\), got \(1, 6\).*_batch",
     ),
     "every second value": (lambda: np.zeros(2 * DIM, np.float32)[::2], ValueError, AS_FLOAT32),
     "NaN": (lambda: with_value(NAN)[1].copy(), ValueError, "NaN at position 4"),
@@ -368,7 +372,7 @@ def test_max_rerank_below_k(vectors):
 
 @pytest.mark.parametrize("n_lists", [0, 65, -1, 2**40])
 def test_bad_number_of_lists(vectors, n_lists):
-    with pytest.raises(ValueError, match="n_lists must be 1..64"):
+    with pytest.raises(ValueError, match=r"n_lists must be 1\.\.64"):
         ruvector.RabitqIndex.build(vectors, n_lists=n_lists)
 
 
@@ -384,7 +388,9 @@ def test_seed_that_is_no_int(cls, vectors, seed):
         cls.build(vectors, seed=seed)
 
 
-@pytest.mark.parametrize(("metric", "error"), [("L2", ValueError), ("", ValueError), (2, TypeError)])
+@pytest.mark.parametrize(
+    ("metric", "error"), [("L2", ValueError), ("", ValueError), (2, TypeError)]
+)
 def test_bad_metric(cls, vectors, metric, error):
     with pytest.raises(error, match="metric"):
         cls.build(vectors, metric=metric)
@@ -393,7 +399,7 @@ def test_bad_metric(cls, vectors, metric, error):
 @pytest.mark.parametrize("n", [-1, 1025, 2**40])
 def test_bad_number_of_threads(n):
     before = ruvector.get_num_threads()
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="n"):
         ruvector.set_num_threads(n)
     assert ruvector.get_num_threads() == before
 
@@ -481,7 +487,9 @@ def test_an_id_that_is_not_there(vectors):
     assert isinstance(caught.value, KeyError)
 
 
-@pytest.mark.parametrize("function", [lambda i: i[0], iter, np.asarray], ids=["[]", "iter", "array"])
+@pytest.mark.parametrize(
+    "function", [lambda i: i[0], iter, np.asarray], ids=["[]", "iter", "array"]
+)
 def test_vectors_from_an_index_that_keeps_none(vectors, function):
     for idx in (ruvector.RabitqIndex.build(vectors), ruvector.RabitqAsymIndex.build(vectors)):
         with pytest.raises(ruvector.NoVectors, match="RabitqPlusIndex") as caught:

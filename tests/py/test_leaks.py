@@ -6,6 +6,7 @@ of the library by the resident size of the process.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import pickle
@@ -27,10 +28,8 @@ def vectors(rng):
 
 
 def attempt(function):
-    try:
+    with contextlib.suppress(Exception):
         function()
-    except Exception:
-        pass
 
 
 def calls(cls, idx, vectors, path):

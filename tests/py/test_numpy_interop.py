@@ -55,7 +55,7 @@ def test_the_view_is_read_only_for_good(idx):
     matrix = np.asarray(idx)
     with pytest.raises(ValueError, match="read-only"):
         matrix[0, 0] = 1
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="WRITEABLE"):
         matrix.flags.writeable = True
 
 

@@ -183,9 +183,7 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.parametrize("metric", METRICS)
 def test_any_sequence_of_operations(cls, metric):
     machine = type("Machine", (Machine,), {"cls": cls, "metric": metric})
-    run_state_machine_as_test(
-        machine, settings=settings(max_examples=25, stateful_step_count=20)
-    )
+    run_state_machine_as_test(machine, settings=settings(max_examples=25, stateful_step_count=20))
 
 
 @settings(max_examples=60)

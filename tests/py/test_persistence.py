@@ -264,9 +264,7 @@ def test_version_1_files_cut_short(size):
 @pytest.mark.parametrize("rerank_factor", [None, 1, 7, 1024])
 def test_what_we_save_starts_with_a_version_1_body(vectors, rerank_factor):
     ids = np.arange(150) * 1000
-    idx = ruvector.RabitqPlusIndex.build(
-        vectors, ids=ids, seed=99, rerank_factor=rerank_factor
-    )
+    idx = ruvector.RabitqPlusIndex.build(vectors, ids=ids, seed=99, rerank_factor=rerank_factor)
     header, record_ids, record_vectors = parse_v1(idx.to_bytes())
     assert header == {"dim": 33, "seed": 99, "rerank": rerank_factor or 20}
     assert np.array_equal(record_ids, ids)
@@ -389,9 +387,9 @@ def test_damage_passes_only_where_verification_is_off(cls, vectors, path):
     assert at > 0
     data[at] ^= 1
     path.write_bytes(data)
-    with pytest.raises(ruvector.PersistError, match="digest|altered"):
+    with pytest.raises(ruvector.PersistError, match=r"digest|altered"):
         cls.load(path)
-    with pytest.raises(ruvector.PersistError, match="digest|altered"):
+    with pytest.raises(ruvector.PersistError, match=r"digest|altered"):
         cls.load(path, verify=True)
     assert len(cls.load(path, verify=False)) == 150
 

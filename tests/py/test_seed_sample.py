@@ -131,7 +131,7 @@ def test_equal_if_from_the_same_data_and_seed(cls, vectors):
     one, two = cls.build(vectors[:100], seed=7), cls.build(vectors[:100], seed=7)
     assert one == two
     assert one is not two
-    assert not one != two
+    assert (one != two) is False
     assert one != cls.build(vectors[:100], seed=8)
     assert one != cls.build(vectors[:99], seed=7)
     assert one != cls.build(vectors[1:101], seed=7)

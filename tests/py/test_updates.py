@@ -62,9 +62,9 @@ def test_new_ids_follow_the_largest_ever_used(cls, vectors):
 def test_no_ids_are_left_after_the_largest(cls, vectors):
     idx = build(cls, vectors)
     idx.add(2**64 - 2, vectors[0])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="reserved"):
         idx.add(None, vectors[1])
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="reserved"):
         idx.add_batch(vectors[:2])
     assert idx.add(60, vectors[1]) == 60
 
