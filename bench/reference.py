@@ -29,16 +29,17 @@ def codes_only(
     norms = np.linalg.norm(base, axis=1)
     signs = _signs(base @ rotation)
     out = np.empty((len(queries), k), dtype=np.int64)
-    for i, query in enumerate(queries):
-        length = np.linalg.norm(query)
-        rotated = query @ rotation
+    for begin in range(0, len(queries), 50):
+        some = queries[begin : begin + 50]
+        lengths = np.linalg.norm(some, axis=1)[:, None]
+        rotated = some @ rotation
         if one_bit_query:
-            agree = (dim + signs @ _signs(rotated)) / 2
+            agree = (dim + _signs(rotated) @ signs.T) / 2
             cosine = np.cos(np.pi * (1 - agree / dim))
         else:
-            cosine = (signs @ rotated) / (length * math.sqrt(dim))
-        score = length**2 + norms**2 - 2 * length * norms * cosine
-        out[i] = np.argpartition(score, k - 1)[:k]
+            cosine = (rotated @ signs.T) / (lengths * math.sqrt(dim))
+        scores = lengths**2 + norms**2 - 2 * lengths * norms * cosine
+        out[begin : begin + 50] = np.argpartition(scores, k - 1, axis=1)[:, :k]
     return out
 
 

@@ -15,6 +15,16 @@ from typing import Any
 
 MODES = ("single", "batch, one thread", "batch, all threads")
 RECALLS = (0.90, 0.95, 0.99, 0.999)
+# Of one kind each; the first is ours.
+PAIRS = (
+    ("FlatF32Index", "faiss Flat"),
+    ("RabitqIndex", "faiss RaBitQfs"),
+    ("RabitqPlusIndex", "faiss RaBitQfs+Refine"),
+    ("RabitqPlusIndex", "faiss HNSW32"),
+    ("RabitqPlusIndex", "hnswlib"),
+    ("RabitqPlusIndex", "usearch"),
+    ("RabitqPlusIndex", "Rust SDK"),
+)
 MAIN = "RabitqPlusIndex"
 Records = "list[dict[str, Any]]"
 
@@ -37,7 +47,7 @@ def text(result: dict[str, Any]) -> str:
         lines += ["", f"## {title(first)}", "", *_facts(records), "", *_codes(records, result)]
         for mode in MODES:
             lines += ["", *_speeds(records, mode)]
-        lines += ["", *_ratios(records)]
+        lines += ["", *_ratios(records), "", *_pairs(records)]
     return "\n".join(lines)
 
 
@@ -151,6 +161,28 @@ def _ratio(records: Records, peer: str, mode: str, recall: float) -> str:
     if ours and theirs:
         return f"{ours['qps'] / theirs['qps']:.2f}"
     return "only ours" if ours else "only theirs" if theirs else "-"
+
+
+def _pairs(records: Records) -> list[str]:
+    """Ours over theirs, so that more is better everywhere but in bytes. Speeds only
+    where neither has a setting that trades recall for it."""
+    rows = []
+    for pair in PAIRS:
+        two = [[r for r in records if r["index"] == name] for name in pair]
+        if not all(two):
+            continue
+        ours, theirs = two[0][0], two[1][0]
+        speeds = []
+        for mode in MODES:
+            qps = [[r["qps"] for r in side if r["mode"] == mode] for side in two]
+            plain = all(len(values) == 1 for values in qps)
+            speeds.append(f"{qps[0][0] / qps[1][0]:.2f}" if plain else "")
+        recall = f"{ours['recall']:.4f} / {theirs['recall']:.4f}" if speeds[0] else ""
+        build = f"{theirs['build_seconds'] / ours['build_seconds']:.2f}"
+        rows.append([" ÷ ".join(pair), build, f"{ours['bytes'] / theirs['bytes']:.2f}", recall])
+        rows[-1] += speeds
+    head = ["like with like", "build speed", "bytes", "recalls"]
+    return _table([*head, *(f"QPS {mode}" for mode in MODES)], rows)
 
 
 def main() -> None:

@@ -28,7 +28,7 @@ int rvpy_numpy_init(void) {
 
 void rvpy_array_release(rvpy_array *a) { Py_CLEAR(a->owner); }
 
-/* ---- what came ------------------------------------------------------------------- */
+/* ---- what came -------------------------------------------------------------- */
 
 static bool exports_array(PyObject *arg) {
     if (PyObject_HasAttrString(arg, "__array__") ||
@@ -63,8 +63,7 @@ static int rank_error(PyArrayObject *array, const char *name, const char *wanted
     return -1;
 }
 
-/* ---- float data ---------------------------------------------------------------------
- */
+/* ---- float data ------------------------------------------------------------- */
 
 static int check_rank(PyArrayObject *array, const char *name, rvpy_rank rank) {
     if (PyArray_NDIM(array) == (int)rank) return 0;
@@ -148,8 +147,7 @@ int rvpy_take_floats(PyObject *arg, const char *name, rvpy_rank rank, rvpy_array
     return 0;
 }
 
-/* ---- ids ------------------------------------------------------------------------------
- */
+/* ---- ids -------------------------------------------------------------------- */
 
 static int check_not_negative(const int64_t *values, Py_ssize_t n, const char *name) {
     for (Py_ssize_t i = 0; i < n; i++) {

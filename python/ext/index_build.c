@@ -22,33 +22,34 @@ static int take_rows(PyObject *vectors_arg, PyObject *ids_arg, rvpy_array *vecto
     return check_pairs(vectors, ids);
 }
 
-/* ---- build ---------------------------------------------------------------------- */
+/* ---- build ------------------------------------------------------------------ */
 
 typedef struct build_args {
     PyObject *vectors, *ids, *seed, *metric, *rerank_factor, *epsilon, *n_lists,
         *progress;
 } build_args;
 
-static int build_options(PyTypeObject *type, const build_args *a, rv_build_options *o) {
+static int build_options(rv_kind kind, const build_args *a, rv_build_options *o) {
     uint64_t rerank_factor, n_lists;
-    if (rvpy_check_option(type, RVPY_RERANKED, "build", "rerank_factor",
+    if (rvpy_check_option(kind, RVPY_RERANKED, "build", "rerank_factor",
                           a->rerank_factor) < 0 ||
-        rvpy_check_option(type, RVPY_RERANKED, "build", "epsilon", a->epsilon) < 0 ||
-        rvpy_check_option(type, RVPY_CODED, "build", "n_lists", a->n_lists) < 0 ||
+        rvpy_check_option(kind, RVPY_RERANKED, "build", "epsilon", a->epsilon) < 0 ||
+        rvpy_check_option(kind, RVPY_CODED, "build", "n_lists", a->n_lists) < 0 ||
         (a->seed && rvpy_parse_u64(a->seed, "seed", &o->seed) < 0) ||
         rvpy_parse_metric(a->metric, &o->metric) < 0 ||
         rvpy_parse_count(a->rerank_factor, "rerank_factor", 1024, &rerank_factor) < 0 ||
         rvpy_parse_count(a->n_lists, "n_lists", 64, &n_lists) < 0 ||
         rvpy_parse_epsilon(a->epsilon, &o->epsilon) < 0)
         return -1;
-    o->kind = rvpy_kind_of(type);
+    o->kind = kind;
     o->rerank_factor = (uint32_t)rerank_factor;
     o->n_lists = (uint32_t)n_lists;
     return 0;
 }
 
-static PyObject *build(PyTypeObject *type, rv_build_options *o, const rvpy_array *vectors,
-                       const rvpy_array *ids, PyObject *progress) {
+static PyObject *build(const rvpy_state *state, rv_build_options *o,
+                       const rvpy_array *vectors, const rvpy_array *ids,
+                       PyObject *progress) {
     rvpy_call call;
     rv_index *index = NULL;
     rv_error error = {0};
@@ -59,9 +60,9 @@ static PyObject *build(PyTypeObject *type, rv_build_options *o, const rvpy_array
                                       (uint64_t)vectors->shape[0], &index, &error);
     if (rvpy_call_end(&call, status) < 0) {
         if (status == RV_OK) rv_index_free(index);
-        return rvpy_raise(rvpy_state_of(type), &error, NULL);
+        return rvpy_raise(state, &error, NULL);
     }
-    return rvpy_index_wrap(rvpy_state_of(type), index);
+    return rvpy_index_wrap(state, index);
 }
 
 PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
@@ -73,18 +74,20 @@ PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
             args, kwargs, "O|$OOOOOOO:build", keywords, &a.vectors, &a.ids, &a.seed,
             &a.metric, &a.rerank_factor, &a.epsilon, &a.n_lists, &a.progress))
         return NULL;
+    rvpy_class class;
     rv_build_options options = RV_BUILD_DEFAULT;
     rvpy_array vectors = {0}, ids = {0};
     PyObject *result = NULL;
-    if (build_options((PyTypeObject *)type, &a, &options) == 0 &&
+    if (rvpy_class_of(type, &class) == 0 &&
+        build_options(class.kind, &a, &options) == 0 &&
         take_rows(a.vectors, a.ids, &vectors, &ids) == 0)
-        result = build((PyTypeObject *)type, &options, &vectors, &ids, a.progress);
+        result = build(class.state, &options, &vectors, &ids, a.progress);
     rvpy_array_release(&vectors);
     rvpy_array_release(&ids);
     return result;
 }
 
-/* ---- add ------------------------------------------------------------------------ */
+/* ---- add -------------------------------------------------------------------- */
 
 static rv_status add_rows(PyObject *self, const rvpy_array *vectors, const uint64_t *ids,
                           PyObject *progress, rv_error *error) {
@@ -127,7 +130,7 @@ PyObject *rvpy_index_add(PyObject *self, PyObject *args, PyObject *kwargs) {
     rv_status status = id_arg == Py_None ? add_new_rows(self, &vector, &id, NULL, &error)
                                          : add_rows(self, &vector, &id, NULL, &error);
     rvpy_array_release(&vector);
-    if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    if (status != RV_OK) return rvpy_raise(rvpy_state_of(self), &error, NULL);
     return PyLong_FromUnsignedLongLong(id);
 }
 
@@ -153,7 +156,7 @@ PyObject *rvpy_index_add_batch(PyObject *self, PyObject *args, PyObject *kwargs)
         }
         if (status != RV_OK) {
             Py_CLEAR(result);
-            rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+            rvpy_raise(rvpy_state_of(self), &error, NULL);
         }
     }
     rvpy_array_release(&vectors);
@@ -161,8 +164,7 @@ PyObject *rvpy_index_add_batch(PyObject *self, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-/* ---- upsert, remove, vacuum ---------------------------------------------------------
- */
+/* ---- upsert, remove, vacuum ------------------------------------------------- */
 
 PyObject *rvpy_index_upsert(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"ids", "vectors", "progress", NULL};
@@ -181,7 +183,7 @@ PyObject *rvpy_index_upsert(PyObject *self, PyObject *args, PyObject *kwargs) {
             rv_index_upsert(rvpy_handle(self), vectors.data, rvpy_dim(&vectors), ids.data,
                             (uint64_t)ids.shape[0], &call.progress, &error);
         if (rvpy_call_end(&call, status) < 0) {
-            rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+            rvpy_raise(rvpy_state_of(self), &error, NULL);
         } else {
             Py_INCREF(Py_None);
             result = Py_None;
@@ -206,7 +208,7 @@ PyObject *rvpy_index_remove(PyObject *self, PyObject *args, PyObject *kwargs) {
                                        (uint64_t)ids.shape[0], &removed, &error);
     PyEval_RestoreThread(thread);
     rvpy_array_release(&ids);
-    if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    if (status != RV_OK) return rvpy_raise(rvpy_state_of(self), &error, NULL);
     return PyLong_FromUnsignedLongLong(removed);
 }
 
@@ -216,6 +218,6 @@ PyObject *rvpy_index_vacuum(PyObject *self, PyObject *unused) {
     PyThreadState *thread = PyEval_SaveThread();
     rv_status status = rv_index_vacuum(rvpy_handle(self), &error);
     PyEval_RestoreThread(thread);
-    if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    if (status != RV_OK) return rvpy_raise(rvpy_state_of(self), &error, NULL);
     Py_RETURN_NONE;
 }

@@ -9,7 +9,7 @@
 
 #define SERIALIZE_TRIES 100
 
-/* ---- files ---------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------ */
 
 PyObject *rvpy_index_save(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"path", NULL};
@@ -23,21 +23,20 @@ PyObject *rvpy_index_save(PyObject *self, PyObject *args, PyObject *kwargs) {
     rv_status status = rv_index_save(rvpy_handle(self), c_path, &error);
     PyEval_RestoreThread(thread);
     Py_DECREF(bytes);
-    if (status != RV_OK) return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, path);
+    if (status != RV_OK) return rvpy_raise(rvpy_state_of(self), &error, path);
     Py_RETURN_NONE;
 }
 
 /* A file of another class is refused as any other wrong file is. */
-static PyObject *wrap_checked(PyTypeObject *type, rv_index *index, PyObject *path) {
-    rvpy_state *state = rvpy_state_of(type);
-    PyObject *object = rvpy_index_wrap(state, index);
-    if (!object || Py_TYPE(object) == type) return object;
+static PyObject *wrap_checked(const rvpy_class *class, rv_index *index, PyObject *path) {
+    rv_index_info info;
+    rv_index_get_info(index, &info);
+    if (info.kind == class->kind) return rvpy_index_wrap(class->state, index);
+    rv_index_free(index);
     rv_error error = {.code = RV_ERR_FORMAT};
     snprintf(error.message, sizeof error.message,
-             "this is a saved %s; load it with that class",
-             rvpy_class_name(rvpy_kind_of(Py_TYPE(object))));
-    Py_DECREF(object);
-    return rvpy_raise(state, &error, path);
+             "this is a saved %s; load it with that class", rvpy_class_name(info.kind));
+    return rvpy_raise(class->state, &error, path);
 }
 
 PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs) {
@@ -45,9 +44,11 @@ PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs) {
     PyObject *path, *verify_arg = NULL, *bytes;
     int use_mmap = 1;
     rv_verify verify;
+    rvpy_class class;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$pO:load", keywords, &path,
                                      &use_mmap, &verify_arg))
         return NULL;
+    if (rvpy_class_of(type, &class) < 0) return NULL;
     if (rvpy_parse_verify(verify_arg, &verify) < 0) return NULL;
     if (!PyUnicode_FSConverter(path, &bytes)) return NULL;
     const char *c_path = PyBytes_AsString(bytes);
@@ -57,12 +58,11 @@ PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs) {
     rv_status status = rv_index_load(c_path, use_mmap, verify, &index, &error);
     PyEval_RestoreThread(thread);
     Py_DECREF(bytes);
-    if (status != RV_OK)
-        return rvpy_raise(rvpy_state_of((PyTypeObject *)type), &error, path);
-    return wrap_checked((PyTypeObject *)type, index, path);
+    if (status != RV_OK) return rvpy_raise(class.state, &error, path);
+    return wrap_checked(&class, index, path);
 }
 
-/* ---- bytes ------------------------------------------------------------------------ */
+/* ---- bytes ------------------------------------------------------------------ */
 
 static PyObject *serialize(PyObject *self, rv_status *status, rv_error *error) {
     const rv_index *index = rvpy_handle(self);
@@ -90,7 +90,7 @@ PyObject *rvpy_index_to_bytes(PyObject *self, PyObject *unused) {
         PyObject *bytes = serialize(self, &status, &error);
         if (bytes || PyErr_Occurred()) return bytes;
         if (status != RV_ERR_ARGUMENT || i == SERIALIZE_TRIES)
-            return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+            return rvpy_raise(rvpy_state_of(self), &error, NULL);
         if (PyErr_CheckSignals() < 0) return NULL;
     }
 }
@@ -107,10 +107,12 @@ PyObject *rvpy_index_from_bytes(PyObject *type, PyObject *args, PyObject *kwargs
     static char *keywords[] = {"data", "verify", NULL};
     PyObject *data_arg, *verify_arg = NULL;
     rv_verify verify;
+    rvpy_class class;
     rvpy_array data = {0};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O:from_bytes", keywords, &data_arg,
                                      &verify_arg))
         return NULL;
+    if (rvpy_class_of(type, &class) < 0) return NULL;
     if (rvpy_parse_verify(verify_arg, &verify) < 0) return NULL;
     if (rvpy_take_bytes(data_arg, "data", &data) < 0) return NULL;
     rv_index *index = NULL;
@@ -120,9 +122,8 @@ PyObject *rvpy_index_from_bytes(PyObject *type, PyObject *args, PyObject *kwargs
     rv_status status = rv_index_from_memory(data.data, (uint64_t)data.shape[0], verify,
                                             release_owner, owner, &index, &error);
     PyEval_RestoreThread(thread);
-    if (status != RV_OK)
-        return rvpy_raise(rvpy_state_of((PyTypeObject *)type), &error, NULL);
-    return wrap_checked((PyTypeObject *)type, index, NULL);
+    if (status != RV_OK) return rvpy_raise(class.state, &error, NULL);
+    return wrap_checked(&class, index, NULL);
 }
 
 /* (cls.from_bytes, (data,)). From protocol 5 on, data is a PickleBuffer, so that

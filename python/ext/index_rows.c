@@ -4,7 +4,7 @@
  */
 #include "rvpy.h"
 
-/* ---- one row ----------------------------------------------------------------------- */
+/* ---- one row ---------------------------------------------------------------- */
 
 PyObject *rvpy_index_item(PyObject *self, PyObject *id_arg) {
     uint64_t id;
@@ -20,7 +20,7 @@ PyObject *rvpy_index_item(PyObject *self, PyObject *id_arg) {
     PyEval_RestoreThread(thread);
     if (status == RV_OK) return rvpy_array_lock(vector);
     Py_DECREF(vector);
-    return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    return rvpy_raise(rvpy_state_of(self), &error, NULL);
 }
 
 /* As for a dict or a set of ints: what can be no id is simply not in it. */
@@ -37,8 +37,7 @@ int rvpy_index_contains(PyObject *self, PyObject *id_arg) {
     return found;
 }
 
-/* ---- all rows ------------------------------------------------------------------------
- */
+/* ---- all rows --------------------------------------------------------------- */
 
 /* What copy_rows should fill; NULL where not wanted. */
 typedef struct wanted {
@@ -80,7 +79,7 @@ static int copy_once(PyObject *self, int what, wanted *w) {
     if (status == RV_OK) return 0;
     drop(w);
     if (status == RV_ERR_ARGUMENT && after.n != info.n) return 1;
-    rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    rvpy_raise(rvpy_state_of(self), &error, NULL);
     return -1;
 }
 
@@ -121,7 +120,7 @@ static PyObject *take_view(PyObject *self, bool *gaps) {
     PyEval_RestoreThread(thread);
     *gaps = status == RV_ERR_ARGUMENT;
     if (status == RV_OK) return rvpy_array_view(&view);
-    return *gaps ? NULL : rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+    return *gaps ? NULL : rvpy_raise(rvpy_state_of(self), &error, NULL);
 }
 
 static PyObject *take_copy(PyObject *self) {
@@ -165,7 +164,8 @@ PyObject *rvpy_index_array(PyObject *self, PyObject *args, PyObject *kwargs) {
 
 /* Ids and vectors of the moment the iteration began. */
 typedef struct iterator {
-    PyObject_HEAD PyObject *ids, *vectors;
+    PyObject ob_base;
+    PyObject *ids, *vectors;
     Py_ssize_t at, n;
 } iterator;
 
@@ -195,7 +195,7 @@ static int snapshot(PyObject *self, wanted *w) {
 }
 
 PyObject *rvpy_index_iter(PyObject *self) {
-    PyTypeObject *type = rvpy_state_of(Py_TYPE(self))->iterator_type;
+    PyTypeObject *type = rvpy_state_of(self)->iterator_type;
     wanted w = {0};
     if (snapshot(self, &w) < 0) return NULL;
     iterator *it = (iterator *)PyType_GenericAlloc(type, 0);
@@ -250,7 +250,7 @@ static void iterator_dealloc(PyObject *self) {
     Py_DECREF(type);
 }
 
-int rvpy_iterator_init(PyObject *module, rvpy_state *state) {
+int rvpy_iterator_init(rvpy_state *state) {
     static PyMethodDef methods[] = {
         {"__length_hint__", iterator_length_hint, METH_NOARGS, "Pairs still to come."},
         {NULL, NULL, 0, NULL},
@@ -271,6 +271,6 @@ int rvpy_iterator_init(PyObject *module, rvpy_state *state) {
         .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
         .slots = slots,
     };
-    state->iterator_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
+    state->iterator_type = (PyTypeObject *)PyType_FromSpec(&spec);
     return state->iterator_type ? 0 : -1;
 }

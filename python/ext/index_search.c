@@ -41,16 +41,16 @@ static int take_allow(search *s, PyObject *arg, Py_ssize_t queries) {
     return 0;
 }
 
-static int parse_options(search *s, PyTypeObject *type, const char *method,
+static int parse_options(search *s, rv_kind kind, const char *method,
                          const search_args *a) {
     rv_search_options *o = &s->options;
     uint64_t factor;
     *o = (rv_search_options)RV_SEARCH_DEFAULT;
     s->k = 10;
-    if (rvpy_check_option(type, RVPY_RERANKED, method, "epsilon", a->epsilon) < 0 ||
-        rvpy_check_option(type, RVPY_RERANKED, method, "rerank_factor",
+    if (rvpy_check_option(kind, RVPY_RERANKED, method, "epsilon", a->epsilon) < 0 ||
+        rvpy_check_option(kind, RVPY_RERANKED, method, "rerank_factor",
                           a->rerank_factor) < 0 ||
-        rvpy_check_option(type, RVPY_RERANKED, method, "max_rerank", a->max_rerank) < 0 ||
+        rvpy_check_option(kind, RVPY_RERANKED, method, "max_rerank", a->max_rerank) < 0 ||
         (a->k && rvpy_parse_k(a->k, &s->k) < 0) ||
         rvpy_parse_epsilon(a->epsilon, &o->epsilon) < 0 ||
         rvpy_parse_count(a->rerank_factor, "rerank_factor", 1024, &factor) < 0 ||
@@ -60,7 +60,7 @@ static int parse_options(search *s, PyTypeObject *type, const char *method,
     return 0;
 }
 
-/* ---- one query ------------------------------------------------------------------ */
+/* ---- one query -------------------------------------------------------------- */
 
 static PyObject *new_hit(PyTypeObject *type, uint64_t id, float score) {
     PyObject *hit = PyStructSequence_New(type);
@@ -91,7 +91,7 @@ static PyObject *hit_list(const rvpy_state *state, const uint64_t *ids,
 
 static PyObject *search_into(PyObject *self, const search *s, uint64_t *ids,
                              float *scores) {
-    const rvpy_state *state = rvpy_state_of(Py_TYPE(self));
+    const rvpy_state *state = rvpy_state_of(self);
     const rv_index *index = rvpy_handle(self);
     rv_error error = {0};
     PyThreadState *thread = PyEval_SaveThread();
@@ -125,7 +125,7 @@ PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs) {
         return NULL;
     search s = {0};
     PyObject *hits = NULL;
-    if (parse_options(&s, Py_TYPE(self), "search", &a) == 0 &&
+    if (parse_options(&s, ((rvpy_index *)self)->kind, "search", &a) == 0 &&
         rvpy_take_floats(a.query, "query", RVPY_VECTOR, &s.query) == 0 &&
         take_allow(&s, a.allow, -1) == 0) {
         uint64_t ids[STACK_HITS];
@@ -137,7 +137,7 @@ PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs) {
     return hits;
 }
 
-/* ---- many queries ------------------------------------------------------------------ */
+/* ---- many queries ----------------------------------------------------------- */
 
 static PyObject *batch_into(PyObject *self, const search *s, PyObject *progress,
                             uint64_t *ids, float *scores) {
@@ -150,7 +150,7 @@ static PyObject *batch_into(PyObject *self, const search *s, PyObject *progress,
         rv_index_search(rvpy_handle(self), s->query.data, (uint64_t)s->query.shape[0],
                         rvpy_dim(&s->query), s->k, &options, ids, scores, &error);
     if (rvpy_call_end(&call, status) < 0)
-        return rvpy_raise(rvpy_state_of(Py_TYPE(self)), &error, NULL);
+        return rvpy_raise(rvpy_state_of(self), &error, NULL);
     Py_RETURN_NONE;
 }
 
@@ -191,7 +191,7 @@ PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwar
         return NULL;
     search s = {0};
     PyObject *result = NULL;
-    if (parse_options(&s, Py_TYPE(self), "search_batch", &a) == 0 &&
+    if (parse_options(&s, ((rvpy_index *)self)->kind, "search_batch", &a) == 0 &&
         rvpy_take_floats(a.query, "queries", RVPY_MATRIX, &s.query) == 0 &&
         take_allow(&s, a.allow, s.query.shape[0]) == 0)
         result = search_batch(self, &s, a.progress);

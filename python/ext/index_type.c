@@ -10,26 +10,35 @@
 
 #include "index_docs.h"
 
-/* ---- the object ------------------------------------------------------------------- */
+/* ---- the object ------------------------------------------------------------- */
 
 static const char *const class_names[RVPY_N_KINDS] = {
     "FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex"};
 
 const char *rvpy_class_name(rv_kind kind) { return class_names[kind]; }
 
-rv_kind rvpy_kind_of(PyTypeObject *type) {
-    const rvpy_state *state = rvpy_state_of(type);
-    int kind = 0;
-    while (kind < RVPY_N_KINDS - 1 && state->index_type[kind] != type) kind++;
-    return (rv_kind)kind;
-}
-
-int rvpy_check_option(PyTypeObject *type, unsigned kinds, const char *method,
+int rvpy_check_option(rv_kind kind, unsigned kinds, const char *method,
                       const char *option, PyObject *arg) {
-    rv_kind kind = rvpy_kind_of(type);
     if (!rvpy_given(arg) || kinds >> kind & 1) return 0;
     PyErr_Format(PyExc_TypeError, "%s.%s() takes no %s: %s", class_names[kind], method,
                  option, kind == RV_FLAT ? "its search is exact" : "it keeps codes only");
+    return -1;
+}
+
+/* Each class has its module as an attribute: the call that finds the module of a
+ * class is missing from the stable ABI of Python 3.9. */
+#define MODULE_ATTRIBUTE "_module"
+
+int rvpy_class_of(PyObject *type, rvpy_class *out) {
+    PyObject *module = PyObject_GetAttrString(type, MODULE_ATTRIBUTE);
+    if (!module) return -1;
+    *out = (rvpy_class){.state = rvpy_module_state(module)};
+    Py_DECREF(module); /* the class keeps it */
+    for (int kind = 0; out->state && kind < RVPY_N_KINDS; kind++) {
+        out->kind = (rv_kind)kind;
+        if ((PyObject *)out->state->index_type[kind] == type) return 0;
+    }
+    PyErr_Format(PyExc_TypeError, "%R is no index class any more", type);
     return -1;
 }
 
@@ -42,13 +51,18 @@ PyObject *rvpy_index_wrap(const rvpy_state *state, rv_index *index) {
         return NULL;
     }
     self->index = index;
+    self->kind = info.kind;
+    self->module = state->module;
+    Py_INCREF(self->module);
     return (PyObject *)self;
 }
 
 static PyObject *index_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)args;
     (void)kwargs;
-    const char *name = class_names[rvpy_kind_of(type)];
+    rvpy_class class;
+    if (rvpy_class_of((PyObject *)type, &class) < 0) return NULL;
+    const char *name = class_names[class.kind];
     return PyErr_Format(PyExc_TypeError,
                         "use %s.build(vectors), %s.load(path) or %s.from_bytes(data)",
                         name, name, name);
@@ -56,19 +70,22 @@ static PyObject *index_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static int index_traverse(PyObject *self, visitproc visit, void *arg) {
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((rvpy_index *)self)->module);
     return 0;
 }
 
 static void index_dealloc(PyObject *self) {
+    rvpy_index *object = (rvpy_index *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    if (((rvpy_index *)self)->weak_refs) PyObject_ClearWeakRefs(self);
-    rv_index_free(((rvpy_index *)self)->index);
+    if (object->weak_refs) PyObject_ClearWeakRefs(self);
+    rv_index_free(object->index);
+    Py_XDECREF(object->module);
     PyObject_GC_Del(self);
     Py_DECREF(type);
 }
 
-/* ---- protocol ---------------------------------------------------------------------- */
+/* ---- protocol --------------------------------------------------------------- */
 
 static Py_ssize_t index_length(PyObject *self) {
     rv_index_info info;
@@ -116,8 +133,7 @@ static PyObject *index_compare(PyObject *self, PyObject *other, int op) {
     return PyBool_FromLong((equal != 0) == (op == Py_EQ));
 }
 
-/* ---- attributes -----------------------------------------------------------------------
- */
+/* ---- attributes ------------------------------------------------------------- */
 
 static PyObject *get_dim(PyObject *self, void *unused) {
     (void)unused;
@@ -186,7 +202,7 @@ static PyObject *rotation(PyObject *self, PyObject *unused) {
     rv_index_info info;
     rvpy_info(self, &info);
     unsigned long long fields[] = {info.dim, info.code_bytes * 8ull, info.seed};
-    PyObject *value = PyStructSequence_New(rvpy_state_of(Py_TYPE(self))->rotation_type);
+    PyObject *value = PyStructSequence_New(rvpy_state_of(self)->rotation_type);
     for (Py_ssize_t i = 0; value && i < 3; i++) {
         PyObject *field = PyLong_FromUnsignedLongLong(fields[i]);
         if (field)
@@ -298,17 +314,17 @@ static PyTypeObject *make_class(PyObject *module, const class_table *c) {
         .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
         .slots = slots,
     };
-    return (PyTypeObject *)PyType_FromModuleAndSpec(module, &spec, NULL);
+    PyObject *type = PyType_FromSpec(&spec);
+    if (type && PyObject_SetAttrString(type, MODULE_ATTRIBUTE, module) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
 }
 
 int rvpy_index_init(PyObject *module, rvpy_state *state) {
     for (int kind = 0; kind < RVPY_N_KINDS; kind++) {
-        PyTypeObject *type = make_class(module, &classes[kind]);
-        if (!type || PyModule_AddType(module, type) < 0) {
-            Py_XDECREF(type);
+        state->index_type[kind] = make_class(module, &classes[kind]);
+        if (rvpy_module_add_type(module, class_names[kind], state->index_type[kind]) < 0)
             return -1;
-        }
-        state->index_type[kind] = type;
     }
-    return rvpy_iterator_init(module, state);
+    return rvpy_iterator_init(state);
 }

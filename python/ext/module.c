@@ -5,7 +5,7 @@
 
 #define MAX_ISAS 8
 
-/* ---- functions -------------------------------------------------------------------- */
+/* ---- functions -------------------------------------------------------------- */
 
 static PyObject *isa_list(void) {
     const char *names[MAX_ISAS];
@@ -65,7 +65,7 @@ static PyObject *set_num_threads(PyObject *module, PyObject *arg) {
     Py_RETURN_NONE;
 }
 
-/* ---- the module ------------------------------------------------------------------- */
+/* ---- the module ------------------------------------------------------------- */
 
 static int add_object(PyObject *module, const char *name, PyObject *value) {
     if (value && PyModule_AddObject(module, name, value) == 0) return 0;
@@ -73,11 +73,10 @@ static int add_object(PyObject *module, const char *name, PyObject *value) {
     return -1;
 }
 
-static PyTypeObject *add_struct_type(PyObject *module,
-                                     PyStructSequence_Desc *description) {
-    PyTypeObject *type = PyStructSequence_NewType(description);
-    if (type && PyModule_AddType(module, type) < 0) Py_CLEAR(type);
-    return type;
+int rvpy_module_add_type(PyObject *module, const char *name, PyTypeObject *type) {
+    if (!type) return -1;
+    Py_INCREF(type);
+    return add_object(module, name, (PyObject *)type);
 }
 
 static int add_struct_types(PyObject *module, rvpy_state *state) {
@@ -96,13 +95,15 @@ static int add_struct_types(PyObject *module, rvpy_state *state) {
     PyStructSequence_Desc rotation = {"ruvector.Rotation",
                                       "The random rotation of an index's codes.",
                                       rotation_fields, 3};
-    state->hit_type = add_struct_type(module, &hit);
-    state->rotation_type = state->hit_type ? add_struct_type(module, &rotation) : NULL;
-    return state->rotation_type ? 0 : -1;
+    state->hit_type = PyStructSequence_NewType(&hit);
+    if (rvpy_module_add_type(module, "Hit", state->hit_type) < 0) return -1;
+    state->rotation_type = PyStructSequence_NewType(&rotation);
+    return rvpy_module_add_type(module, "Rotation", state->rotation_type);
 }
 
 static int module_exec(PyObject *module) {
     rvpy_state *state = PyModule_GetState(module);
+    state->module = module;
     if (rvpy_numpy_init() < 0 || rvpy_errors_init(state) < 0 ||
         add_struct_types(module, state) < 0 || rvpy_index_init(module, state) < 0 ||
         add_object(module, "NO_ID", PyLong_FromUnsignedLongLong(RV_NO_ID)) < 0)
@@ -143,27 +144,33 @@ static int module_clear(PyObject *module) {
 
 static void module_free(void *module) { module_clear(module); }
 
-PyMODINIT_FUNC PyInit__core(void) {
-    static PyMethodDef methods[] = {
-        {"cpu_features", cpu_features, METH_NOARGS, cpu_features_doc},
-        {"get_num_threads", get_num_threads, METH_NOARGS, get_num_threads_doc},
-        {"set_num_threads", set_num_threads, METH_O, set_num_threads_doc},
-        {NULL, NULL, 0, NULL},
-    };
-    static PyModuleDef_Slot slots[] = {
-        {Py_mod_exec, module_exec},
-        {0, NULL},
-    };
-    static PyModuleDef definition = {
-        .m_base = PyModuleDef_HEAD_INIT,
-        .m_name = "ruvector._core",
-        .m_doc = "The compiled part of ruvector.",
-        .m_size = sizeof(rvpy_state),
-        .m_methods = methods,
-        .m_slots = slots,
-        .m_traverse = module_traverse,
-        .m_clear = module_clear,
-        .m_free = module_free,
-    };
-    return PyModuleDef_Init(&definition);
+static PyMethodDef module_methods[] = {
+    {"cpu_features", cpu_features, METH_NOARGS, cpu_features_doc},
+    {"get_num_threads", get_num_threads, METH_NOARGS, get_num_threads_doc},
+    {"set_num_threads", set_num_threads, METH_O, set_num_threads_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {0, NULL},
+};
+
+static PyModuleDef definition = {
+    .m_base = PyModuleDef_HEAD_INIT,
+    .m_name = "ruvector._core",
+    .m_doc = "The compiled part of ruvector.",
+    .m_size = sizeof(rvpy_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+rvpy_state *rvpy_module_state(PyObject *module) {
+    bool ours = PyModule_Check(module) && PyModule_GetDef(module) == &definition;
+    return ours ? PyModule_GetState(module) : NULL;
 }
+
+PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

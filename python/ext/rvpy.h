@@ -39,6 +39,7 @@ typedef enum rvpy_error_class {
 } rvpy_error_class;
 
 typedef struct rvpy_state {
+    PyObject *module;                       /* borrowed: the state is a part of it */
     PyTypeObject *index_type[RVPY_N_KINDS]; /* by rv_kind */
     PyTypeObject *iterator_type;
     PyTypeObject *hit_type;
@@ -46,8 +47,16 @@ typedef struct rvpy_state {
     PyObject *error[RVPY_N_ERRORS];
 } rvpy_state;
 
+/* NULL if `module` is not this one. */
+rvpy_state *rvpy_module_state(PyObject *module);
+/* Adds a type (NULL passes an exception on) and keeps the caller's reference. */
+int rvpy_module_add_type(PyObject *module, const char *name, PyTypeObject *type);
+
 typedef struct rvpy_index {
-    PyObject_HEAD rv_index *index;
+    PyObject ob_base;
+    rv_index *index;
+    rv_kind kind;
+    PyObject *module; /* whose state the object needs */
     PyObject *weak_refs;
 } rvpy_index;
 
@@ -55,12 +64,11 @@ static inline rv_index *rvpy_handle(PyObject *self) {
     return ((rvpy_index *)self)->index;
 }
 
-/* Types cannot be subclassed, so an object's type is always the module's own. */
-static inline rvpy_state *rvpy_state_of(PyTypeObject *type) {
-    return PyType_GetModuleState(type);
+static inline rvpy_state *rvpy_state_of(PyObject *self) {
+    return PyModule_GetState(((rvpy_index *)self)->module);
 }
 
-/* ---- errors (errors.c) -------------------------------------------------------- */
+/* ---- errors (errors.c) ------------------------------------------------------ */
 
 /* Fetches the classes from ruvector.errors. */
 int rvpy_errors_init(rvpy_state *state);
@@ -68,7 +76,7 @@ int rvpy_errors_init(rvpy_state *state);
  * already (by a progress callback or a signal) stands. `path` may be NULL. */
 PyObject *rvpy_raise(const rvpy_state *state, const rv_error *error, PyObject *path);
 
-/* ---- library calls (call.c) ---------------------------------------------------- */
+/* ---- library calls (call.c) ------------------------------------------------- */
 
 /* A library call without the GIL. While it runs, signals are handled and the
  * callback is called from the progress reports of the library. */
@@ -84,7 +92,7 @@ int rvpy_call_end(rvpy_call *call, rv_status status);
 
 void rvpy_info(PyObject *self, rv_index_info *out);
 
-/* ---- plain arguments (args.c): 0, or -1 with an exception set -------------------- */
+/* ---- plain arguments (args.c): 0, or -1 with an exception set --------------- */
 
 /* Not given: NULL or None. */
 static inline bool rvpy_given(PyObject *arg) { return arg && arg != Py_None; }
@@ -105,7 +113,7 @@ const char *rvpy_metric_name(rv_metric metric);
 /* None: automatic; else a bool. */
 int rvpy_parse_verify(PyObject *arg, rv_verify *out);
 
-/* ---- arrays (buffer.c): all that NumPy's C API is used for ------------------------ */
+/* ---- arrays (buffer.c): all that NumPy's C API is used for ------------------ */
 
 int rvpy_numpy_init(void);
 
@@ -146,19 +154,23 @@ PyObject *rvpy_array_view(rv_view *view);
 /* Whether a dtype argument of __array__ means float32; -1 on error. */
 int rvpy_dtype_is_f32(PyObject *dtype);
 
-/* ---- the index classes --------------------------------------------------------------
- */
+/* ---- the index classes ------------------------------------------------------ */
 
 /* index_type.c */
 int rvpy_index_init(PyObject *module, rvpy_state *state);
 /* Wraps a new index in the class of its kind; owns `index` from the call on. */
 PyObject *rvpy_index_wrap(const rvpy_state *state, rv_index *index);
-rv_kind rvpy_kind_of(PyTypeObject *type);
+/* What a class method knows by its class. */
+typedef struct rvpy_class {
+    rvpy_state *state;
+    rv_kind kind;
+} rvpy_class;
+int rvpy_class_of(PyObject *type, rvpy_class *out);
 const char *rvpy_class_name(rv_kind kind);
 /* TypeError if `arg` is given and `kind` is not among `kinds` (bits 1 << rv_kind). */
 #define RVPY_CODED (1u << RV_RABITQ | 1u << RV_PLUS | 1u << RV_ASYM)
 #define RVPY_RERANKED (1u << RV_PLUS | 1u << RV_ASYM)
-int rvpy_check_option(PyTypeObject *type, unsigned kinds, const char *method,
+int rvpy_check_option(rv_kind kind, unsigned kinds, const char *method,
                       const char *option, PyObject *arg);
 
 /* index_build.c */
@@ -174,7 +186,7 @@ PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwargs);
 
 /* index_rows.c */
-int rvpy_iterator_init(PyObject *module, rvpy_state *state);
+int rvpy_iterator_init(rvpy_state *state);
 PyObject *rvpy_index_ids(PyObject *self, void *unused);
 PyObject *rvpy_index_norms(PyObject *self, void *unused);
 PyObject *rvpy_index_codes(PyObject *self, void *unused);

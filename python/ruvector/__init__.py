@@ -1,8 +1,10 @@
 """Vector indexes in a few dozen bytes per vector, searched exactly enough to trust.
 
-idx = ruvector.RabitqPlusIndex.build(vectors)   # (n, dim) float32
-for hit in idx.search(query, k=10):
-    print(hit.id, hit.score)
+In short::
+
+    idx = ruvector.RabitqPlusIndex.build(vectors)  # (n, dim) float32
+    for hit in idx.search(query, k=10):
+        print(hit.id, hit.score)
 """
 
 from __future__ import annotations

@@ -278,8 +278,6 @@ static void set_bound(scan *c) {
     if (s->index->metric == RV_COSINE) magnitude += 2; /* the exact key's own rounding */
     /* FLT_MIN lets a row at the very place of the query, bound 0, pass threshold 0. */
     c->g = s->list_g[c->list] - (ROUNDING_SLACK * magnitude + FLT_MIN);
-    if (s->index->metric == RV_COSINE && s->query_norm == 0)
-        c->g = -INFINITY; /* all tie */
 }
 
 static void enter_list(scan *c, const rvx_filter *filter) {

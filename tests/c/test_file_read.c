@@ -298,6 +298,15 @@ static void every_cut_is_noticed(void **state) {
             assert_int_equal(loads(cut, size, RV_VERIFY_NEVER), whole);
             free(cut);
         }
+        rv_index *index;
+        rv_error error;
+        assert_int_equal(rv_index_from_memory(b.data, b.size - 1, RV_VERIFY_NEVER, NULL,
+                                              NULL, &index, &error),
+                         RV_ERR_FORMAT);
+        if (s < 12) { /* the block is there still and knows */
+            assert_int_equal(error.expected, b.size);
+            assert_int_equal(error.actual, b.size - 1);
+        }
         uint8_t *longer = need(b.size + 64, 1); /* nor may anything be added */
         memcpy(longer, b.data, b.size);
         for (size_t more = 1; more <= 64; more++)
@@ -398,6 +407,49 @@ static void lying_version_1_headers(void **state) {
     }
 }
 
+/* Where the block of a file of `n` rows of that kind of header starts. */
+static size_t block_of(const file_bytes *b) {
+    bool v1 = memcmp(b->data, "rbpx0001", 8) == 0;
+    size_t dim = rvb_get_u32(b->data + 12), n = rvb_get_u32(b->data + (v1 ? 28 : 24));
+    return (32 + (v1 ? n * (4 + 4 * dim) : 0) + 63) / 64 * 64;
+}
+
+/* Sections lie where the format says and have the size that follows from the counts. */
+static void lying_section_tables(void **state) {
+    (void)state;
+    for (size_t s = 0; s < 12; s++) {
+        file_bytes b = sample(s);
+        uint8_t *block = b.data + block_of(&b), *entry = block + 128;
+        assert_memory_equal(block, "RVXBLOCK", 8);
+        for (size_t i = 0; i < rvb_get_u32(block + 12); i++, entry += 24) {
+            uint64_t offset = rvb_get_u64(entry + 8), bytes = rvb_get_u64(entry + 16);
+            const uint64_t offsets[] = {
+                0,      offset - 64,     offset + 64,           offset + 4,
+                b.size, UINT64_MAX - 63, UINT64_MAX - bytes + 1};
+            const uint64_t sizes[] = {0,      bytes - 1,      bytes + 1,
+                                      b.size, UINT64_MAX - 7, 0 - offset};
+            for (size_t j = 0; j < 7; j++) {
+                rvb_put_u64(entry + 8, offsets[j]);
+                assert_false(loads(b.data, b.size, RV_VERIFY_NEVER));
+            }
+            rvb_put_u64(entry + 8, offset);
+            for (size_t j = 0; j < 6; j++) {
+                rvb_put_u64(entry + 16, sizes[j]);
+                assert_false(loads(b.data, b.size, RV_VERIFY_NEVER));
+            }
+            rvb_put_u64(entry + 16, bytes);
+            uint32_t tag = rvb_get_u32(entry);
+            rvb_put_u32(entry, 0);
+            assert_false(loads(b.data, b.size, RV_VERIFY_NEVER));
+            rvb_put_u32(entry, tag);
+        }
+        rvb_put_u64(block + 48, 4); /* one row fewer, in both places */
+        b.data[block > b.data + 64 ? 28 : 24] = 4;
+        assert_false(loads(b.data, b.size, RV_VERIFY_NEVER));
+        free(b.data);
+    }
+}
+
 /* Means and centroids so large that arithmetic on them leaves float32. */
 static void absurd_quantizers(void **state) {
     (void)state;
@@ -410,7 +462,7 @@ static void absurd_quantizers(void **state) {
         rv_index *index = build_with(&o, rows, NULL, 40);
         file_bytes b = bytes_of(index);
         size_t mean = 0, centroids = 0; /* where: the last two sections of the table */
-        size_t block = metrics[m] == RV_L2 ? (32 + 40 * 36 + 63) / 64 * 64 : 64;
+        size_t block = block_of(&b);
         size_t sections = rvb_get_u32(b.data + block + 12);
         mean = rvb_get_u64(b.data + block + 128 + 24 * (sections - 2) + 8);
         centroids = rvb_get_u64(b.data + block + 128 + 24 * (sections - 1) + 8);
@@ -515,6 +567,7 @@ int main(void) {
         cmocka_unit_test(every_cut_is_noticed),
         cmocka_unit_test(lying_headers),
         cmocka_unit_test(lying_version_1_headers),
+        cmocka_unit_test(lying_section_tables),
         cmocka_unit_test(absurd_quantizers),
         cmocka_unit_test(any_alignment),
         cmocka_unit_test(released_once_on_failure),

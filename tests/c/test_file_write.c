@@ -63,7 +63,7 @@ static void round_trips(void **state) {
                 rv_build_options o = options_for(kinds[kind], (rv_metric)metric, dim);
                 o.seed = UINT64_MAX - c;
                 o.epsilon = 2.25f;
-                o.n_lists = c % 2 ? 3 : 0;
+                o.n_lists = c % 2 ? 0 : 3;
                 rv_index *index = build_with(&o, rows, c % 3 ? ids : NULL, n);
                 assert_round_trip(index, rows, 3 < n ? 3 : n, dim);
                 if (n > 2) {

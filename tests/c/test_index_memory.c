@@ -369,7 +369,7 @@ static void memory_is_accounted_for(void **state) {
             assert_accounted(index, "grown"); /* with room to spare */
             rv_memory_usage m;
             rv_index_memory(index, &m);
-            assert_true(m.slack > 100000);
+            assert_true(m.slack > 50000);
             assert_ok(rv_index_remove(index, ids, 900, NULL, err));
             assert_accounted(index, "removed");
             assert_ok(rv_index_vacuum(index, err));

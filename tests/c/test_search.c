@@ -236,8 +236,8 @@ static void filters(void **state) {
                 build(exact_kinds[kind], (rv_metric)metric, dim, d.rows, d.ids, n);
             for (size_t s = 0; s < sizeof shares / sizeof *shares; s++) {
                 uint64_t seed = s;
-                for (size_t i = 0; i < n * m; i++)
-                    masks[i] = next_unit(&seed) < shares[s] ? 200 : 0;
+                for (size_t i = 0; i < n * m; i++) /* each query has a share of its own */
+                    masks[i] = next_unit(&seed) < shares[(s + i / n) % 7] ? 200 : 0;
                 check_filtered(&d, index, (rv_metric)metric, masks, false);
                 check_filtered(&d, index, (rv_metric)metric, masks, true);
             }

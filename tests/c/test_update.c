@@ -337,6 +337,27 @@ static void removed_ids(void **state) {
     free(rows);
 }
 
+/* The table goes once ids ascend again. */
+static void vacuum_gives_the_table_back(void **state) {
+    (void)state;
+    float *rows = normal_rows(1, 4, 4);
+    const uint64_t ids[] = {1, 9, 4, 7};
+    rv_index *index = build(RV_FLAT, RV_L2, 4, rows, ids, 4);
+    assert_non_null(index->ids.slots);
+    assert_ok(rv_index_remove(index, ids + 3, 1, NULL, err)); /* 1 9 4 */
+    assert_ok(rv_index_vacuum(index, err));
+    assert_non_null(index->ids.slots);
+    assert_ok(rv_index_remove(index, ids + 1, 1, NULL, err)); /* 1 4 */
+    assert_ok(rv_index_vacuum(index, err));
+    assert_null(index->ids.slots);
+    assert_true(rv_index_contains(index, 1) && rv_index_contains(index, 4));
+    assert_false(rv_index_contains(index, 9));
+    assert_ok(rv_index_add(index, rows, 4, ids + 1, 1, NULL, err)); /* 1 4 9 */
+    assert_null(index->ids.slots);
+    rv_index_free(index);
+    free(rows);
+}
+
 /* ---- upkeep ---- */
 
 static void vacuum_comes_by_itself(void **state) {
@@ -579,6 +600,7 @@ int main(void) {
         cmocka_unit_test(adding_after_removing),
         cmocka_unit_test(the_last_ids),
         cmocka_unit_test(removed_ids),
+        cmocka_unit_test(vacuum_gives_the_table_back),
         cmocka_unit_test(vacuum_comes_by_itself),
         cmocka_unit_test(growing_trains_again),
         cmocka_unit_test(from_its_own_callback),

@@ -93,6 +93,30 @@ def test_readers_while_a_writer_changes_the_index(cls, rng):
     assert len(idx) == 6_000 - 100 * 20
 
 
+def test_iteration_pairs_ids_with_their_own_rows_while_rows_move():
+    def row(id):
+        return np.full(4, id, np.float32)
+
+    idx = ruvector.FlatF32Index.build([row(id) for id in range(20)])
+    done = threading.Event()
+
+    def write():
+        try:
+            for id in range(20, 1_500):
+                idx.add(id, row(id))
+                idx.remove(id - 20)
+                idx.vacuum()
+        finally:
+            done.set()
+
+    def read():
+        while not done.is_set():
+            for id, vector in idx:
+                assert np.array_equal(vector, row(id))
+
+    run_threads(write, read, read)
+
+
 def test_several_writers_take_turns_and_share_out_ids(cls, rng):
     vectors = rng.standard_normal((40, 8)).astype(np.float32)
     idx = build(cls, vectors[:0])
@@ -187,6 +211,28 @@ except KeyboardInterrupt:
 def test_ctrl_c_stops_a_long_call(run_python, what):
     result = run_python(INTERRUPTED, what)
     assert result.stdout == "interrupted True True\n", result.stderr
+
+
+QUIET = """
+import signal
+import numpy as np, ruvector
+
+long = np.tile(np.random.default_rng(0).standard_normal((1000, 384)).astype(np.float32), (200, 1))
+idx = ruvector.RabitqPlusIndex.build(long[:1000])
+ruvector.set_num_threads(1)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.setitimer(signal.ITIMER_REAL, 0.01)
+try:
+    idx.add_batch(long)
+except KeyboardInterrupt:
+    print("interrupted", len(idx))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs setitimer")
+def test_ctrl_c_needs_no_progress_function(run_python):
+    result = run_python(QUIET)
+    assert result.stdout == "interrupted 1000\n", result.stderr
 
 
 def test_signal_handlers_run_during_a_long_call(rng):
