@@ -47,16 +47,16 @@ static int build_options(rv_kind kind, const build_args *a, rv_build_options *o)
     return 0;
 }
 
-static PyObject *build(const rvpy_state *state, rv_build_options *o,
+static PyObject *build(const rvpy_state *state, rv_build_options o,
                        const rvpy_array *vectors, const rvpy_array *ids,
                        PyObject *progress) {
     rvpy_call call;
     rv_index *index = NULL;
     rv_error error = {0};
-    o->dim = rvpy_dim(vectors);
-    o->progress = &call.progress;
+    o.dim = rvpy_dim(vectors);
+    o.progress = &call.progress;
     if (rvpy_call_begin(&call, progress) < 0) return NULL;
-    rv_status status = rv_index_build(o, vectors->data, ids->data,
+    rv_status status = rv_index_build(&o, vectors->data, ids->data,
                                       (uint64_t)vectors->shape[0], &index, &error);
     if (rvpy_call_end(&call, status) < 0) {
         if (status == RV_OK) rv_index_free(index);
@@ -81,7 +81,7 @@ PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
     if (rvpy_class_of(type, &class) == 0 &&
         build_options(class.kind, &a, &options) == 0 &&
         take_rows(a.vectors, a.ids, &vectors, &ids) == 0)
-        result = build(class.state, &options, &vectors, &ids, a.progress);
+        result = build(class.state, options, &vectors, &ids, a.progress);
     rvpy_array_release(&vectors);
     rvpy_array_release(&ids);
     return result;

@@ -85,7 +85,9 @@ static void killed_saves_lose_nothing(void **state) {
     size_t seen[2] = {0}, left_behind = 0;
     uint64_t seed = 7;
     for (size_t i = 0; i < sized(KILLS); i++) {
-        save_and_kill(indexes, path, i % 4 == 0, next_u64(&seed) % (3 * once));
+        /* from within the first save to some later, even where saves get slower */
+        uint64_t delay = next_u64(&seed) % (once * (1 + i % 8));
+        save_and_kill(indexes, path, i % 4 == 0, delay);
         rv_index *loaded = NULL;
         assert_ok(rv_index_load(path, 1, RV_VERIFY_ALWAYS, &loaded, err));
         bool first = rv_index_equal(loaded, indexes[0]);

@@ -1,4 +1,4 @@
-"""The sample of the request and each row of its table of conveniences, as typed."""
+"""The first program one would write, line by line, and what Python users take for granted."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_isinstance_of_any_index(cls, vectors):
     assert not isinstance([], ruvector.AnyIndex)
 
 
-# ---- the table -------------------------------------------------------------------
+# ---- conveniences -------------------------------------------------------------------
 
 
 def test_subscript_gives_the_original_vector(idx, vectors):
