@@ -76,8 +76,6 @@ def mypy(tmp_path_factory):
             [sys.executable, "-m", *arguments],
             env={
                 **os.environ,
-                "MYPYPATH": str(PACKAGE.parent),
-                "PYTHONPATH": str(PACKAGE.parent),
                 "MYPY_CACHE_DIR": str(cache),
             },
             cwd=folder,
