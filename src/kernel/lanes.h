@@ -47,39 +47,6 @@ static inline const float *row_at(const uint8_t *rows, size_t stride, size_t i) 
     return (const float *)(const void *)(rows + i * stride);
 }
 
-/* Four rows at a time: four independent sums hide the latency of the fused step. */
-static inline void one_query(const float *query, const uint8_t *rows, size_t stride,
-                             size_t n_rows, size_t n, float *out, bool squared) {
-    size_t i = 0;
-    for (; i + 4 <= n_rows; i += 4, rows += 4 * stride) {
-        const float *r0 = row_at(rows, stride, 0), *r1 = row_at(rows, stride, 1);
-        const float *r2 = row_at(rows, stride, 2), *r3 = row_at(rows, stride, 3);
-        v16 s0 = v16_zero(), s1 = s0, s2 = s0, s3 = s0;
-        size_t j = 0;
-        for (; j + 16 <= n; j += 16) {
-            v16 q = v16_load(query + j);
-            s0 = step(s0, q, v16_load(r0 + j), squared);
-            s1 = step(s1, q, v16_load(r1 + j), squared);
-            s2 = step(s2, q, v16_load(r2 + j), squared);
-            s3 = step(s3, q, v16_load(r3 + j), squared);
-        }
-        if (j < n) {
-            v16 q = v16_load_part(query + j, n - j);
-            s0 = step(s0, q, v16_load_part(r0 + j, n - j), squared);
-            s1 = step(s1, q, v16_load_part(r1 + j, n - j), squared);
-            s2 = step(s2, q, v16_load_part(r2 + j, n - j), squared);
-            s3 = step(s3, q, v16_load_part(r3 + j, n - j), squared);
-        }
-        out[i] = v16_fold(s0);
-        out[i + 1] = v16_fold(s1);
-        out[i + 2] = v16_fold(s2);
-        out[i + 3] = v16_fold(s3);
-    }
-    for (; i < n_rows; i++, rows += stride) {
-        out[i] = pair(query, row_at(rows, stride, 0), n, squared);
-    }
-}
-
 #ifdef V16_WIDE_TILE
 /* Four queries by four rows: sixteen sums and eight inputs fit 32 registers of sixteen
  * lanes, and every load serves four steps. */
@@ -137,8 +104,11 @@ static inline void tile(const float *queries, size_t n_queries, const uint8_t *r
                     pair(q[k], row_at(rows, stride, r), n, squared);
     }
 #endif
+    /* Row after row, as memory is fetched best: the processor overlaps their sums. */
     for (; i < n_queries; i++)
-        one_query(queries + i * n, rows, stride, n_rows, n, out + i * n_rows, squared);
+        for (size_t r = 0; r < n_rows; r++)
+            out[i * n_rows + r] =
+                pair(queries + i * n, row_at(rows, stride, r), n, squared);
 }
 
 static float dot(const float *a, const float *b, size_t n) {

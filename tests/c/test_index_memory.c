@@ -284,6 +284,7 @@ static void every_allocation_refused(void **state) {
     (void)state;
     for (size_t kind = 0; kind < 4; kind++) {
         for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+            if (sized(8) < 8 && (size_t)metric != kind % 3) continue;
             current_kind = kinds[kind];
             current_metric = (rv_metric)metric;
             rv_build_options o = options_for(current_kind, current_metric, DIM);
