@@ -186,7 +186,8 @@ fuzz: build/fuzz/build.ninja
 	done
 
 cross-neon: build/neon/build.ninja
-	RUVECTOR_TEST_SMALL=1 meson test -C build/neon --print-errorlogs --timeout-multiplier 10
+	RUVECTOR_TEST_SMALL=1 meson test -C build/neon --print-errorlogs --timeout-multiplier 10 \
+		--suite kernel --suite index
 
 # ---- build folders -----------------------------------------------------------
 
