@@ -109,6 +109,7 @@ typedef struct rv_index_info {
     uint64_t n;    /* live rows */
     uint64_t dead; /* removed rows not yet vacuumed */
     uint64_t next_id;
+    uint64_t changes; /* times rows were added, removed or moved; not kept in files */
 } rv_index_info;
 RV_API void rv_index_get_info(const rv_index *index, rv_index_info *out);
 
@@ -129,8 +130,8 @@ RV_API void rv_index_memory(const rv_index *index, rv_memory_usage *out);
 RV_API rv_status rv_index_get(const rv_index *index, uint64_t id, float *out, rv_error *err);
 RV_API int rv_index_contains(const rv_index *index, uint64_t id);
 
-/* Copies rows begin..begin+count of the live rows, in row order. Any output may
- * be NULL. codes: count x code_bytes, bit j of byte j/8 is dimension j of the
+/* Copies rows begin..begin+count of the live rows, in row order; RV_ERR_NOT_FOUND if
+ * there are fewer. Any output may be NULL. codes: count x code_bytes, bit j of byte j/8 is dimension j of the
  * rotated residual. vectors: count x dim. */
 RV_API rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t count,
                                     uint64_t *ids, float *norms, uint8_t *codes,

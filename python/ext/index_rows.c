@@ -53,8 +53,9 @@ static void drop(wanted *w) {
     Py_CLEAR(w->vectors);
 }
 
-/* New arrays over the live rows. 0, -1 with an exception, or 1 if a writer changed
- * the number of rows between asking for it and copying. */
+/* New arrays over the live rows: every row that stays from the call to its return is
+ * among them. 0, -1 with an exception, or 1 if a writer left fewer rows between asking
+ * for their number and copying. */
 static int copy_once(PyObject *self, int what, wanted *w) {
     rv_index_info info;
     rvpy_info(self, &info);
@@ -70,15 +71,13 @@ static int copy_once(PyObject *self, int what, wanted *w) {
         return -1;
     }
     rv_error error = {0};
-    rv_index_info after;
     PyThreadState *thread = PyEval_SaveThread();
     rv_status status = rv_index_copy_rows(rvpy_handle(self), 0, info.n, ids, norms, codes,
                                           vectors, &error);
-    rv_index_get_info(rvpy_handle(self), &after);
     PyEval_RestoreThread(thread);
     if (status == RV_OK) return 0;
     drop(w);
-    if (status == RV_ERR_ARGUMENT && after.n != info.n) return 1;
+    if (status == RV_ERR_NOT_FOUND) return 1;
     rvpy_raise(rvpy_state_of(self), &error, NULL);
     return -1;
 }
@@ -184,9 +183,7 @@ static int snapshot(PyObject *self, wanted *w) {
         }
         rvpy_info(self, &after);
         w->vectors = view;
-        if (before.n == after.n && before.dead == after.dead &&
-            before.next_id == after.next_id)
-            return 0;
+        if (before.changes == after.changes) return 0;
         drop(w);
     }
     if (copy_rows(self, IDS | VECTORS, w) < 0) return -1;

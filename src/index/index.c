@@ -154,6 +154,7 @@ void rv_index_get_info(const rv_index *index, rv_index_info *out) {
         .n = index->rows.n_live,
         .dead = index->rows.n - index->rows.n_live,
         .next_id = index->next_id,
+        .changes = index->changes,
     };
     rvb_rwlock_unread(lock);
 }
@@ -222,7 +223,7 @@ static rv_status copy_rows(const rv_index *index, size_t begin, size_t count,
                            void *const out[], rv_error *err) {
     const rvx_rows *rows = &index->rows;
     if (begin > rows->n_live || count > rows->n_live - begin)
-        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, rows->n_live, begin + count,
+        return rvb_fail_numbers(err, RV_ERR_NOT_FOUND, rows->n_live, begin + count,
                                 "rows %zu to %zu were asked for, the index has %zu",
                                 begin, begin + count, rows->n_live);
     size_t row = nth_live(rows, begin);

@@ -312,6 +312,7 @@ struct rv_index {
     rvx_idmap ids;
     rvx_lists lists;
     uint64_t next_id;
+    uint64_t changes; /* of the rows, so far */
 
     rvb_mutex *writer;
     atomic_uintptr_t writer_thread;

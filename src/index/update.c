@@ -227,6 +227,7 @@ static void kill_id(rv_index *index, uint64_t id) {
 /* Under the state lock; cannot fail. */
 static void adopt(rv_index *index, change *c, bool replace) {
     rvx_rows *rows = &index->rows;
+    index->changes++;
     if (c->quantizer) {
         rvx_quantizer_free(index->quantizer);
         index->quantizer = c->quantizer;
@@ -357,6 +358,7 @@ static rv_status vacuum(rv_index *index, rv_error *err) {
     }
     compact.ids_duplicated = !compact.ids_ascending && map.n != compact.n;
     rvb_rwlock_write(index->state);
+    index->changes++;
     old = index->rows;
     old_map = index->ids;
     index->rows = compact;
@@ -424,6 +426,7 @@ rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
     if (status == RV_OK) {
         rvb_rwlock_write(index->state);
         size_t before = index->rows.n_live;
+        index->changes++;
         adopt_dead(&index->rows, &c);
         for (uint64_t i = 0; i < n; i++) kill_id(index, ids[i]);
         if (removed) *removed = before - index->rows.n_live;

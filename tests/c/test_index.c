@@ -236,6 +236,33 @@ static void codes_are_signs(void **state) {
     free(codes);
 }
 
+static uint64_t changes_of(const rv_index *index) {
+    rv_index_info info;
+    rv_index_get_info(index, &info);
+    return info.changes;
+}
+
+/* Rows that were taken out and put back with the same ids are told apart from rows
+ * nobody touched. */
+static void every_change_is_counted(void **state) {
+    (void)state;
+    const uint64_t last = 9;
+    float *rows = normal_rows(1, 10, 3);
+    rv_index *index = build(RV_PLUS, RV_L2, 3, rows, NULL, 10);
+    uint64_t at[5] = {changes_of(index)};
+    assert_ok(rv_index_remove(index, &last, 1, NULL, err));
+    at[1] = changes_of(index);
+    assert_ok(rv_index_vacuum(index, err));
+    at[2] = changes_of(index);
+    assert_ok(rv_index_add(index, rows, 3, &last, 1, NULL, err));
+    at[3] = changes_of(index);
+    assert_ok(rv_index_upsert(index, rows, 3, &last, 1, NULL, err));
+    at[4] = changes_of(index);
+    for (size_t i = 1; i < 5; i++) assert_true(at[i] > at[i - 1]);
+    rv_index_free(index);
+    free(rows);
+}
+
 static void ranges_of_rows(void **state) {
     (void)state;
     float *rows = normal_rows(1, 10, 3), got[30];
@@ -245,8 +272,8 @@ static void ranges_of_rows(void **state) {
         {11, 0},         {10, 1},         {0, 11},         {5, 6},
         {UINT64_MAX, 1}, {1, UINT64_MAX}, {UINT64_MAX, 0}, {2, UINT64_MAX - 1}};
     for (size_t i = 0; i < 8; i++)
-        assert_fails(RV_ERR_ARGUMENT, rv_index_copy_rows(index, bad[i][0], bad[i][1], ids,
-                                                         NULL, NULL, NULL, err));
+        assert_fails(RV_ERR_NOT_FOUND, rv_index_copy_rows(index, bad[i][0], bad[i][1],
+                                                          ids, NULL, NULL, NULL, err));
     assert_ok(rv_index_copy_rows(index, 10, 0, ids, NULL, NULL, NULL, err));
     assert_ok(rv_index_copy_rows(index, 0, 10, NULL, NULL, NULL, NULL, err));
     assert_ok(rv_index_remove(index, (uint64_t[]){0, 4, 9}, 3, NULL, err));
@@ -257,7 +284,7 @@ static void ranges_of_rows(void **state) {
         assert_memory_equal(got + 3 * i, rows + 3 * left[i], 3 * sizeof *rows);
     }
     assert_ok(rv_index_copy_rows(index, 7, 0, ids, NULL, NULL, NULL, err));
-    assert_fails(RV_ERR_ARGUMENT,
+    assert_fails(RV_ERR_NOT_FOUND,
                  rv_index_copy_rows(index, 0, 8, ids, NULL, NULL, NULL, err));
     rv_index_free(index);
     rv_index *codes = build(RV_RABITQ, RV_L2, 3, rows, NULL, 10);
@@ -340,6 +367,7 @@ int main(void) {
         cmocka_unit_test(bytes_depend_on_the_input_alone),
         cmocka_unit_test(instruction_sets),
         cmocka_unit_test(codes_are_signs),
+        cmocka_unit_test(every_change_is_counted),
         cmocka_unit_test(ranges_of_rows),
         cmocka_unit_test(equality),
     };
