@@ -234,18 +234,16 @@ static void pool_push(scan *c, float estimate, uint32_t row, uint32_t note) {
 }
 
 static void visit(scan *c, const rvx_list *list, size_t block, uint64_t mask,
-                  const uint16_t *sums) {
+                  const float *bounds) {
     const rvx_lists *lists = &c->s->index->lists;
     uint8_t *at = list->blocks + block * lists->block_bytes;
-    const float *a = rvk_block_a(lists->group, lists->padded, at);
     const float *b = rvk_block_b(lists->group, lists->padded, at);
     const rvx_params *p = &c->s->params;
     float threshold = to_scan_space(c->s->index->metric, c->s->top.worst);
     for (unsigned lane = 0; lane < RVK_BLOCK; lane++) {
         if (!(mask >> lane & 1)) continue;
         uint32_t row = list->rows[block * RVK_BLOCK + lane];
-        float ip = fmaf((float)sums[lane], c->kernel.step, c->kernel.bias);
-        float passed = fmaf(b[lane], ip, a[lane]) + c->g;
+        float passed = bounds[lane] + c->g;
         if (p->cap) {
             float bound = passed + b[lane] * c->t;
             uint32_t bits;
@@ -298,7 +296,7 @@ static void enter_list(scan *c, const rvx_filter *filter) {
 
 static void scan_lists(scan *c, const rvx_filter *filter) {
     rvx_scratch *s = c->s;
-    uint16_t sums[RVK_BLOCK];
+    float bounds[RVK_BLOCK];
     uint64_t mask;
     for (size_t i = 0; i < s->order.n; i++) {
         c->list = s->order.hit[i].row;
@@ -307,9 +305,9 @@ static void scan_lists(scan *c, const rvx_filter *filter) {
         enter_list(c, filter);
         for (size_t block = 0;; block++) {
             c->kernel.limit = limit(c);
-            block = s->ops->scan(&c->kernel, block, &mask, sums);
+            block = s->ops->scan(&c->kernel, block, &mask, bounds);
             if (block >= c->kernel.n_blocks) break;
-            visit(c, list, block, mask, sums);
+            visit(c, list, block, mask, bounds);
         }
     }
 }

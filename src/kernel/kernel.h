@@ -73,11 +73,11 @@ typedef struct rvk_ops {
     float (*code_dot)(const uint8_t *code, const float *query, size_t padded);
 
     /* First block >= start with a passing lane, else n_blocks. Sets *mask to the
-     * passing lanes and sums[i] of every lane i of that block; with no such block
-     * *mask is 0 and sums is not written. The test per lane is
-     * fma(B, fma((float)sum, step, bias), A) < limit: false for A = +inf and NaN. */
+     * passing lanes and bounds[i] of every lane i of that block, which is
+     * fma(B, fma((float)sum, step, bias), A); with no such block *mask is 0 and bounds
+     * is undefined. A lane passes if its bound < limit: never for A = +inf or NaN. */
     size_t (*scan)(const rvk_scan *s, size_t start, uint64_t *mask,
-                   uint16_t sums[RVK_BLOCK]);
+                   float bounds[RVK_BLOCK]);
 } rvk_ops;
 
 /* The table in use: chosen once, cheap to ask. */

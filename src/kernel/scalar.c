@@ -2,39 +2,11 @@
  * scalar.c - the specification of every kernel, in plain C. The other files are this
  * one made fast: they perform the same roundings in the same order.
  */
-#include "kernel.h"
+#include "scalar.h"
 
 #include <math.h>
-#include <string.h>
 
 #define LANES 16u
-
-/* Rows may start at any byte, so floats are copied out rather than dereferenced. */
-static float load(const void *base, size_t j) {
-    float value;
-    memcpy(&value, (const uint8_t *)base + j * sizeof value, sizeof value);
-    return value;
-}
-
-/* a * b + c rounded once, as fmaf() should but does not in every C library. The
- * product is exact in double. The sum is rounded to odd: where it is inexact (its error
- * being found by Knuth's two-sum) and its last bit even, the neighbour on the side of
- * the error replaces it. Double has more than two bits beyond float, so rounding that
- * to float equals rounding the exact sum (Boldo and Melquiond, "Emulation of FMA and
- * correctly rounded sums", theorem 1). */
-static float fused(float a, float b, float c) {
-    const double product = (double)a * (double)b, addend = (double)c;
-    double sum = product + addend;
-    const double part = sum - product;
-    const double error = (product - (sum - part)) + (addend - part);
-    uint64_t bits;
-    memcpy(&bits, &sum, sizeof bits);
-    if ((error > 0.0 || error < 0.0) && (bits & 1) == 0) {
-        bits += (error > 0.0) == (sum > 0.0) ? UINT64_C(1) : UINT64_MAX;
-        memcpy(&sum, &bits, sizeof bits);
-    }
-    return (float)sum;
-}
 
 static float fold(float s[LANES]) {
     for (unsigned half = LANES / 2; half > 0; half /= 2) {
@@ -165,44 +137,6 @@ static float code_dot(const uint8_t *code, const float *query, size_t padded) {
     return fold(s);
 }
 
-static uint64_t passing(const rvk_scan *s, const uint8_t *a, const uint8_t *b,
-                        const uint16_t sums[RVK_BLOCK]) {
-    uint64_t mask = 0;
-    for (unsigned i = 0; i < RVK_BLOCK; i++) {
-        float estimate = fused((float)sums[i], s->step, s->bias);
-        float bound = fused(load(b, i), estimate, load(a, i));
-        if (bound < s->limit) mask |= UINT64_C(1) << i;
-    }
-    return mask;
-}
-
-static size_t scan(const rvk_scan *s, size_t start, uint64_t *mask,
-                   uint16_t sums[RVK_BLOCK]) {
-    const size_t code_bytes = rvk_block_code_bytes(6, s->padded);
-    const size_t block_bytes = rvk_block_bytes(6, s->padded);
-    const size_t columns = code_bytes / RVK_BLOCK;
-    for (size_t block = start; block < s->n_blocks; block++) {
-        const uint64_t allowed = s->allow != NULL ? s->allow[block] : UINT64_MAX;
-        if (allowed == 0) continue;
-        const uint8_t *codes = s->blocks + block * block_bytes;
-        const uint8_t *a = codes + code_bytes, *b = a + RVK_BLOCK * sizeof(float);
-        uint16_t total[RVK_BLOCK] = {0};
-        for (size_t g = 0; g < columns; g++) {
-            const uint8_t *column = codes + g * RVK_BLOCK, *entries = s->lut + g * 64;
-            for (unsigned i = 0; i < RVK_BLOCK; i++) {
-                total[i] = (uint16_t)(total[i] + entries[column[i] & 63]);
-            }
-        }
-        *mask = passing(s, a, b, total) & allowed;
-        if (*mask != 0) {
-            memcpy(sums, total, sizeof total);
-            return block;
-        }
-    }
-    *mask = 0;
-    return s->n_blocks;
-}
-
 const rvk_ops rvk_ops_scalar = {
     .name = "scalar",
     .group = 6,
@@ -213,5 +147,5 @@ const rvk_ops rvk_ops_scalar = {
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,
-    .scan = scan,
+    .scan = rvk_scan_scalar,
 };

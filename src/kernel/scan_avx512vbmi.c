@@ -1,9 +1,8 @@
 /*
- * avx512vbmi.c - the scan where vpermb exists: one instruction looks up 64 lanes in a
- * table of 64 entries. The table rvk_ops_avx512vbmi is in avx512.c, with the other
- * functions it shares.
+ * scan_avx512vbmi.c - the block scan where vpermb exists: one instruction looks up 64 lanes
+ * in a table of 64 entries.
  */
-#include "avx512.h"
+#include "scan_avx512.h"
 
 static inline __m512i look_up(const uint8_t *codes, const uint8_t *lut, size_t g) {
     return _mm512_permutexvar_epi8(_mm512_loadu_si512(codes + g * 64),
@@ -31,7 +30,7 @@ static inline rvk_wide512 sum_block(const uint8_t *codes, const uint8_t *lut,
 }
 
 size_t rvk_scan_avx512vbmi(const rvk_scan *s, size_t start, uint64_t *mask,
-                           uint16_t sums[RVK_BLOCK]) {
+                           float bounds[RVK_BLOCK]) {
     const size_t code_bytes = rvk_block_code_bytes(6, s->padded);
     const size_t block_bytes = rvk_block_bytes(6, s->padded);
     for (size_t block = start; block < s->n_blocks; block++) {
@@ -41,7 +40,7 @@ size_t rvk_scan_avx512vbmi(const rvk_scan *s, size_t start, uint64_t *mask,
         const float *a = (const float *)(const void *)(codes + code_bytes);
         rvk_wide512 total = sum_block(codes, s->lut, code_bytes / 64);
         *mask = rvk_passing512(s, a, a + RVK_BLOCK, rvk_even512(&total), total.odd,
-                               allowed, sums);
+                               allowed, bounds);
         if (*mask != 0) return block;
     }
     *mask = 0;
