@@ -20,6 +20,8 @@ extern "C" {
 
 #define RV_MAX_DIM 8192u
 #define RV_MAX_ROWS UINT64_C(4294967294)
+#define RV_MAX_LISTS 65536u
+#define RV_ALL_LISTS UINT32_MAX
 #define RV_NO_ID UINT64_MAX /* fills unused places of a result; never a valid id */
 
 typedef struct rv_index rv_index;
@@ -42,13 +44,16 @@ typedef struct rv_build_options {
     rv_metric metric;
     uint32_t dim;           /* 1..RV_MAX_DIM */
     uint32_t rerank_factor; /* 0 = let the bound decide; 1..1024, default of searches */
-    uint32_t n_lists;       /* 0 = chosen from n; else 1..64 */
+    uint32_t n_lists;       /* 0 = chosen from n; else 1..RV_MAX_LISTS, and with more than
+                               64 of them at most one per 64 rows */
+    uint32_t bits;          /* of a code per dimension, 1..8: 1 for the sign, the others
+                               for its magnitude (multi-bit RaBitQ) */
     float epsilon;          /* width of the error bound, > 0; default of searches */
     uint64_t seed;
     const rv_progress *progress; /* NULL = none */
 } rv_build_options;
 #define RV_BUILD_DEFAULT \
-    { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 2.2f, 42, NULL }
+    { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1, 2.2f, 42, NULL }
 
 /* vectors: n x dim float32, row-major, finite. ids: n values, none RV_NO_ID,
  * none twice, or NULL for 0..n-1. n may be 0. Bytes of the result depend on
@@ -61,6 +66,8 @@ RV_API void rv_index_free(rv_index *index);
 typedef struct rv_search_options {
     size_t size;
     float epsilon;          /* 0 = the index's */
+    uint32_t nprobe;        /* lists to look into, nearest first; 0 = the index's,
+                               RV_ALL_LISTS = all */
     uint32_t rerank_factor; /* floor: the best k * factor estimates are checked
                                exactly as well. 0 = the index's */
     uint64_t max_rerank;    /* cap on exact distances per query, >= k; 0 = none */
@@ -72,7 +79,7 @@ typedef struct rv_search_options {
     const rv_progress *progress;
 } rv_search_options;
 #define RV_SEARCH_DEFAULT \
-    { sizeof(rv_search_options), 0, 0, 0, NULL, 0, NULL, 0, 0, NULL }
+    { sizeof(rv_search_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL }
 
 /* queries: m x dim. ids, scores: m x k, best first; places beyond min(k, live
  * allowed rows) hold RV_NO_ID and the worst value (+inf for L2, -inf else).
@@ -80,6 +87,22 @@ typedef struct rv_search_options {
 RV_API rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t m,
                                  uint32_t dim, uint64_t k, const rv_search_options *options,
                                  uint64_t *ids, float *scores, rv_error *err);
+
+typedef struct rv_tuning {
+    uint32_t nprobe; /* RV_ALL_LISTS if fewer do not reach the recall */
+    float epsilon;
+    double recall; /* of the half of the queries that took no part in the choice */
+} rv_tuning;
+/* Finds the cheapest nprobe and epsilon that find a share `recall` (0..1) of the true k
+ * nearest rows of the even-numbered queries, and makes them the defaults of this
+ * index's searches; files keep them. The true rows are those of a search of all lists
+ * with a bound so wide that it leaves nothing out; without vectors, the best estimates.
+ * Cost is counted in bytes touched, not timed: the same queries give the same result.
+ * queries: m x dim, m >= 2, from where later queries will come, not rows of the index. */
+RV_API rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m,
+                               uint32_t dim, uint64_t k, double recall,
+                               const rv_progress *progress, rv_tuning *out,
+                               rv_error *err);
 
 /* Appends n rows. ids as in build, but NULL continues after the largest id ever
  * used; an id already present is RV_ERR_DUPLICATE. */
@@ -100,8 +123,10 @@ typedef struct rv_index_info {
     rv_kind kind;
     rv_metric metric;
     uint32_t dim;
-    uint32_t code_bytes; /* per row: dim rounded up to 32, in bits; 0 for RV_FLAT */
+    uint32_t bits;       /* per dimension; 0 for RV_FLAT */
+    uint32_t code_bytes; /* per row: bits * (dim rounded up to 32) / 8; 0 for RV_FLAT */
     uint32_t n_lists;
+    uint32_t nprobe; /* default of searches; RV_ALL_LISTS = all */
     uint32_t rerank_factor;
     float epsilon;
     int has_vectors;
@@ -131,8 +156,10 @@ RV_API rv_status rv_index_get(const rv_index *index, uint64_t id, float *out, rv
 RV_API int rv_index_contains(const rv_index *index, uint64_t id);
 
 /* Copies rows begin..begin+count of the live rows, in row order; RV_ERR_NOT_FOUND if
- * there are fewer. Any output may be NULL. codes: count x code_bytes, bit j of byte j/8 is dimension j of the
- * rotated residual. vectors: count x dim. */
+ * there are fewer. Any output may be NULL. vectors: count x dim. codes: count x
+ * code_bytes: `bits` planes from the sign plane down, each code_bytes / bits bytes in
+ * which bit j of byte j/8 belongs to dimension j of the rotated residual. Read together
+ * they are the unsigned number X_j of the estimate sum_j q_j (X_j - (2^bits - 1)/2). */
 RV_API rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t count,
                                     uint64_t *ids, float *norms, uint8_t *codes,
                                     float *vectors, rv_error *err);

@@ -32,6 +32,16 @@ typedef struct rvk_residual {
     float dot_w;  /* sum r_j * w_j, 0 when w is NULL */
 } rvk_residual;
 
+#define RVK_MAX_EXTRA 7u /* bits of a code beside the sign */
+
+/* What the magnitudes v_j of a multi-bit code yield. With y_j = v_j + 1/2, signed like
+ * the residual r_j (minus where r_j is 0): */
+typedef struct rvk_levels {
+    float dot;    /* sum r_j * y_j */
+    float norm2;  /* sum y_j^2 */
+    float sign_c; /* sum y_j * centroid_j */
+} rvk_levels;
+
 /* One pass over scan blocks for one query. Block b starts at blocks + b *
  * block_bytes: `cols` columns of sign codes, then 64 floats A, then 64 floats B. */
 typedef struct rvk_scan {
@@ -71,6 +81,19 @@ typedef struct rvk_ops {
     /* Sum of query_j over the set bits of a code: lane order as above, an
      * addition only where the bit is set (elsewhere the lane adds +0). */
     float (*code_dot)(const uint8_t *code, const float *query, size_t padded);
+
+    /* The other bits of a code: the magnitudes v_j = min(trunc(|r_j| * t), 2^extra - 1),
+     * r = x - centroid, for the t of a grid that brings y closest in angle to r (Gao et
+     * al. 2024, arXiv:2409.09913, section 3). norm2 is |r|^2, extra 1..RVK_MAX_EXTRA.
+     * Writes `extra` planes of padded/8 bytes, the most significant bits first; stored
+     * is v_j where r_j > 0 and 2^extra - 1 - v_j elsewhere, so that with the sign as top
+     * bit the number X_j stands for X_j - (2^(extra+1) - 1)/2 = +-y_j. */
+    void (*quantize)(const float *x, const float *centroid, size_t padded, float norm2,
+                     unsigned extra, uint8_t *planes, rvk_levels *out);
+
+    /* Sum of X_j * query_j: X_j is built exactly, then fma(X_j, query_j, lane). */
+    float (*level_dot)(const uint8_t *signs, const uint8_t *planes, unsigned extra,
+                       const float *query, size_t padded);
 
     /* First block >= start with a passing lane, else n_blocks. Sets *mask to the
      * passing lanes and bounds[i] of every lane i of that block, which is

@@ -13,4 +13,15 @@ typedef size_t rvk_scan_function(const rvk_scan *s, size_t start, uint64_t *mask
 rvk_scan_function rvk_scan_scalar, rvk_scan_avx2, rvk_scan_avx512, rvk_scan_avx512vbmi,
     rvk_scan_neon;
 
+/* The same for n = 1..RVK_SCANS scans of the same blocks (blocks, n_blocks and padded
+ * agree) in one pass over memory: the first block >= start with a passing lane in any of
+ * them. masks[i] and, where masks[i] is not 0, bounds[i] are those of scan i. */
+#define RVK_SCANS 4u
+typedef size_t rvk_scan_many_function(const rvk_scan *s, size_t n, size_t start,
+                                      uint64_t masks[RVK_SCANS],
+                                      float bounds[RVK_SCANS][RVK_BLOCK]);
+
+rvk_scan_many_function rvk_scan_many_scalar, rvk_scan_many_avx2, rvk_scan_many_avx512,
+    rvk_scan_many_avx512vbmi, rvk_scan_many_neon;
+
 #endif
