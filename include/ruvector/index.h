@@ -21,6 +21,7 @@ extern "C" {
 #define RV_MAX_DIM 8192u
 #define RV_MAX_ROWS UINT64_C(4294967294)
 #define RV_MAX_LISTS 65536u
+#define RV_SMALL_LISTS 64u
 #define RV_ALL_LISTS UINT32_MAX
 #define RV_NO_ID UINT64_MAX /* fills unused places of a result; never a valid id */
 
@@ -45,7 +46,7 @@ typedef struct rv_build_options {
     uint32_t dim;           /* 1..RV_MAX_DIM */
     uint32_t rerank_factor; /* 0 = let the bound decide; 1..1024, default of searches */
     uint32_t n_lists;       /* 0 = chosen from n; else 1..RV_MAX_LISTS, and with more than
-                               64 of them at most one per 64 rows */
+                               RV_SMALL_LISTS at most one per 64 rows */
     uint32_t bits;          /* of a code per dimension, 1..8: 1 for the sign, the others
                                for its magnitude (multi-bit RaBitQ) */
     float epsilon;          /* width of the error bound, > 0; default of searches */

@@ -3,7 +3,7 @@
  * line, and the widest vector register) on top of whatever the allocator returns:
  * a block is over-allocated and the pointer to give back stands just before it.
  */
-#include "base/base.h"
+#include "base/os.h"
 
 #include <stdlib.h>
 
@@ -14,6 +14,16 @@ static rv_allocator custom; /* malloc and free while custom.alloc is NULL */
 
 void rv_set_allocator(const rv_allocator *allocator) {
     custom = allocator ? *allocator : (rv_allocator){NULL, NULL, NULL};
+}
+
+/* Blocks from here on are read row by row at random places, where small pages cost a
+ * walk through the page table each; below, little would be gained. */
+#define LARGE_BYTES ((size_t)4 << 20)
+
+static void *from_system(size_t bytes, bool zero) {
+    void *raw = zero ? calloc(1, bytes) : malloc(bytes);
+    if (raw && bytes >= LARGE_BYTES) rvb_os_want_large_pages(raw, bytes);
+    return raw;
 }
 
 static bool block_bytes(size_t n, size_t size, size_t *out) {
@@ -33,7 +43,8 @@ static void *align(void *raw) {
 void *rvb_alloc(size_t n, size_t size) {
     size_t bytes;
     if (!block_bytes(n, size, &bytes)) return NULL;
-    return align(custom.alloc ? custom.alloc(custom.ctx, bytes) : malloc(bytes));
+    return align(custom.alloc ? custom.alloc(custom.ctx, bytes)
+                              : from_system(bytes, false));
 }
 
 void *rvb_alloc_zero(size_t n, size_t size) {
@@ -41,7 +52,7 @@ void *rvb_alloc_zero(size_t n, size_t size) {
     /* calloc takes large blocks from the system untouched: pages stay unused
      * until they are written. */
     if (!custom.alloc)
-        return block_bytes(n, size, &bytes) ? align(calloc(1, bytes)) : NULL;
+        return block_bytes(n, size, &bytes) ? align(from_system(bytes, true)) : NULL;
     void *memory = rvb_alloc(n, size);
     if (memory) memset(memory, 0, n * size);
     return memory;

@@ -25,6 +25,12 @@
 #define RVB_THREAD_LOCAL _Thread_local
 #endif
 
+/* ---- memory -------------------------------------------------------------- */
+
+/* Asks for large pages under memory that will be read at random places: a request,
+ * without effect where there are none. */
+void rvb_os_want_large_pages(void *memory, size_t bytes);
+
 /* ---- threads ------------------------------------------------------------- */
 
 #ifdef _WIN32

@@ -138,7 +138,7 @@ static rv_status check_block(reader *r, rv_error *err) {
     r->flags = rvb_get_u32(b + 44);
     r->n_lists = rvb_get_u32(b + 92);
     bool trained = r->flags & RVX_FLAG_TRAINED;
-    if (r->n_lists > RVX_MAX_LISTS || (r->n_lists > 0) != trained)
+    if (r->n_lists > RV_MAX_LISTS || (r->n_lists > 0) != trained)
         return bad(err, "list count");
     if ((r->flags & RVX_FLAG_CODES) && r->n > 0 && !trained)
         return bad(err, "no quantizer");
@@ -217,7 +217,7 @@ static rv_status use_quantizer(const reader *r, rv_index *index, rv_error *err) 
     if (r->n_lists == 0) return RV_OK;
     if (!index->has_codes) return bad(err, "quantizer without codes");
     RVB_TRY(rvx_quantizer_create(r->dim, index->metric, index->seed, r->n_lists,
-                                 &index->quantizer, err));
+                                 index->bits, &index->quantizer, err));
     rvx_quantizer *q = index->quantizer;
     q->trained_on = rvb_get_u64(r->block + 72);
     memcpy(q->mean, r->data + r->offset[RVX_SECTION_MEAN], r->dim * sizeof(float));
@@ -244,15 +244,18 @@ static rv_status read_block(reader *r, rv_index **out, rv_error *err) {
     o.seed = rvb_get_u64(b + 56);
     o.rerank_factor = rvb_get_u32(b + 80);
     o.n_lists = rvb_get_u32(b + 88);
+    uint32_t bits = rvb_get_u32(b + 96);
+    o.bits = kind == RV_FLAT ? 1 : bits;
     rv_status created = rvx_index_create(&o, out, err);
     if (created == RV_ERR_ARGUMENT) return bad(err, "build options");
     RVB_TRY(created);
     rv_index *index = *out;
-    if (index->has_codes != !!(r->flags & RVX_FLAG_CODES) ||
+    if (index->has_codes != !!(r->flags & RVX_FLAG_CODES) || index->bits != bits ||
         index->has_vectors != !!(r->flags & RVX_FLAG_VECTORS) ||
         ((r->flags & RVX_FLAG_V1_RECORDS) && index->kind != RV_PLUS))
         return bad(err, "flags");
     index->next_id = rvb_get_u64(b + 64);
+    index->nprobe = rvb_get_u32(b + 100);
     RVB_TRY(use_quantizer(r, index, err));
     return use_columns(r, index, err);
 }

@@ -158,6 +158,8 @@ static rv_status emit_block(sink *s, const rv_index *index, const layout *p,
     rvb_put_u32(b + 84, epsilon);
     rvb_put_u32(b + 88, index->n_lists_option);
     rvb_put_u32(b + 92, q ? q->n_lists : 0);
+    rvb_put_u32(b + 96, index->bits);
+    rvb_put_u32(b + 100, index->nprobe);
     RVB_TRY(emit(s, b, sizeof b, err));
     for (uint32_t tag = 1; tag < RVX_SECTION_END; tag++) {
         if (p->bytes[tag] == 0) continue;

@@ -49,6 +49,18 @@ rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
     return status;
 }
 
+/* Rows above which an index that has not been tuned leaves lists out. */
+#define PROBING_ROWS 200000u
+#define PROBED_SHARE 8u
+#define PROBED_LEAST 32u
+
+uint32_t rvx_default_nprobe(const rv_index *index) {
+    if (index->nprobe) return index->nprobe;
+    if (!index->quantizer || index->rows.n_live < PROBING_ROWS) return RV_ALL_LISTS;
+    uint32_t share = index->quantizer->n_lists / PROBED_SHARE;
+    return share > PROBED_LEAST ? share : PROBED_LEAST;
+}
+
 static rv_status check_build_options(const rv_build_options *o, rv_error *err) {
     if (!o || o->size != sizeof *o)
         return rvb_fail(err, RV_ERR_ARGUMENT,
@@ -61,10 +73,13 @@ static rv_status check_build_options(const rv_build_options *o, rv_error *err) {
     if (o->dim == 0 || o->dim > RV_MAX_DIM)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RV_MAX_DIM, o->dim,
                                 "dim must be 1..%u, got %u", RV_MAX_DIM, o->dim);
-    if (o->n_lists > RVX_MAX_LISTS)
-        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_LISTS, o->n_lists,
-                                "n_lists must be 1..%u, got %u", RVX_MAX_LISTS,
+    if (o->n_lists > RV_MAX_LISTS)
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RV_MAX_LISTS, o->n_lists,
+                                "n_lists must be 1..%u, got %u", RV_MAX_LISTS,
                                 o->n_lists);
+    if (o->bits < 1 || o->bits > RVX_MAX_BITS || (o->bits > 1 && !rvk_ops_active()->quantize))
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_BITS, o->bits,
+                                "bits must be 1..%u, got %u", RVX_MAX_BITS, o->bits);
     if (o->rerank_factor > RVX_MAX_RERANK_FACTOR)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_RERANK_FACTOR,
                                 o->rerank_factor,
@@ -92,7 +107,8 @@ rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *
     index->has_codes = o->kind != RV_FLAT;
     index->has_vectors = o->kind == RV_FLAT || o->kind == RV_PLUS ||
                          (o->kind == RV_ASYM && o->rerank_factor > 1);
-    rvx_rows_init(&index->rows, o->dim, index->has_codes, index->has_vectors);
+    index->bits = index->has_codes ? o->bits : 0;
+    rvx_rows_init(&index->rows, o->dim, index->bits, index->has_vectors);
     atomic_init(&index->writer_thread, 0);
     index->writer = rvb_mutex_create();
     index->state = rvb_rwlock_create();
@@ -109,6 +125,18 @@ rv_status rv_index_build(const rv_build_options *options, const float *vectors,
     rv_index *index;
     *out = NULL;
     RVB_TRY(rvx_index_create(options, &index, err));
+    if (index->has_codes && n && options->n_lists > RV_SMALL_LISTS &&
+        options->n_lists > n / RVK_BLOCK) {
+        rv_index_free(index);
+        return rvb_fail_numbers(
+            err, RV_ERR_ARGUMENT, n / RVK_BLOCK, options->n_lists,
+            "n_lists is %u: %llu rows are enough for %llu lists; more than %u lists need "
+            "%u rows each",
+            options->n_lists, (unsigned long long)n,
+            (unsigned long long)(n / RVK_BLOCK > RV_SMALL_LISTS ? n / RVK_BLOCK
+                                                                : RV_SMALL_LISTS),
+            RV_SMALL_LISTS, RVK_BLOCK);
+    }
     rv_status status =
         rv_index_add(index, vectors, index->dim, ids, n, options->progress, err);
     if (status != RV_OK) {
@@ -143,6 +171,8 @@ void rv_index_get_info(const rv_index *index, rv_index_info *out) {
         .kind = index->kind,
         .metric = index->metric,
         .dim = index->dim,
+        .bits = index->bits,
+        .nprobe = rvx_default_nprobe(index),
         .code_bytes = (uint32_t)index->rows.column[RVX_CODES].width,
         .n_lists = index->quantizer   ? index->quantizer->n_lists
                    : index->has_codes ? lists

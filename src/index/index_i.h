@@ -20,7 +20,7 @@
 #include "kernel/kernel.h"
 #include "ruvector/index.h"
 
-#define RVX_MAX_LISTS 64u
+#define RVX_MAX_BITS 8u
 #define RVX_MAX_RERANK_FACTOR 1024u
 
 /* ---- quantizer.c: data -> codes and factors -------------------------------
@@ -34,16 +34,21 @@ typedef struct rvx_quantizer {
     uint32_t dim, padded, n_lists;
     uint64_t trained_on; /* rows the mean and centroids were computed from */
     uint32_t *signs;     /* 4 * padded / 32 words */
+    unsigned extra;      /* bits of a code beside the sign */
     float *mean;         /* dim */
     float *centroids;    /* n_lists x padded, rotated, relative to the mean */
+    float *half_norms;   /* |c|^2 / 2 of each */
     /* RV_IP only, else NULL: P m (padded), and P m + c for each list. */
     float *rotated_mean, *ip_weights;
 } rvx_quantizer;
 
 uint32_t rvx_padded_dim(uint32_t dim);
 uint32_t rvx_auto_lists(uint64_t n);
+/* Most lists that n rows can be spread over. */
+uint32_t rvx_most_lists(uint64_t n);
 rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
-                               uint32_t n_lists, rvx_quantizer **out, rv_error *err);
+                               uint32_t n_lists, unsigned bits, rvx_quantizer **out,
+                               rv_error *err);
 void rvx_quantizer_free(rvx_quantizer *q);
 /* Mean and centroids from n > 0 rows; at most n lists are made. Rows rvx_norm would
  * refuse count as zero if `skip_bad`; else they make the quantizer useless. */
@@ -60,10 +65,23 @@ void rvx_quantizer_rotate(const rvx_quantizer *q, const rvk_ops *ops, const floa
 typedef struct rvx_factors {
     float a, b;
 } rvx_factors;
-/* Codes one row of norm `norm`. scratch: padded + n_lists floats. */
-void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const float *vector,
-                          float norm, float *scratch, uint8_t *code, rvx_factors *factors,
-                          uint32_t *list);
+/* Of codes with magnitudes: the estimate a + G + b * sum_j q_j (X_j - half) is off by
+ * e |q - c| times a normal deviate, or less. */
+typedef struct rvx_fine_factors {
+    rvx_factors sign;
+    float a, b, e;
+} rvx_fine_factors;
+
+/* y (n x padded) and lists of n <= RVX_NEAREST_ROWS rows of the given norms. scratch:
+ * RVX_NEAREST_SCRATCH floats. */
+void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops, const uint8_t *rows,
+                         size_t stride_bytes, const float *norms, size_t n,
+                         float *scratch, float *y, uint32_t *lists);
+/* Codes one placed row: q->extra + 1 planes of padded/8 bytes, and the factors, of which
+ * all but `sign` are set only with extra bits. */
+void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const float *y,
+                          float norm, uint32_t list, uint8_t *code,
+                          rvx_fine_factors *factors);
 
 /* ---- kmeans.c -------------------------------------------------------------- */
 
@@ -72,8 +90,16 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
 rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64_t seed,
                      rvb_pool *pool, const rv_progress *progress, float *centroids,
                      rv_error *err);
-/* Row of the smallest value, the lowest on a tie. */
-size_t rvx_argmin(const float *values, size_t n);
+/* |row|^2 / 2 of n rows. */
+void rvx_half_norms(const rvk_ops *ops, const float *rows, size_t n, size_t dim,
+                    float *half_norms);
+/* The nearest of k centroids, the lowest on a tie, of each of n <= RVX_NEAREST_ROWS
+ * points that lie one after the other, and |c|^2/2 - <x, c> there. */
+#define RVX_NEAREST_ROWS 32u
+#define RVX_NEAREST_SCRATCH (RVX_NEAREST_ROWS * 64u) /* floats */
+void rvx_nearest(const rvk_ops *ops, const float *points, size_t n,
+                 const float *centroids, const float *half_norms, size_t k, size_t dim,
+                 float *scratch, uint32_t *nearest, float *value);
 
 /* ---- rows.c: what is stored per row --------------------------------------- */
 
@@ -122,7 +148,8 @@ typedef struct rvx_rows {
     uint64_t renumbered; /* how often vacuum has changed row numbers */
 } rvx_rows;
 
-void rvx_rows_init(rvx_rows *rows, uint32_t dim, bool codes, bool vectors);
+/* bits: of a code, 0 for none. */
+void rvx_rows_init(rvx_rows *rows, uint32_t dim, unsigned bits, bool vectors);
 void rvx_rows_clear(rvx_rows *rows);
 /* Columns with room for `rows` rows, a copy of the first n in them; a column that
  * has room already is shared. On failure `grown` holds nothing. */
@@ -145,6 +172,25 @@ static inline const float *rvx_row_vector(const rvx_rows *rows, size_t row) {
 }
 static inline bool rvx_bit(const uint64_t *bits, size_t i) {
     return (bits[i / 64] >> (i % 64)) & 1;
+}
+/* A request to fetch `bytes` bytes from p on. */
+static inline void rvx_fetch(const void *p, size_t bytes) {
+#if defined(__GNUC__)
+    for (size_t at = 0; at < bytes; at += 64)
+        __builtin_prefetch((const char *)p + at);
+#else
+    (void)p, (void)bytes;
+#endif
+}
+/* Of bits != 0. */
+static inline unsigned rvx_lowest_bit(uint64_t bits) {
+#if defined(__GNUC__)
+    return (unsigned)__builtin_ctzll(bits);
+#else
+    unsigned place = 0;
+    while (!(bits >> place & 1)) place++;
+    return place;
+#endif
 }
 static inline bool rvx_row_live(const rvx_rows *rows, size_t row) {
     return !rows->dead || !rvx_bit(rows->dead, row);
@@ -181,6 +227,7 @@ typedef struct rvx_list {
     uint32_t *rows;  /* row of each slot, ascending */
     size_t n;        /* slots in use */
     size_t capacity; /* blocks */
+    bool own;        /* blocks and rows are memory of this list's own */
 } rvx_list;
 
 typedef struct rvx_lists {
@@ -188,6 +235,9 @@ typedef struct rvx_lists {
     uint32_t n_lists;
     unsigned group; /* of the instruction set they were arranged for */
     size_t padded, block_bytes;
+    uint8_t *blocks; /* what lists that do not own theirs share */
+    uint32_t *rows;
+    size_t shared_blocks; /* room in them */
 } rvx_lists;
 
 rv_status rvx_lists_build(const rvx_rows *rows, const rvx_quantizer *q, unsigned group,
@@ -226,6 +276,9 @@ void rvx_topk_clear(rvx_topk *t); /* frees */
 void rvx_topk_reset(rvx_topk *t);
 void rvx_topk_push(rvx_topk *t, rvx_hit hit); /* NaN keys are ranked last */
 void rvx_topk_sort(rvx_topk *t);              /* best first; ends pushing */
+/* Moves the m first of n hits, in no order, to the front. */
+void rvx_hits_select(rvx_hit *hits, size_t n, size_t m);
+void rvx_hits_sort(rvx_hit *hits, size_t n);
 
 /* ---- filter.c -------------------------------------------------------------- */
 
@@ -244,17 +297,36 @@ static inline bool rvx_filter_passes(const rvx_filter *f, size_t row) {
 /* One allow word per block of a list. */
 void rvx_filter_words(const rvx_filter *f, const rvx_list *list, uint64_t *words);
 
-/* ---- search.c, scan.c, flat.c ------------------------------------------------------ */
+/* ---- search.c and what it is made of --------------------------------------- */
 
 typedef struct rvx_params {
-    size_t k; /* <= live rows */
+    size_t k;        /* <= live rows */
+    uint32_t nprobe; /* lists to look into */
     float epsilon;
     size_t floor; /* best estimates to check exactly in any case */
     size_t cap;   /* most exact distances, 0 = no cap */
 } rvx_params;
 
-/* What one thread needs to answer queries one after another. Valid while the
- * state lock is held. */
+/* A row on its way to be looked at more closely; its memory is being fetched. */
+typedef struct rvx_waiting {
+    uint32_t row;
+    float bound; /* key the row cannot be better than */
+} rvx_waiting;
+
+#define RVX_AHEAD 24u /* hides one memory latency */
+typedef struct rvx_ring {
+    rvx_waiting at[RVX_AHEAD];
+    size_t head, n;
+} rvx_ring;
+
+/* What a search costs, in bytes read in order: a byte of a row somewhere else counts
+ * several times, and going to a list or a row has a price of its own. The ratios are
+ * those of times measured from memory, 40 GB/s in order and 12 GB/s by rows of 512 B. */
+#define RVX_SCATTERED 3u
+#define RVX_ROW_COST 512u
+#define RVX_LIST_COST 2048u
+
+/* What one query needs. Valid while the state lock is held. */
 typedef struct rvx_scratch {
     const rv_index *index;
     const rvk_ops *ops;
@@ -271,12 +343,21 @@ typedef struct rvx_scratch {
     float *list_g;  /* G: what the query and the list add to every estimate */
     int8_t *rounded;
     uint8_t *lut;
-    uint64_t *words; /* allow words of the longest list */
+    uint64_t *words;  /* allow words of the longest list */
+    uint64_t *probed; /* bit per list */
     rvk_query rq;
     float rotated_norm, half_sum;
     float magnitude; /* RV_IP only: |query| |m|, what G is made of besides centroids */
-    rvx_topk order;  /* lists, nearest first */
-    rvx_topk pool;   /* best estimates, where a floor or a cap asks for them */
+
+    rvx_hit *order;    /* lists: first those to look into, in that order */
+    size_t n_order;    /* lists that are not empty */
+    size_t n_near;     /* of those, the nearest; nearest first */
+    size_t n_probed;   /* n_near and, in ascending order, others that are to be seen */
+    rvx_topk pool;     /* best estimates, where a floor or a cap asks for them */
+    rvx_ring coarse;   /* rows whose magnitudes come next */
+    rvx_ring fine;     /* rows to be decided */
+    float t, g;        /* of the list being scanned; see rvx_enter_list */
+    uint64_t cost;
 } rvx_scratch;
 
 /* Key of a row by its original vector: squared distance, minus the inner
@@ -284,15 +365,41 @@ typedef struct rvx_scratch {
 float rvx_exact_key(const rvx_scratch *s, size_t row);
 /* Minus the cosine of the query and a row whose inner product is known. */
 float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot);
+
+/* query.c: the query made ready, and the order of the lists. */
 rv_status rvx_scan_init(rvx_scratch *s, rv_error *err);
 void rvx_scan_clear(rvx_scratch *s);
-/* Fills s->top for s->query. filter may be NULL. */
-void rvx_scan_query(rvx_scratch *s, const rvx_filter *filter);
+void rvx_query_prepare(rvx_scratch *s);
+/* Nearest first also those that were not to be looked into. */
+void rvx_order_rest(rvx_scratch *s);
 
-/* Queries one thread answers before it lets writers in. */
-#define RVX_QUERIES_AT_ONCE 8u
-/* Fills s[i].top for n_queries <= RVX_QUERIES_AT_ONCE queries that lie one after the
- * other in memory. filters[i] may be NULL. */
+/* decide.c: from rows that pass a bound to answers. */
+void rvx_enter_list(rvx_scratch *s, uint32_t list); /* sets t and g */
+/* Lower bounds below this pass (with a cap and no magnitudes: estimates). */
+float rvx_limit(const rvx_scratch *s);
+/* Whether the scan compares estimates with the limit, not lower bounds. */
+bool rvx_scans_estimates(const rvx_scratch *s);
+/* A row of the current list whose value came out of the scan; `b` is its factor. */
+void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b);
+/* A row to be decided whatever its code says. */
+void rvx_offer_surely(rvx_scratch *s, size_t row);
+/* Waits for nothing more: all rows offered so far are decided (with a cap: known). */
+void rvx_settle(rvx_scratch *s);
+/* What floor or cap still ask for once every list has been seen. */
+void rvx_finish_pool(rvx_scratch *s);
+
+/* scan.c: fills s[i].top for n <= RVX_QUERIES_AT_ONCE queries; the answers are those of
+ * each alone. filters[i] may be NULL. */
+#define RVX_QUERIES_AT_ONCE 8u /* that one thread answers before it lets writers in */
+void rvx_scan_queries(rvx_scratch *s, size_t n, const rvx_filter *const *filters);
+
+/* search.c: the public search, and the cost of all queries if `cost` is not NULL. */
+rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
+                     uint32_t dim, uint64_t k, const rv_search_options *options,
+                     uint64_t *ids, float *scores, uint64_t *cost, rv_error *err);
+
+/* flat.c: fills s[i].top for n_queries <= RVX_QUERIES_AT_ONCE queries that lie one after
+ * the other in memory. filters[i] may be NULL. */
 void rvx_flat_search(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters);
 
 /* ---- the index ------------------------------------------------------------- */
@@ -303,6 +410,8 @@ struct rv_index {
     uint32_t dim;
     uint32_t rerank_factor;
     uint32_t n_lists_option;
+    uint32_t nprobe; /* default of searches; 0 = chosen from the number of rows */
+    unsigned bits;   /* of a code, 0 without codes */
     float epsilon;
     uint64_t seed;
     bool has_codes, has_vectors;
@@ -324,6 +433,8 @@ rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *
 /* RV_ERR_ARGUMENT when called from this index's own progress callback. */
 rv_status rvx_writer_lock(const rv_index *index, rv_error *err);
 void rvx_writer_unlock(const rv_index *index);
+/* What searches that name no number use. The state lock is held. */
+uint32_t rvx_default_nprobe(const rv_index *index);
 /* Makes the scan blocks for the instruction set in use, if they are not there. */
 rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
                                  rv_error *err);

@@ -1,7 +1,11 @@
 /*
- * kmeans.c - Lloyd's algorithm for a few dozen centroids. Deterministic: points
- * are assigned independently, and each cluster's sum runs over its points in
- * order, in double precision, whatever thread does it.
+ * kmeans.c - Lloyd's algorithm, and the search for the nearest centroid it shares with
+ * the coding of rows. Deterministic: points are assigned independently, and each
+ * cluster's sum runs over its points in order, in double precision, whatever thread
+ * does it.
+ *
+ * The nearest centroid minimises |c|^2/2 - <x, c>: one product per element, and a few
+ * points share every centroid that is fetched.
  */
 #include "index/index_i.h"
 
@@ -9,43 +13,89 @@
 
 enum { STREAM_INIT = 0x52420010 };
 #define ITERATIONS 10
+#define CENTROIDS_AT_ONCE 64u /* 32 KB at 128 dimensions */
 
 typedef struct kmeans {
     const float *points;
     size_t n, dim, k;
     const rvk_ops *ops;
-    float *centroids;
-    float *scratch;    /* k distances per worker */
-    double *sums;      /* dim per worker */
-    uint32_t *cluster; /* of each point */
-    float *distance;   /* of each point to its centroid */
-    size_t *count;     /* of each cluster */
+    float *centroids, *half_norms; /* |c|^2 / 2 */
+    float *point_norms;            /* |x|^2 / 2 */
+    float *scratch;                /* products, per worker */
+    double *sums;                  /* dim per worker */
+    uint32_t *cluster;             /* of each point */
+    uint32_t *member;              /* points by cluster, ascending within each */
+    size_t *first;                 /* of each cluster in `member`; k + 1 */
+    float *distance;               /* of each point to its centroid, squared and halved */
     atomic_size_t moved;
 } kmeans;
 
-size_t rvx_argmin(const float *values, size_t n) {
+/* Of n values >= their float the smallest, by the lowest place. */
+static size_t argmin(const float *values, size_t n) {
     size_t best = 0;
     for (size_t i = 1; i < n; i++)
         if (values[i] < values[best]) best = i;
     return best;
 }
 
+void rvx_nearest(const rvk_ops *ops, const float *points, size_t n,
+                 const float *centroids, const float *half_norms, size_t k, size_t dim,
+                 float *scratch, uint32_t *nearest, float *value) {
+    for (size_t i = 0; i < n; i++) {
+        nearest[i] = 0;
+        value[i] = INFINITY;
+    }
+    for (size_t first = 0; first < k; first += CENTROIDS_AT_ONCE) {
+        size_t m = k - first < CENTROIDS_AT_ONCE ? k - first : CENTROIDS_AT_ONCE;
+        ops->dot_tile(points, n, centroids + first * dim, dim * sizeof(float), m, dim,
+                      scratch);
+        for (size_t i = 0; i < n; i++) {
+            float *product = scratch + i * m;
+            for (size_t c = 0; c < m; c++) product[c] = half_norms[first + c] - product[c];
+            size_t best = argmin(product, m);
+            if (product[best] < value[i]) {
+                value[i] = product[best];
+                nearest[i] = (uint32_t)(first + best);
+            }
+        }
+    }
+}
+
+void rvx_half_norms(const rvk_ops *ops, const float *rows, size_t n, size_t dim,
+                    float *half_norms) {
+    for (size_t i = 0; i < n; i++)
+        half_norms[i] = 0.5f * ops->dot(rows + i * dim, rows + i * dim, dim);
+}
+
 static rv_status assign(void *ctx, unsigned worker, size_t begin, size_t end,
                         rv_error *err) {
     (void)err;
     kmeans *m = ctx;
-    float *dist = m->scratch + worker * m->k;
     size_t moved = 0;
-    for (size_t i = begin; i < end; i++) {
-        m->ops->l2sq_tile(m->points + i * m->dim, 1, m->centroids, m->dim * sizeof(float),
-                          m->k, m->dim, dist);
-        uint32_t nearest = (uint32_t)rvx_argmin(dist, m->k);
-        moved += nearest != m->cluster[i];
-        m->cluster[i] = nearest;
-        m->distance[i] = dist[nearest];
+    for (size_t i = begin; i < end; i += RVX_NEAREST_ROWS) {
+        uint32_t nearest[RVX_NEAREST_ROWS];
+        float value[RVX_NEAREST_ROWS];
+        size_t n = end - i < RVX_NEAREST_ROWS ? end - i : RVX_NEAREST_ROWS;
+        rvx_nearest(m->ops, m->points + i * m->dim, n, m->centroids, m->half_norms, m->k,
+                    m->dim, m->scratch + worker * RVX_NEAREST_SCRATCH, nearest, value);
+        for (size_t j = 0; j < n; j++) {
+            moved += nearest[j] != m->cluster[i + j];
+            m->cluster[i + j] = nearest[j];
+            m->distance[i + j] = m->point_norms[i + j] + value[j];
+        }
     }
     atomic_fetch_add(&m->moved, moved);
     return RV_OK;
+}
+
+/* Counting sort of the points by cluster. */
+static void gather_members(kmeans *m) {
+    memset(m->first, 0, (m->k + 1) * sizeof *m->first);
+    for (size_t i = 0; i < m->n; i++) m->first[m->cluster[i] + 1]++;
+    for (size_t c = 0; c < m->k; c++) m->first[c + 1] += m->first[c];
+    for (size_t i = 0; i < m->n; i++) m->member[m->first[m->cluster[i]]++] = (uint32_t)i;
+    for (size_t c = m->k; c > 0; c--) m->first[c] = m->first[c - 1];
+    m->first[0] = 0;
 }
 
 static rv_status update(void *ctx, unsigned worker, size_t begin, size_t end,
@@ -54,16 +104,14 @@ static rv_status update(void *ctx, unsigned worker, size_t begin, size_t end,
     kmeans *m = ctx;
     double *sum = m->sums + worker * m->dim;
     for (size_t c = begin; c < end; c++) {
+        size_t count = m->first[c + 1] - m->first[c];
         memset(sum, 0, m->dim * sizeof *sum);
-        m->count[c] = 0;
-        for (size_t i = 0; i < m->n; i++) {
-            if (m->cluster[i] != c) continue;
-            const float *p = m->points + i * m->dim;
+        for (size_t i = m->first[c]; i < m->first[c + 1]; i++) {
+            const float *p = m->points + m->member[i] * m->dim;
             for (size_t j = 0; j < m->dim; j++) sum[j] += (double)p[j];
-            m->count[c]++;
         }
-        for (size_t j = 0; m->count[c] && j < m->dim; j++)
-            m->centroids[c * m->dim + j] = (float)(sum[j] / (double)m->count[c]);
+        for (size_t j = 0; count && j < m->dim; j++)
+            m->centroids[c * m->dim + j] = (float)(sum[j] / (double)count);
     }
     return RV_OK;
 }
@@ -71,7 +119,7 @@ static rv_status update(void *ctx, unsigned worker, size_t begin, size_t end,
 /* An empty cluster takes over the point that its own centroid serves worst. */
 static void refill_empty(kmeans *m) {
     for (size_t c = 0; c < m->k; c++) {
-        if (m->count[c]) continue;
+        if (m->first[c + 1] > m->first[c]) continue;
         size_t worst = 0;
         for (size_t i = 1; i < m->n; i++)
             if (m->distance[i] > m->distance[worst]) worst = i;
@@ -88,6 +136,21 @@ static void initialise(kmeans *m, uint64_t seed) {
         memcpy(m->centroids + c * m->dim, m->points + i * m->dim, m->dim * sizeof(float));
     }
     memset(m->cluster, 0xff, m->n * sizeof *m->cluster);
+    rvx_half_norms(m->ops, m->points, m->n, m->dim, m->point_norms);
+}
+
+static rv_status iterate(kmeans *m, rvb_pool *pool, const rv_progress *progress,
+                         rv_error *err) {
+    for (int it = 0; it < ITERATIONS; it++) {
+        atomic_store(&m->moved, 0);
+        rvx_half_norms(m->ops, m->centroids, m->k, m->dim, m->half_norms);
+        RVB_TRY(rvb_pool_for(pool, m->n, 4 * RVX_NEAREST_ROWS, assign, m, progress, err));
+        if (atomic_load(&m->moved) == 0) break;
+        gather_members(m);
+        RVB_TRY(rvb_pool_for(pool, m->k, 1, update, m, progress, err));
+        refill_empty(m);
+    }
+    return RV_OK;
 }
 
 rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64_t seed,
@@ -96,27 +159,29 @@ rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64
     size_t workers = rvb_pool_workers(pool);
     kmeans m = {.points = points, .n = n, .dim = dim, .k = k, .centroids = centroids};
     m.ops = rvk_ops_active();
-    m.scratch = rvb_alloc(workers * k, sizeof *m.scratch);
+    m.scratch = rvb_alloc(workers * RVX_NEAREST_SCRATCH, sizeof *m.scratch);
     m.sums = rvb_alloc(workers * dim, sizeof *m.sums);
+    m.half_norms = rvb_alloc(k, sizeof *m.half_norms);
+    m.point_norms = rvb_alloc(n, sizeof *m.point_norms);
     m.cluster = rvb_alloc(n, sizeof *m.cluster);
+    m.member = rvb_alloc(n, sizeof *m.member);
     m.distance = rvb_alloc(n, sizeof *m.distance);
-    m.count = rvb_alloc(k, sizeof *m.count);
-    rv_status status = RV_OK;
-    if (!m.scratch || !m.sums || !m.cluster || !m.distance || !m.count)
-        status = rvb_fail_memory(err, (uint64_t)n * 8);
-    else
+    m.first = rvb_alloc(k + 1, sizeof *m.first);
+    rv_status status;
+    if (!m.scratch || !m.sums || !m.half_norms || !m.point_norms || !m.cluster ||
+        !m.member || !m.distance || !m.first) {
+        status = rvb_fail_memory(err, (uint64_t)n * 16);
+    } else {
         initialise(&m, seed);
-    for (int it = 0; status == RV_OK && it < ITERATIONS; it++) {
-        atomic_store(&m.moved, 0);
-        status = rvb_pool_for(pool, n, 64, assign, &m, progress, err);
-        if (status != RV_OK || atomic_load(&m.moved) == 0) break;
-        status = rvb_pool_for(pool, k, 1, update, &m, progress, err);
-        if (status == RV_OK) refill_empty(&m);
+        status = iterate(&m, pool, progress, err);
     }
     rvb_free(m.scratch);
     rvb_free(m.sums);
+    rvb_free(m.half_norms);
+    rvb_free(m.point_norms);
     rvb_free(m.cluster);
+    rvb_free(m.member);
     rvb_free(m.distance);
-    rvb_free(m.count);
+    rvb_free(m.first);
     return status;
 }

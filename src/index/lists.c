@@ -10,8 +10,10 @@
 static size_t blocks_for(size_t slots) { return (slots + RVK_BLOCK - 1) / RVK_BLOCK; }
 
 static void list_free(rvx_list *list) {
-    rvb_free(list->blocks);
-    rvb_free(list->rows);
+    if (list->own) {
+        rvb_free(list->blocks);
+        rvb_free(list->rows);
+    }
     *list = (rvx_list){0};
 }
 
@@ -19,13 +21,18 @@ void rvx_lists_clear(rvx_lists *lists) {
     for (uint32_t l = 0; lists->list && l < lists->n_lists; l++)
         list_free(&lists->list[l]);
     rvb_free(lists->list);
+    rvb_free(lists->blocks);
+    rvb_free(lists->rows);
     lists->list = NULL;
+    lists->blocks = NULL;
+    lists->rows = NULL;
+    lists->shared_blocks = 0;
 }
 
 static rv_status list_alloc(const rvx_lists *lists, size_t blocks, rvx_list *out,
                             rv_error *err) {
     size_t bytes;
-    *out = (rvx_list){.capacity = blocks};
+    *out = (rvx_list){.capacity = blocks, .own = true};
     if (blocks == 0) return RV_OK;
     if (rvb_mul(blocks, lists->block_bytes, &bytes)) {
         out->blocks = rvb_alloc(bytes, 1);
@@ -77,11 +84,30 @@ static rv_status fill_lists(void *ctx, unsigned worker, size_t begin, size_t end
     return RV_OK;
 }
 
+/* All lists lie one after the other in two pieces of memory; one that outgrows its
+ * place moves to memory of its own. */
 static rv_status allocate_lists(const rvx_rows *rows, rvx_lists *lists, rv_error *err) {
+    size_t blocks = 0, bytes;
     for (size_t row = 0; row < rows->n; row++)
         if (rvx_row_live(rows, row)) lists->list[list_of(rows, row)].n++;
-    for (uint32_t l = 0; l < lists->n_lists; l++)
-        RVB_TRY(list_alloc(lists, blocks_for(lists->list[l].n), &lists->list[l], err));
+    for (uint32_t l = 0; l < lists->n_lists; l++) {
+        lists->list[l].capacity = blocks_for(lists->list[l].n);
+        blocks += lists->list[l].capacity;
+    }
+    if (rvb_mul(blocks, lists->block_bytes, &bytes)) {
+        lists->blocks = rvb_alloc(bytes, 1);
+        lists->rows = rvb_alloc(blocks * RVK_BLOCK, sizeof *lists->rows);
+    }
+    if (!lists->blocks || !lists->rows)
+        return rvb_fail_memory(err, (uint64_t)blocks * lists->block_bytes);
+    lists->shared_blocks = blocks;
+    for (uint32_t l = 0, at = 0; l < lists->n_lists; l++) {
+        rvx_list *list = &lists->list[l];
+        list->blocks = lists->blocks + at * lists->block_bytes;
+        list->rows = lists->rows + (size_t)at * RVK_BLOCK;
+        at += (uint32_t)list->capacity;
+        list->n = 0;
+    }
     for (size_t row = 0; row < rows->n; row++) {
         if (!rvx_row_live(rows, row)) continue;
         rvx_list *list = &lists->list[list_of(rows, row)];
@@ -109,6 +135,8 @@ rv_status rvx_lists_reserve(const rvx_lists *lists, const rvx_rows *rows, size_t
                             size_t n, rvx_lists *grown, rv_error *err) {
     *grown = *lists;
     grown->list = NULL;
+    grown->blocks = NULL;
+    grown->rows = NULL;
     if (!lists->list) return RV_OK;
     grown->list = rvb_alloc_zero(lists->n_lists, sizeof *grown->list);
     if (!grown->list) return rvb_fail_memory(err, lists->n_lists * sizeof *grown->list);
@@ -165,9 +193,11 @@ void rvx_lists_bytes(const rvx_lists *lists, uint64_t *used, uint64_t *slack) {
     if (!lists->list) return;
     size_t block = lists->block_bytes + RVK_BLOCK * sizeof(uint32_t);
     *used = lists->n_lists * sizeof *lists->list;
+    *slack = lists->shared_blocks * block;
     for (uint32_t l = 0; l < lists->n_lists; l++) {
         size_t blocks = blocks_for(lists->list[l].n);
         *used += blocks * block;
-        *slack += (lists->list[l].capacity - blocks) * block;
+        if (lists->list[l].own) *slack += lists->list[l].capacity * block;
+        *slack -= blocks * block;
     }
 }

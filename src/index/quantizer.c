@@ -20,14 +20,23 @@ enum { STREAM_SIGNS = 0x52420001, STREAM_SAMPLE = 0x52420002 };
 
 /* Training points per list; more changes recall by less than 0.1 points. */
 #define SAMPLE_PER_LIST 128u
+#define SAMPLE_PER_MANY_LISTS 64u
 #define MEAN_CHUNKS 256u
 
 uint32_t rvx_padded_dim(uint32_t dim) { return (dim + 31u) / 32u * 32u; }
 
+uint32_t rvx_most_lists(uint64_t n) {
+    uint64_t most = n / RVK_BLOCK;
+    if (most < RV_SMALL_LISTS) most = n < RV_SMALL_LISTS ? n : RV_SMALL_LISTS;
+    return most < RV_MAX_LISTS ? (uint32_t)most : RV_MAX_LISTS;
+}
+
 uint32_t rvx_auto_lists(uint64_t n) {
     if (n < 4096) return 1;
     uint64_t lists = n / 512;
-    return lists < RVX_MAX_LISTS ? (uint32_t)lists : RVX_MAX_LISTS;
+    if (lists > RV_SMALL_LISTS) lists = RV_SMALL_LISTS;
+    if (n / 1024 > lists) lists = n / 1024;
+    return lists < RV_MAX_LISTS ? (uint32_t)lists : RV_MAX_LISTS;
 }
 
 void rvx_quantizer_free(rvx_quantizer *q) {
@@ -35,13 +44,15 @@ void rvx_quantizer_free(rvx_quantizer *q) {
     rvb_free(q->signs);
     rvb_free(q->mean);
     rvb_free(q->centroids);
+    rvb_free(q->half_norms);
     rvb_free(q->rotated_mean);
     rvb_free(q->ip_weights);
     rvb_free(q);
 }
 
 rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
-                               uint32_t n_lists, rvx_quantizer **out, rv_error *err) {
+                               uint32_t n_lists, unsigned bits, rvx_quantizer **out,
+                               rv_error *err) {
     size_t padded = rvx_padded_dim(dim), words = 4 * padded / 32;
     rvx_quantizer *q = rvb_alloc_zero(1, sizeof *q);
     if (!q) return rvb_fail_memory(err, sizeof *q);
@@ -49,6 +60,7 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
     q->dim = dim;
     q->padded = (uint32_t)padded;
     q->n_lists = n_lists;
+    q->extra = bits - 1;
     q->signs = rvb_alloc(words, sizeof *q->signs);
     q->mean = rvb_alloc_zero(dim, sizeof *q->mean);
     q->centroids = rvb_alloc_zero(n_lists * padded, sizeof *q->centroids);
@@ -65,7 +77,7 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
 size_t rvx_quantizer_bytes(const rvx_quantizer *q) {
     if (!q) return 0;
     size_t lists = (size_t)q->n_lists * q->padded;
-    size_t floats = q->dim + lists + (q->rotated_mean ? q->padded + lists : 0);
+    size_t floats = q->dim + lists + q->n_lists + (q->rotated_mean ? q->padded + lists : 0);
     return sizeof *q + 4 * q->padded / 32 * sizeof *q->signs + floats * sizeof(float);
 }
 
@@ -77,8 +89,11 @@ void rvx_quantizer_rotate(const rvx_quantizer *q, const rvk_ops *ops, const floa
 }
 
 rv_status rvx_quantizer_finish(rvx_quantizer *q, rv_error *err) {
-    if (q->metric != RV_IP) return RV_OK;
     size_t padded = q->padded, n = q->n_lists;
+    q->half_norms = rvb_alloc(n, sizeof(float));
+    if (!q->half_norms) return rvb_fail_memory(err, n * sizeof(float));
+    rvx_half_norms(rvk_ops_active(), q->centroids, n, padded, q->half_norms);
+    if (q->metric != RV_IP) return RV_OK;
     q->rotated_mean = rvb_alloc_zero(padded, sizeof(float));
     q->ip_weights = rvb_alloc(n * padded, sizeof(float));
     if (!q->rotated_mean || !q->ip_weights)
@@ -104,31 +119,50 @@ static float scale_for(rv_metric metric, float norm) {
     return norm > 0 ? 1 / norm : 0;
 }
 
-void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const float *vector,
-                          float norm, float *scratch, uint8_t *code, rvx_factors *factors,
-                          uint32_t *list) {
-    float *y = scratch, *dist = scratch + q->padded;
-    rvx_quantizer_rotate(q, ops, vector, scale_for(q->metric, norm), y);
-    size_t nearest = 0;
-    if (q->n_lists > 1) {
-        ops->l2sq_tile(y, 1, q->centroids, q->padded * sizeof(float), q->n_lists,
-                       q->padded, dist);
-        nearest = rvx_argmin(dist, q->n_lists);
-    }
-    *list = (uint32_t)nearest;
+void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops, const uint8_t *rows,
+                         size_t stride_bytes, const float *norms, size_t n,
+                         float *scratch, float *y, uint32_t *lists) {
+    float value[RVX_NEAREST_ROWS];
+    for (size_t i = 0; i < n; i++)
+        rvx_quantizer_rotate(q, ops, (const float *)(const void *)(rows + i * stride_bytes),
+                             scale_for(q->metric, norms[i]), y + i * q->padded);
+    memset(lists, 0, n * sizeof *lists);
+    if (q->n_lists == 1) return;
+    rvx_nearest(ops, y, n, q->centroids, q->half_norms, q->n_lists, q->padded, scratch,
+                lists, value);
+}
 
-    const float *w = q->ip_weights ? q->ip_weights + nearest * q->padded : NULL;
+/* Error of the estimate per unit of |q - c|: 2 |r| sqrt((1 - k^2) / k^2) / sqrt(D - 1)
+ * with k the cosine of y and r (arXiv:2405.12497, theorem 3.2); half of it for inner
+ * products. */
+static float fine_error(const rvx_quantizer *q, double norm2, const rvk_levels *level) {
+    double cosine2 = (double)level->dot * level->dot / (norm2 * (double)level->norm2);
+    double sine2 = cosine2 < 1 ? 1 - cosine2 : 0;
+    double e = 2 * sqrt(norm2 * sine2 / (cosine2 * (q->padded - 1)));
+    return (float)(q->metric == RV_IP ? 0.5 * e : e);
+}
+
+void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const float *y,
+                          float norm, uint32_t list, uint8_t *code,
+                          rvx_fine_factors *factors) {
+    const float *centroid = q->centroids + list * (size_t)q->padded;
+    const float *w = q->ip_weights ? q->ip_weights + list * (size_t)q->padded : NULL;
     rvk_residual r;
-    ops->encode(y, q->centroids + nearest * q->padded, w, q->padded, code, &r);
+    ops->encode(y, centroid, w, q->padded, code, &r);
+    bool ip = q->metric == RV_IP;
+    double a = ip ? -(double)r.dot_w : r.norm2 + zero_row_offset(q, norm);
+    double scale = ip ? 1 : 2; /* of <r, q - c> in the estimate */
     double s = r.norm1 > 0 ? 2.0 * r.norm2 / r.norm1 : 0;
-    double half_sign_c = 0.5 * r.sign_c;
-    if (q->metric == RV_IP) {
-        factors->a = (float)(s * half_sign_c - r.dot_w);
-        factors->b = (float)-s;
-    } else {
-        factors->a = (float)(r.norm2 + 2 * s * half_sign_c + zero_row_offset(q, norm));
-        factors->b = (float)(-2 * s);
-    }
+    factors->sign.a = (float)(a + scale * s * (0.5 * r.sign_c));
+    factors->sign.b = (float)(-scale * s);
+    if (!q->extra) return;
+    rvk_levels level;
+    ops->quantize(y, centroid, q->padded, r.norm2, q->extra, code + q->padded / 8, &level);
+    bool some = r.norm2 > 0 && level.dot > 0;
+    s = some ? (double)r.norm2 / level.dot : 0;
+    factors->a = (float)(a + scale * s * level.sign_c);
+    factors->b = (float)(-scale * s);
+    factors->e = some ? fine_error(q, r.norm2, &level) : 0;
 }
 
 /* ---- training --------------------------------------------------------------- */
@@ -211,9 +245,10 @@ static rv_status rotate_sample(void *ctx, unsigned worker, size_t begin, size_t 
 
 static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
                                  const rv_progress *progress, rv_error *err) {
-    if (q->n_lists > t->n) q->n_lists = (uint32_t)t->n;
+    if (q->n_lists > rvx_most_lists(t->n)) q->n_lists = rvx_most_lists(t->n);
     if (q->n_lists == 1) return RV_OK; /* the mean itself, which is 0 here */
-    t->n_sample = (size_t)SAMPLE_PER_LIST * q->n_lists;
+    t->n_sample = (size_t)q->n_lists * (q->n_lists > RV_SMALL_LISTS ? SAMPLE_PER_MANY_LISTS
+                                                                 : SAMPLE_PER_LIST);
     if (t->n_sample > t->n) t->n_sample = t->n;
     size_t floats;
     if (rvb_mul(t->n_sample, q->padded, &floats))

@@ -40,14 +40,16 @@ void rvx_buf_unref(rvx_buf *buf) {
     rvb_free(buf);
 }
 
-void rvx_rows_init(rvx_rows *rows, uint32_t dim, bool codes, bool vectors) {
+void rvx_rows_init(rvx_rows *rows, uint32_t dim, unsigned bits, bool vectors) {
     memset(rows, 0, sizeof *rows);
     size_t width[RVX_N_COLUMNS] = {
         [RVX_IDS] = sizeof(uint64_t),
-        [RVX_CODES] = codes ? rvx_padded_dim(dim) / 8 : 0,
-        [RVX_FACTORS] = codes ? sizeof(rvx_factors) : 0,
+        [RVX_CODES] = (size_t)bits * rvx_padded_dim(dim) / 8,
+        [RVX_FACTORS] = bits > 1 ? sizeof(rvx_fine_factors)
+                        : bits   ? sizeof(rvx_factors)
+                                 : 0,
         [RVX_NORMS] = sizeof(float),
-        [RVX_LISTS] = codes ? sizeof(uint32_t) : 0,
+        [RVX_LISTS] = bits ? sizeof(uint32_t) : 0,
         [RVX_VECTORS] = vectors ? dim * sizeof(float) : 0,
     };
     for (int c = 0; c < RVX_N_COLUMNS; c++)

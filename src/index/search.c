@@ -19,6 +19,7 @@ typedef struct search {
     size_t n_filters;
     uint64_t *ids;
     float *scores;
+    atomic_uint_fast64_t *cost; /* of all queries; NULL = nobody asks */
 } search;
 
 /* ---- one thread's share ---------------------------------------------------------- */
@@ -56,21 +57,24 @@ static void set_query(const search *c, rvx_scratch *s, size_t query) {
     rvx_topk_reset(&s->top);
 }
 
+/* s is an array of one scratch per query. */
 static rv_status answer_coded(const search *c, rvx_scratch *s, size_t begin, size_t end,
                               rvx_filter *own, rv_error *err) {
-    RVB_TRY(rvx_topk_init(&s->top, s->params.k, err));
-    RVB_TRY(rvx_scan_init(s, err));
+    const rvx_filter *filters[RVX_QUERIES_AT_ONCE];
     for (size_t i = begin; i < end; i++) {
-        const rvx_filter *filter;
-        RVB_TRY(current_filter(c, i, own, &filter, err));
-        set_query(c, s, i);
-        if (!filter || filter->count) rvx_scan_query(s, filter);
-        write_result(c, &s->top, i);
+        RVB_TRY(rvx_topk_init(&s[i - begin].top, s->params.k, err));
+        RVB_TRY(rvx_scan_init(&s[i - begin], err));
+        RVB_TRY(current_filter(c, i, own, &filters[i - begin], err));
+        set_query(c, &s[i - begin], i);
+    }
+    rvx_scan_queries(s, end - begin, filters);
+    for (size_t i = begin; i < end; i++) {
+        write_result(c, &s[i - begin].top, i);
+        if (c->cost) atomic_fetch_add(c->cost, s[i - begin].cost);
     }
     return RV_OK;
 }
 
-/* s is an array of one scratch per query. */
 static rv_status answer_flat(const search *c, rvx_scratch *s, size_t begin, size_t end,
                              rvx_filter *own, rv_error *err) {
     const rvx_filter *filters[RVX_QUERIES_AT_ONCE];
@@ -87,10 +91,12 @@ static rv_status answer_flat(const search *c, rvx_scratch *s, size_t begin, size
 static rv_status answer_locked(const search *c, size_t begin, size_t end, rv_error *err) {
     const rv_index *index = c->index;
     rvx_scratch s[RVX_QUERIES_AT_ONCE];
-    for (size_t i = 0; i < RVX_QUERIES_AT_ONCE; i++) {
-        s[i] = (rvx_scratch){.index = index, .ops = c->ops, .params = c->params};
-        if (s[i].params.k > index->rows.n_live) s[i].params.k = index->rows.n_live;
-    }
+    rvx_params p = c->params;
+    if (p.k > index->rows.n_live) p.k = index->rows.n_live;
+    if (!(p.epsilon > 0)) p.epsilon = index->epsilon;
+    if (!p.nprobe) p.nprobe = rvx_default_nprobe(index);
+    for (size_t i = 0; i < RVX_QUERIES_AT_ONCE; i++)
+        s[i] = (rvx_scratch){.index = index, .ops = c->ops, .params = p};
     rvx_filter own = {0};
     rv_status status = RV_OK;
     if (index->rows.n_live == 0) { /* emptied since the call began */
@@ -101,8 +107,10 @@ static rv_status answer_locked(const search *c, size_t begin, size_t end, rv_err
         status = answer_flat(c, s, begin, end, &own, err);
     }
     rvx_filter_clear(&own);
-    rvx_scan_clear(s);
-    for (size_t i = 0; i < RVX_QUERIES_AT_ONCE; i++) rvx_topk_clear(&s[i].top);
+    for (size_t i = 0; i < RVX_QUERIES_AT_ONCE; i++) {
+        rvx_scan_clear(&s[i]);
+        rvx_topk_clear(&s[i].top);
+    }
     return status;
 }
 
@@ -163,7 +171,8 @@ static rv_status check_options(search *c, const rv_search_options *given, rv_err
     size_t floor = 0;
     if (index->has_vectors && !rvb_mul(c->k, factor, &floor)) floor = SIZE_MAX;
     c->params = (rvx_params){.k = c->k,
-                             .epsilon = o.epsilon > 0 ? o.epsilon : index->epsilon,
+                             .nprobe = o.nprobe,
+                             .epsilon = o.epsilon,
                              .floor = floor,
                              .cap = o.max_rerank > SIZE_MAX ? SIZE_MAX : o.max_rerank};
     return RV_OK;
@@ -213,16 +222,19 @@ static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, ui
     return RV_OK;
 }
 
-rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t m,
-                          uint32_t dim, uint64_t k, const rv_search_options *options,
-                          uint64_t *ids, float *scores, rv_error *err) {
+rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
+                     uint32_t dim, uint64_t k, const rv_search_options *options,
+                     uint64_t *ids, float *scores, uint64_t *cost, rv_error *err) {
     RVB_TRY(check_shape(index, m, dim, k, err));
+    atomic_uint_fast64_t sum;
+    atomic_init(&sum, 0);
     search c = {.index = index,
                 .ops = rvk_ops_active(),
                 .queries = queries,
                 .k = k,
                 .ids = ids,
-                .scores = scores};
+                .scores = scores,
+                .cost = cost ? &sum : NULL};
     RVB_TRY(check_options(&c, options, err));
     if (m == 0) return RV_OK;
     rv_status status = check_queries(&c, m, err);
@@ -236,5 +248,12 @@ rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t 
     for (size_t i = 0; i < c.n_filters; i++) rvx_filter_clear(&c.filters[i]);
     rvb_free(c.filters);
     rvb_free(c.query_norms);
+    if (cost) *cost = atomic_load(&sum);
     return status;
+}
+
+rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t m,
+                          uint32_t dim, uint64_t k, const rv_search_options *options,
+                          uint64_t *ids, float *scores, rv_error *err) {
+    return rvx_search(index, queries, m, dim, k, options, ids, scores, NULL, err);
 }

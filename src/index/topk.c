@@ -72,11 +72,54 @@ void rvx_topk_push(rvx_topk *t, rvx_hit hit) {
     if (t->n == t->k) t->worst = t->hit[sorted ? t->k - 1 : 0].key;
 }
 
+/* A max-heap of n entries into ascending order. */
+static void unheap(rvx_hit *heap, size_t n) {
+    for (size_t end = n; end > 1; end--) {
+        rvx_hit last = heap[end - 1];
+        heap[end - 1] = heap[0];
+        sift_down(heap, end - 1, 0, last);
+    }
+}
+
 void rvx_topk_sort(rvx_topk *t) {
-    if (t->k <= SORTED_MAX) return;
-    for (size_t end = t->n; end > 1; end--) {
-        rvx_hit last = t->hit[end - 1];
-        t->hit[end - 1] = t->hit[0];
-        sift_down(t->hit, end - 1, 0, last);
+    if (t->k > SORTED_MAX) unheap(t->hit, t->n);
+}
+
+void rvx_hits_sort(rvx_hit *hits, size_t n) {
+    for (size_t i = n / 2; i-- > 0;) sift_down(hits, n, i, hits[i]);
+    unheap(hits, n);
+}
+
+static void swap_hits(rvx_hit *a, rvx_hit *b) {
+    rvx_hit t = *a;
+    *a = *b;
+    *b = t;
+}
+
+/* Hoare's selection around the median of three; a range that resists is sorted. */
+void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
+    size_t low = 0, high = n;
+    for (unsigned tries = 0; m > low && m < high && high - low > 1; tries++) {
+        if (high - low <= 8 || tries > 64) {
+            rvx_hits_sort(hits + low, high - low);
+            return;
+        }
+        rvx_hit *a = &hits[low], *b = &hits[low + (high - low) / 2], *c = &hits[high - 1];
+        if (rvx_hit_before(b, a)) swap_hits(a, b);
+        if (rvx_hit_before(c, b)) swap_hits(b, c);
+        if (rvx_hit_before(b, a)) swap_hits(a, b);
+        rvx_hit pivot = *b;
+        size_t i = low, j = high - 1;
+        for (;;) {
+            while (rvx_hit_before(&hits[i], &pivot)) i++;
+            while (rvx_hit_before(&pivot, &hits[j])) j--;
+            if (i >= j) break;
+            swap_hits(&hits[i++], &hits[j--]);
+        }
+        /* hits[low..j] <= pivot <= hits[j+1..high) */
+        if (m <= j + 1)
+            high = j + 1;
+        else
+            low = j + 1;
     }
 }

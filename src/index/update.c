@@ -51,30 +51,56 @@ typedef struct encoding {
     bool recode; /* vectors are in place already and are taken as they are */
 } encoding;
 
+/* Norms of n rows from the i-th on, and copies of them in their place. Rows that are
+ * taken as they are may have norms that are no use; bit k of *bad then marks the k-th. */
+static rv_status take_rows(const encoding *e, size_t i, size_t n, float *norms,
+                           uint64_t *bad, rv_error *err) {
+    const rvx_column *column = e->column;
+    size_t dim = e->index->dim;
+    *bad = 0;
+    for (size_t k = 0; k < n; k++) {
+        const float *v = (const float *)(e->vectors + (i + k) * e->stride);
+        size_t row = e->first + i + k;
+        rv_status status = rvx_norm(e->ops, v, dim, "vector", i + k, &norms[k],
+                                    e->recode ? NULL : err);
+        if (status != RV_OK && !e->recode) return status;
+        *bad |= (uint64_t)(status != RV_OK) << k;
+        memcpy(rvx_cell(&column[RVX_NORMS], row), &norms[k], sizeof norms[k]);
+        if (column[RVX_VECTORS].width && !e->recode)
+            memcpy(rvx_cell(&column[RVX_VECTORS], row), v, dim * sizeof *v);
+    }
+    return RV_OK;
+}
+
+/* A row whose code means nothing is never ruled out by it. */
+static const rvx_fine_factors always = {
+    .sign = {-INFINITY, 0}, .a = -INFINITY, .b = 0, .e = 0};
+
 static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t end,
                              rv_error *err) {
     const encoding *e = ctx;
     const rvx_column *column = e->column;
-    size_t dim = e->index->dim;
-    for (size_t i = begin; i < end; i++) {
-        const float *v = (const float *)(e->vectors + i * e->stride);
-        size_t row = e->first + i;
-        float norm;
-        rv_status status =
-            rvx_norm(e->ops, v, dim, "vector", i, &norm, e->recode ? NULL : err);
-        if (status != RV_OK && !e->recode) return status;
-        memcpy(rvx_cell(&column[RVX_NORMS], row), &norm, sizeof norm);
-        if (column[RVX_VECTORS].width && !e->recode)
-            memcpy(rvx_cell(&column[RVX_VECTORS], row), v, dim * sizeof *v);
-        if (!e->quantizer) continue;
-        rvx_factors f;
-        uint32_t list;
-        rvx_quantizer_encode(e->quantizer, e->ops, v, norm,
-                             e->scratch + worker * e->scratch_floats,
-                             rvx_cell(&column[RVX_CODES], row), &f, &list);
-        if (status != RV_OK) f = (rvx_factors){-INFINITY, 0};
-        memcpy(rvx_cell(&column[RVX_FACTORS], row), &f, sizeof f);
-        memcpy(rvx_cell(&column[RVX_LISTS], row), &list, sizeof list);
+    const rvx_quantizer *q = e->quantizer;
+    float *scratch = e->scratch + worker * e->scratch_floats;
+    float *y = scratch + RVX_NEAREST_SCRATCH;
+    for (size_t i = begin; i < end; i += RVX_NEAREST_ROWS) {
+        size_t n = end - i < RVX_NEAREST_ROWS ? end - i : RVX_NEAREST_ROWS;
+        float norms[RVX_NEAREST_ROWS];
+        uint32_t lists[RVX_NEAREST_ROWS];
+        uint64_t bad;
+        RVB_TRY(take_rows(e, i, n, norms, &bad, err));
+        if (!q) continue;
+        rvx_quantizer_place(q, e->ops, e->vectors + i * e->stride, e->stride, norms, n,
+                            scratch, y, lists);
+        for (size_t k = 0; k < n; k++) {
+            size_t row = e->first + i + k;
+            rvx_fine_factors f;
+            rvx_quantizer_encode(q, e->ops, y + k * q->padded, norms[k], lists[k],
+                                 rvx_cell(&column[RVX_CODES], row), &f);
+            if (bad >> k & 1) f = always;
+            memcpy(rvx_cell(&column[RVX_FACTORS], row), &f, column[RVX_FACTORS].width);
+            memcpy(rvx_cell(&column[RVX_LISTS], row), &lists[k], sizeof lists[k]);
+        }
     }
     return RV_OK;
 }
@@ -83,8 +109,8 @@ static rv_status encode(encoding *e, size_t n, rvb_pool *pool,
                         const rv_progress *progress, rv_error *err) {
     e->ops = rvk_ops_active();
     if (e->quantizer) {
-        e->scratch_floats =
-            (e->quantizer->padded + e->quantizer->n_lists + 15u) / 16u * 16u;
+        size_t rows = n < RVX_NEAREST_ROWS ? n : RVX_NEAREST_ROWS;
+        e->scratch_floats = RVX_NEAREST_SCRATCH + rows * e->quantizer->padded;
         e->scratch = rvb_alloc(rvb_pool_workers(pool) * e->scratch_floats, sizeof(float));
         if (!e->scratch) return rvb_fail_memory(err, e->scratch_floats * sizeof(float));
     }
@@ -112,7 +138,8 @@ static rv_status train(const rv_index *index, const void *vectors, size_t stride
     asking a = {progress, n};
     rv_progress quiet = {ask, &a};
     RVB_TRY(
-        rvx_quantizer_create(index->dim, index->metric, index->seed, lists, out, err));
+        rvx_quantizer_create(index->dim, index->metric, index->seed, lists, index->bits,
+                             out, err));
     rv_status status = rvx_quantizer_train(*out, index->seed, vectors, stride, n,
                                            skip_bad, pool, progress ? &quiet : NULL, err);
     if (status != RV_OK) {
@@ -307,7 +334,7 @@ rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *er
     rvx_quantizer *quantizer = NULL;
     rvx_column made[RVX_N_COLUMNS] = {{0}};
     rvx_rows kept; /* ids and vectors stay where they are */
-    rvx_rows_init(&kept, index->dim, true, true);
+    rvx_rows_init(&kept, index->dim, index->bits, true);
     kept.column[RVX_IDS] = rows->column[RVX_IDS];
     kept.column[RVX_VECTORS] = *v;
 
@@ -328,6 +355,7 @@ rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *er
     if (status == RV_OK) {
         rvb_rwlock_write(index->state);
         rvx_quantizer *old = index->quantizer;
+        if (!old || old->n_lists != quantizer->n_lists) index->nprobe = 0;
         index->quantizer = quantizer;
         quantizer = old;
         for (int c = 0; c < RVX_N_COLUMNS; c++) {

@@ -17,7 +17,7 @@ static double dot(const float *a, const float *b, size_t n) {
 static rvx_quantizer *trained(size_t dim, rv_metric metric, uint64_t seed, uint32_t lists,
                               const float *rows, size_t n) {
     rvx_quantizer *q;
-    assert_ok(rvx_quantizer_create((uint32_t)dim, metric, seed, lists, &q, err));
+    assert_ok(rvx_quantizer_create((uint32_t)dim, metric, seed, lists, 1, &q, err));
     assert_ok(rvx_quantizer_train(q, seed, rows, dim * sizeof *rows, n, false, NULL, NULL,
                                   err));
     return q;
@@ -34,10 +34,16 @@ static void sizes(void **state) {
     assert_int_equal(rvx_padded_dim(RV_MAX_DIM), RV_MAX_DIM);
     assert_int_equal(rvx_auto_lists(0), 1);
     assert_int_equal(rvx_auto_lists(1000), 1);
-    assert_int_equal(rvx_auto_lists(100000), RVX_MAX_LISTS);
-    assert_int_equal(rvx_auto_lists(RV_MAX_ROWS), RVX_MAX_LISTS);
-    for (uint64_t n = 1; n < 50000; n += 97)
+    assert_int_equal(rvx_auto_lists(RV_MAX_ROWS), RV_MAX_LISTS);
+    for (uint64_t n = 1; n < 500000; n += 97) {
         assert_true(rvx_auto_lists(n) <= rvx_auto_lists(n + 97));
+        assert_true(rvx_auto_lists(n) <= rvx_most_lists(n));
+    }
+    assert_int_equal(rvx_most_lists(1), 1);
+    assert_int_equal(rvx_most_lists(64), 64);
+    assert_int_equal(rvx_most_lists(4096), 64);
+    assert_int_equal(rvx_most_lists(64 * 100), 100);
+    assert_int_equal(rvx_most_lists(RV_MAX_ROWS), RV_MAX_LISTS);
 }
 
 static void rotation_is_orthonormal(void **state) {
@@ -72,8 +78,8 @@ static void rotation_depends_on_the_seed(void **state) {
     float v[64], a[64], b[64];
     for (size_t j = 0; j < 64; j++) v[j] = 1;
     rvx_quantizer *p, *q;
-    assert_ok(rvx_quantizer_create(64, RV_L2, 1, 1, &p, err));
-    assert_ok(rvx_quantizer_create(64, RV_L2, 2, 1, &q, err));
+    assert_ok(rvx_quantizer_create(64, RV_L2, 1, 1, 1, &p, err));
+    assert_ok(rvx_quantizer_create(64, RV_L2, 2, 1, 1, &q, err));
     rvx_quantizer_rotate(p, rvk_ops_active(), v, 1, a);
     rvx_quantizer_rotate(q, rvk_ops_active(), v, 1, b);
     assert_memory_not_equal(a, b, sizeof a);
@@ -103,9 +109,14 @@ static float norm_of(const float *v, size_t dim) { return (float)sqrt(dot(v, v, 
 static void code_row(const rvx_quantizer *q, const float *v, coded *out) {
     const rvk_ops *ops = rvk_ops_active();
     float norm = norm_of(v, q->dim);
-    float *scratch = need(q->padded + q->n_lists, sizeof *scratch);
-    rvx_quantizer_encode(q, ops, v, norm, scratch, out->code, &out->f, &out->list);
+    float *scratch = need(q->padded + RVX_NEAREST_SCRATCH, sizeof *scratch);
+    float *y = scratch + RVX_NEAREST_SCRATCH;
+    rvx_fine_factors f;
+    rvx_quantizer_place(q, ops, (const uint8_t *)v, q->dim * sizeof *v, &norm, 1, scratch,
+                        y, &out->list);
     assert_true(out->list < q->n_lists);
+    rvx_quantizer_encode(q, ops, y, norm, out->list, out->code, &f);
+    out->f = f.sign;
     float scale = q->metric != RV_COSINE ? 1 : norm > 0 ? 1 / norm : 0;
     rvx_quantizer_rotate(q, ops, v, scale, scratch);
     const float *c = q->centroids + out->list * q->padded;
@@ -221,7 +232,7 @@ static void structured_rows_over_many_rotations(void **state) {
         sums s = {0};
         for (uint64_t seed = 0; seed < sized(1500); seed++) {
             rvx_quantizer *q;
-            assert_ok(rvx_quantizer_create((uint32_t)dim, RV_L2, seed, 1, &q, err));
+            assert_ok(rvx_quantizer_create((uint32_t)dim, RV_L2, seed, 1, 1, &q, err));
             measure(q, rows, 4, query, 1, &s);
             rvx_quantizer_free(q);
         }
@@ -354,8 +365,8 @@ static void bad_rows_can_be_skipped(void **state) {
     }
     rvx_quantizer *p, *q;
     for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
-        assert_ok(rvx_quantizer_create(10, (rv_metric)metric, 1, 6, &p, err));
-        assert_ok(rvx_quantizer_create(10, (rv_metric)metric, 1, 6, &q, err));
+        assert_ok(rvx_quantizer_create(10, (rv_metric)metric, 1, 6, 1, &p, err));
+        assert_ok(rvx_quantizer_create(10, (rv_metric)metric, 1, 6, 1, &q, err));
         size_t stride = dim * sizeof *rows;
         assert_ok(rvx_quantizer_train(p, 1, rows, stride, n, true, NULL, NULL, err));
         assert_ok(rvx_quantizer_train(q, 1, clean, stride, n, false, NULL, NULL, err));
@@ -374,7 +385,7 @@ static void what_it_takes(void **state) {
     float *rows = normal_rows(4, 50, 40);
     rvx_quantizer *l2 = trained(40, RV_L2, 1, 3, rows, 50);
     rvx_quantizer *ip = trained(40, RV_IP, 1, 3, rows, 50);
-    size_t base = sizeof *l2 + 4 * 64 / 8 + (40 + 3 * 64) * sizeof(float);
+    size_t base = sizeof *l2 + 4 * 64 / 8 + (40 + 3 * 64 + 3) * sizeof(float);
     assert_int_equal(rvx_quantizer_bytes(l2), base);
     assert_int_equal(rvx_quantizer_bytes(ip), base + 4 * 64 * sizeof(float));
     assert_int_equal(rvx_quantizer_bytes(NULL), 0);

@@ -1,0 +1,254 @@
+/*
+ * decide.c - from rows that pass a bound to answers, in one or two steps.
+ *
+ * A row whose sign code gives a lower bound below the threshold waits, a few rows long,
+ * while its memory is fetched. With multi-bit codes the next step is their estimate and
+ * its tighter bound; only what still passes gets its exact distance. Without vectors the
+ * last estimate is the answer. The threshold, the k-th best key so far, only falls,
+ * which is what makes waiting safe.
+ *
+ * The bound (Gao & Long 2024, section 3.2; the estimator's error is epsilon times its
+ * standard deviation): lb = A + G + B * (ip + t), B <= 0, with
+ *   t = epsilon * sqrt((1 - 2/pi)/4 * padded/(padded-1) * |q-c|^2 + |dq|^2/4).
+ * The first term is the code's own error with <o_bar, o> at its mean, sqrt(2/pi), around
+ * which it hardly varies; the second that of rounding the query by dq. The estimate from
+ * magnitudes uses the query as it is and carries its own error factor.
+ */
+#include "index/index_i.h"
+
+#include <float.h>
+#include <math.h>
+
+#define CODE_VARIANCE 0.0908451f /* (1 - 2/pi) / 4 */
+/* Where estimates are the answer, one may be missed only through the rounding of the
+ * query: 4 standard deviations of it. */
+#define ROUNDING_SIGMAS 4.0f
+/* Relative float32 error allowed for in G and in the rotated query. */
+#define ROUNDING_SLACK 0x1p-20f
+#define FETCH_BYTES 512u /* of a row; what comes after, the processor fetches by itself */
+
+/* ---- keys ----------------------------------------------------------------------- */
+
+/* Squared distance between unit vectors is 2 - 2 cos. */
+static float to_scan_space(rv_metric metric, float key) {
+    return metric == RV_COSINE ? 2 + 2 * key : key;
+}
+
+static float estimate_key(rv_metric metric, float estimate) {
+    if (metric == RV_IP) return estimate;
+    if (metric == RV_L2) return estimate > 0 ? estimate : 0;
+    float key = 0.5f * estimate - 1;
+    return key < -1 ? -1 : key > 1 ? 1 : key;
+}
+
+static float row_norm(const rvx_scratch *s, size_t row) {
+    float norm;
+    memcpy(&norm, rvx_cell(&s->index->rows.column[RVX_NORMS], row), sizeof norm);
+    return norm;
+}
+
+float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot) {
+    double length = (double)s->query_norm * row_norm(s, row);
+    float cosine = length > 0 ? (float)(dot / length) : 0;
+    return -(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
+}
+
+float rvx_exact_key(const rvx_scratch *s, size_t row) {
+    const rv_index *index = s->index;
+    const float *v = rvx_row_vector(&index->rows, row);
+    if (index->metric == RV_L2) return s->ops->l2sq(s->query, v, index->dim);
+    float dot = s->ops->dot(s->query, v, index->dim);
+    return index->metric == RV_IP ? -dot : rvx_cosine_key(s, row, dot);
+}
+
+/* What float32 may be off by in estimates of a list whose centroid lies `distance` from
+ * the query; FLT_MIN lets a row at the very place of the query, bound 0, pass 0. */
+static float rounding(const rvx_scratch *s, float distance) {
+    float terms = s->rotated_norm + distance; /* bounds the centroid's norm too */
+    float magnitude = s->index->metric == RV_IP ? s->magnitude + terms * s->query_norm
+                                                : terms * distance;
+    if (s->index->metric == RV_COSINE) magnitude += 2; /* the exact key's own rounding */
+    return ROUNDING_SLACK * magnitude + FLT_MIN;
+}
+
+/* The estimate with the query as it is, in scan space. *bound, unless NULL, is what the
+ * key is hardly below; only with magnitudes. */
+static float estimate(const rvx_scratch *s, size_t row, float *bound) {
+    const rvx_rows *rows = &s->index->rows;
+    const rvx_column *factors = &rows->column[RVX_FACTORS];
+    const uint8_t *code = rvx_cell(&rows->column[RVX_CODES], row);
+    size_t padded = s->index->quantizer->padded;
+    unsigned extra = s->index->quantizer->extra;
+    uint32_t list;
+    rvx_fine_factors f = {{0, 0}, 0, 0, 0};
+    memcpy(&list, rvx_cell(&rows->column[RVX_LISTS], row), sizeof list);
+    memcpy(&f, rvx_cell(factors, row), factors->width);
+    if (!extra) {
+        float ip = s->ops->code_dot(code, s->rotated, padded) - s->half_sum;
+        return f.sign.a + s->list_g[list] + f.sign.b * ip;
+    }
+    float ip = s->ops->level_dot(code, code + padded / 8, extra, s->rotated, padded);
+    float value = f.a + s->list_g[list] + f.b * (ip - s->half_sum);
+    float distance = sqrtf(s->list_g2[list]);
+    if (bound) *bound = value - s->params.epsilon * f.e * distance - rounding(s, distance);
+    return value;
+}
+
+/* A code says nothing about a zero vector, whose cosine is defined as 0. */
+static float coded_key(const rvx_scratch *s, size_t row, float estimated) {
+    bool cosine = s->index->metric == RV_COSINE;
+    if (cosine && (s->query_norm == 0 || row_norm(s, row) == 0))
+        return rvx_cosine_key(s, row, 0);
+    return estimate_key(s->index->metric, estimated);
+}
+
+/* ---- bounds ---------------------------------------------------------------------- */
+
+void rvx_enter_list(rvx_scratch *s, uint32_t list) {
+    float padded = (float)s->index->quantizer->padded;
+    float g2 = s->list_g2[list], distance = sqrtf(g2);
+    float variance = 0.25f * s->rq.error * s->rq.error;
+    float sigmas = ROUNDING_SIGMAS;
+    if (s->index->has_vectors || s->index->bits > 1) {
+        variance += CODE_VARIANCE * padded / (padded - 1) * g2;
+        sigmas = s->params.epsilon;
+    }
+    float terms = s->rotated_norm + distance;
+    s->t = sigmas * sqrtf(variance) + 0.5f * ROUNDING_SLACK * sqrtf(padded) * terms;
+    if (!(s->t < FLT_MAX)) s->t = FLT_MAX; /* infinity times B = 0 would be NaN */
+    s->g = s->list_g[list] - rounding(s, distance);
+}
+
+static float threshold(const rvx_scratch *s) {
+    return to_scan_space(s->index->metric, s->top.worst);
+}
+
+bool rvx_scans_estimates(const rvx_scratch *s) {
+    return s->params.cap && s->index->bits == 1;
+}
+
+float rvx_limit(const rvx_scratch *s) {
+    float best = s->pool.k ? s->pool.worst : -INFINITY;
+    if (s->params.cap) return best;
+    float worst = threshold(s);
+    return best > worst ? best : worst;
+}
+
+/* ---- steps ----------------------------------------------------------------------- */
+
+static void push(rvx_scratch *s, size_t row, float key) {
+    if (key > s->top.worst) return;
+    uint64_t id = rvx_row_id(&s->index->rows, row);
+    rvx_topk_push(&s->top, (rvx_hit){.key = key, .row = (uint32_t)row, .id = id});
+}
+
+static void decide(rvx_scratch *s, size_t row) {
+    const rvx_column *column = s->index->rows.column;
+    int what = s->index->has_vectors ? RVX_VECTORS : RVX_CODES;
+    s->cost += RVX_ROW_COST + RVX_SCATTERED * column[what].width;
+    if (s->index->has_vectors) {
+        push(s, row, rvx_exact_key(s, row));
+        return;
+    }
+    push(s, row, coded_key(s, row, estimate(s, row, NULL)));
+}
+
+static void fetch(const rvx_scratch *s, int column, size_t row) {
+    const rvx_column *c = &s->index->rows.column[column];
+    rvx_fetch(rvx_cell(c, row), c->width < FETCH_BYTES ? c->width : FETCH_BYTES);
+}
+
+static rvx_waiting take(rvx_ring *ring) {
+    rvx_waiting w = ring->at[ring->head];
+    ring->head = (ring->head + 1) % RVX_AHEAD;
+    ring->n--;
+    return w;
+}
+
+static void put(rvx_ring *ring, size_t row, float bound) {
+    ring->at[(ring->head + ring->n++) % RVX_AHEAD] = (rvx_waiting){(uint32_t)row, bound};
+}
+
+/* A floor promises to look at its rows whatever the bound says by now. */
+static void decide_oldest(rvx_scratch *s) {
+    rvx_waiting w = take(&s->fine);
+    if (w.bound < threshold(s) || s->params.floor) decide(s, w.row);
+}
+
+static void await_decision(rvx_scratch *s, size_t row, float bound) {
+    fetch(s, s->index->has_vectors ? RVX_VECTORS : RVX_CODES, row);
+    if (s->fine.n == RVX_AHEAD) decide_oldest(s);
+    put(&s->fine, row, bound);
+}
+
+void rvx_offer_surely(rvx_scratch *s, size_t row) { await_decision(s, row, -INFINITY); }
+
+/* Pool entries keep the row in the upper half of the id, where it breaks ties, and a
+ * note in the lower: the bits of the bound (cap), or whether the row has been sent to be
+ * decided already (floor). */
+static void pool_push(rvx_scratch *s, float estimated, uint32_t row, uint32_t note) {
+    if (estimated > s->pool.worst) return;
+    rvx_topk_push(
+        &s->pool,
+        (rvx_hit){.key = estimated, .row = row, .id = (uint64_t)row << 32 | note});
+}
+
+/* A row with the best estimate and bound its code can give. */
+static void weigh(rvx_scratch *s, uint32_t row, float estimated, float bound) {
+    if (s->params.cap) {
+        uint32_t bits;
+        memcpy(&bits, &bound, sizeof bits);
+        pool_push(s, estimated, row, bits);
+        return;
+    }
+    bool wanted = bound < threshold(s);
+    if (wanted) await_decision(s, row, bound);
+    if (s->params.floor) pool_push(s, estimated, row, wanted);
+}
+
+static void refine_oldest(rvx_scratch *s) {
+    rvx_waiting w = take(&s->coarse);
+    if (!(w.bound < rvx_limit(s))) return;
+    float bound, estimated = estimate(s, w.row, &bound);
+    s->cost += RVX_ROW_COST +
+               RVX_SCATTERED * s->index->rows.column[RVX_CODES].width;
+    if (!s->index->has_vectors) {
+        push(s, w.row, coded_key(s, w.row, estimated));
+        return;
+    }
+    weigh(s, w.row, estimated, bound);
+}
+
+void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b) {
+    value += s->g;
+    if (s->index->bits > 1) {
+        fetch(s, RVX_CODES, row);
+        fetch(s, RVX_FACTORS, row);
+        if (s->coarse.n == RVX_AHEAD) refine_oldest(s);
+        put(&s->coarse, row, value);
+    } else if (s->params.cap) {
+        weigh(s, row, value, value + b * s->t);
+    } else {
+        weigh(s, row, value - b * s->t, value);
+    }
+}
+
+void rvx_settle(rvx_scratch *s) {
+    while (s->coarse.n) refine_oldest(s);
+    while (s->fine.n) decide_oldest(s);
+}
+
+void rvx_finish_pool(rvx_scratch *s) {
+    rvx_topk_sort(&s->pool);
+    for (size_t i = 0; i < s->pool.n; i++) {
+        uint32_t note = (uint32_t)s->pool.hit[i].id;
+        if (s->params.cap) {
+            float bound;
+            memcpy(&bound, &note, sizeof bound);
+            await_decision(s, s->pool.hit[i].row, bound);
+        } else if (!note) {
+            await_decision(s, s->pool.hit[i].row, -INFINITY);
+        }
+    }
+    rvx_settle(s);
+}

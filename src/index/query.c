@@ -1,0 +1,125 @@
+/*
+ * query.c - one query made ready to be compared with codes: rotated, rounded into a
+ * table, and measured against the centroids, which puts the lists in order.
+ *
+ * The nearest few lists come first, because they hold the rows that bring the threshold
+ * down; the other lists to be seen follow in the order of their numbers, so that
+ * several queries can go through them together.
+ */
+#include "index/index_i.h"
+
+#include <math.h>
+
+/* Nearest lists seen first: this many, and more where lists are many. */
+#define NEAR_LISTS 16u
+
+static size_t longest_list(const rvx_lists *lists) {
+    size_t n = 0;
+    for (uint32_t l = 0; l < lists->n_lists; l++)
+        if (lists->list[l].n > n) n = lists->list[l].n;
+    return n;
+}
+
+static void *carve(uint8_t **arena, size_t bytes) {
+    void *p = *arena;
+    *arena += (bytes + 63) / 64 * 64;
+    return p;
+}
+
+rv_status rvx_scan_init(rvx_scratch *s, rv_error *err) {
+    const rvx_quantizer *q = s->index->quantizer;
+    const rvx_params *p = &s->params;
+    size_t row = q->padded * sizeof(float), n_lists = q->n_lists;
+    size_t lut = rvk_lut_bytes(s->ops->group, q->padded);
+    size_t words = (longest_list(&s->index->lists) / RVK_BLOCK + 1) * sizeof(uint64_t);
+    size_t bits = (n_lists + 63) / 64 * sizeof(uint64_t);
+    size_t per_list = 2 * sizeof(float) + sizeof(rvx_hit);
+    size_t total = 2 * row + n_lists * per_list + q->padded + lut + words + bits + 9 * 64;
+    s->arena = rvb_alloc(total, 1);
+    if (!s->arena) return rvb_fail_memory(err, total);
+    uint8_t *at = s->arena;
+    s->lut = carve(&at, lut);
+    s->rotated = carve(&at, row);
+    s->shifted = carve(&at, row);
+    s->list_g2 = carve(&at, n_lists * sizeof(float));
+    s->list_g = carve(&at, n_lists * sizeof(float));
+    s->order = carve(&at, n_lists * sizeof(rvx_hit));
+    s->rounded = carve(&at, q->padded);
+    s->words = carve(&at, words);
+    s->probed = carve(&at, bits);
+    size_t best = p->cap ? p->cap : p->floor;
+    size_t live = s->index->rows.n_live;
+    return best ? rvx_topk_init(&s->pool, best < live ? best : live, err) : RV_OK;
+}
+
+void rvx_scan_clear(rvx_scratch *s) {
+    rvb_free(s->arena);
+    rvx_topk_clear(&s->pool);
+}
+
+/* ---- distances to the centroids ----------------------------------------------- */
+
+static void measure_lists(rvx_scratch *s) {
+    const rvx_quantizer *q = s->index->quantizer;
+    size_t padded = q->padded, stride = padded * sizeof(float);
+    s->ops->l2sq_tile(s->rotated, 1, q->centroids, stride, q->n_lists, padded,
+                      s->list_g2);
+    if (q->metric != RV_IP) {
+        memcpy(s->list_g, s->list_g2, q->n_lists * sizeof(float));
+        return;
+    }
+    for (size_t j = 0; j < padded; j++) s->shifted[j] = s->rotated[j] + q->rotated_mean[j];
+    float mean_dot = s->ops->dot(q->mean, s->query, q->dim);
+    s->magnitude = s->query_norm * sqrtf(s->ops->dot(q->mean, q->mean, q->dim));
+    s->ops->dot_tile(s->shifted, 1, q->centroids, stride, q->n_lists, padded, s->list_g);
+    for (uint32_t l = 0; l < q->n_lists; l++) s->list_g[l] = -(mean_dot + s->list_g[l]);
+}
+
+/* ---- order ---------------------------------------------------------------------- */
+
+/* Lists order[begin..end) by ascending number. */
+static void sort_by_number(rvx_scratch *s, size_t begin, size_t end) {
+    size_t words = (s->index->quantizer->n_lists + 63) / 64;
+    memset(s->probed, 0, words * sizeof *s->probed);
+    for (size_t i = begin; i < end; i++) {
+        uint32_t list = s->order[i].row;
+        s->probed[list / 64] |= UINT64_C(1) << (list % 64);
+    }
+    for (size_t word = 0; word < words; word++)
+        for (uint64_t bits = s->probed[word]; bits; bits &= bits - 1)
+            s->order[begin++].row = (uint32_t)(word * 64 + rvx_lowest_bit(bits));
+}
+
+static void order_lists(rvx_scratch *s) {
+    const rvx_lists *lists = &s->index->lists;
+    size_t n = 0;
+    for (uint32_t l = 0; l < lists->n_lists; l++)
+        if (lists->list[l].n)
+            s->order[n++] = (rvx_hit){.key = s->list_g[l], .row = l, .id = l};
+    size_t wanted = s->params.nprobe;
+    s->n_order = n;
+    s->n_probed = wanted < n ? wanted : n;
+    s->n_near = s->n_probed < NEAR_LISTS ? s->n_probed : NEAR_LISTS;
+    rvx_hits_select(s->order, n, s->n_probed);
+    rvx_hits_select(s->order, s->n_probed, s->n_near);
+    rvx_hits_sort(s->order, s->n_near);
+    sort_by_number(s, s->n_near, s->n_probed);
+}
+
+void rvx_order_rest(rvx_scratch *s) {
+    rvx_hits_sort(s->order + s->n_probed, s->n_order - s->n_probed);
+}
+
+void rvx_query_prepare(rvx_scratch *s) {
+    const rvx_quantizer *q = s->index->quantizer;
+    float scale = 1;
+    if (q->metric == RV_COSINE) scale = s->query_norm > 0 ? 1 / s->query_norm : 0;
+    rvx_quantizer_rotate(q, s->ops, s->query, scale, s->rotated);
+    s->rotated_norm = sqrtf(s->ops->dot(s->rotated, s->rotated, q->padded));
+    double sum = 0;
+    for (size_t j = 0; j < q->padded; j++) sum += (double)s->rotated[j];
+    s->half_sum = (float)(0.5 * (double)((1u << s->index->bits) - 1) * sum);
+    rvk_lut_build(s->ops->group, q->padded, s->rotated, s->rounded, s->lut, &s->rq);
+    measure_lists(s);
+    order_lists(s);
+}
