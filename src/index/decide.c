@@ -71,8 +71,15 @@ static float rounding(const rvx_scratch *s, float distance) {
     return ROUNDING_SLACK * magnitude + FLT_MIN;
 }
 
-/* The estimate with the query as it is, in scan space. *bound, unless NULL, is what the
- * key is hardly below; only with magnitudes. */
+/* Standard deviation of sum_j q_j (u_j - 1/2), u the signs, for a centroid at that
+ * distance from the query. */
+static float sign_deviation(const rvx_scratch *s, float distance) {
+    float padded = (float)s->index->quantizer->padded;
+    return distance * sqrtf(CODE_VARIANCE * padded / (padded - 1));
+}
+
+/* The estimate with the query as it is, in scan space, and what the key is hardly
+ * below. */
 static float estimate(const rvx_scratch *s, size_t row, float *bound) {
     const rvx_rows *rows = &s->index->rows;
     const rvx_column *factors = &rows->column[RVX_FACTORS];
@@ -83,14 +90,19 @@ static float estimate(const rvx_scratch *s, size_t row, float *bound) {
     rvx_fine_factors f = {{0, 0}, 0, 0, 0};
     memcpy(&list, rvx_cell(&rows->column[RVX_LISTS], row), sizeof list);
     memcpy(&f, rvx_cell(factors, row), factors->width);
-    if (!extra) {
-        float ip = s->ops->code_dot(code, s->rotated, padded) - s->half_sum;
-        return f.sign.a + s->list_g[list] + f.sign.b * ip;
+    float distance = sqrtf(s->list_g2[list]), deviation;
+    float a = f.sign.a, b = f.sign.b, ip;
+    if (extra) {
+        a = f.a;
+        b = f.b;
+        ip = s->ops->level_dot(code, code + padded / 8, extra, s->rotated, padded);
+        deviation = f.e * distance;
+    } else {
+        ip = s->ops->code_dot(code, s->rotated, padded);
+        deviation = -b * sign_deviation(s, distance);
     }
-    float ip = s->ops->level_dot(code, code + padded / 8, extra, s->rotated, padded);
-    float value = f.a + s->list_g[list] + f.b * (ip - s->half_sum);
-    float distance = sqrtf(s->list_g2[list]);
-    if (bound) *bound = value - s->params.epsilon * f.e * distance - rounding(s, distance);
+    float value = a + s->list_g[list] + b * (ip - s->half_sum);
+    *bound = value - s->params.epsilon * deviation - rounding(s, distance);
     return value;
 }
 
@@ -105,16 +117,17 @@ static float coded_key(const rvx_scratch *s, size_t row, float estimated) {
 /* ---- bounds ---------------------------------------------------------------------- */
 
 void rvx_enter_list(rvx_scratch *s, uint32_t list) {
-    float padded = (float)s->index->quantizer->padded;
-    float g2 = s->list_g2[list], distance = sqrtf(g2);
+    float root = sqrtf((float)s->index->quantizer->padded);
+    float distance = sqrtf(s->list_g2[list]);
     float variance = 0.25f * s->rq.error * s->rq.error;
     float sigmas = ROUNDING_SIGMAS;
     if (s->index->has_vectors || s->index->bits > 1) {
-        variance += CODE_VARIANCE * padded / (padded - 1) * g2;
+        float deviation = sign_deviation(s, distance);
+        variance += deviation * deviation;
         sigmas = s->params.epsilon;
     }
     float terms = s->rotated_norm + distance;
-    s->t = sigmas * sqrtf(variance) + 0.5f * ROUNDING_SLACK * sqrtf(padded) * terms;
+    s->t = sigmas * sqrtf(variance) + 0.5f * ROUNDING_SLACK * root * terms;
     if (!(s->t < FLT_MAX)) s->t = FLT_MAX; /* infinity times B = 0 would be NaN */
     s->g = s->list_g[list] - rounding(s, distance);
 }
@@ -150,7 +163,8 @@ static void decide(rvx_scratch *s, size_t row) {
         push(s, row, rvx_exact_key(s, row));
         return;
     }
-    push(s, row, coded_key(s, row, estimate(s, row, NULL)));
+    float bound;
+    push(s, row, coded_key(s, row, estimate(s, row, &bound)));
 }
 
 static void fetch(const rvx_scratch *s, int column, size_t row) {
@@ -181,8 +195,6 @@ static void await_decision(rvx_scratch *s, size_t row, float bound) {
     put(&s->fine, row, bound);
 }
 
-void rvx_offer_surely(rvx_scratch *s, size_t row) { await_decision(s, row, -INFINITY); }
-
 /* Pool entries keep the row in the upper half of the id, where it breaks ties, and a
  * note in the lower: the bits of the bound (cap), or whether the row has been sent to be
  * decided already (floor). */
@@ -206,26 +218,34 @@ static void weigh(rvx_scratch *s, uint32_t row, float estimated, float bound) {
     if (s->params.floor) pool_push(s, estimated, row, wanted);
 }
 
+/* What the stored code says of a row with the query as it is. */
+static void refine(rvx_scratch *s, size_t row) {
+    float bound, estimated = estimate(s, row, &bound);
+    s->cost += RVX_ROW_COST + RVX_SCATTERED * s->index->rows.column[RVX_CODES].width;
+    if (s->index->has_vectors)
+        weigh(s, (uint32_t)row, estimated, bound);
+    else
+        push(s, row, coded_key(s, row, estimated));
+}
+
 static void refine_oldest(rvx_scratch *s) {
     rvx_waiting w = take(&s->coarse);
-    if (!(w.bound < rvx_limit(s))) return;
-    float bound, estimated = estimate(s, w.row, &bound);
-    s->cost += RVX_ROW_COST +
-               RVX_SCATTERED * s->index->rows.column[RVX_CODES].width;
-    if (!s->index->has_vectors) {
-        push(s, w.row, coded_key(s, w.row, estimated));
-        return;
-    }
-    weigh(s, w.row, estimated, bound);
+    if (w.bound < rvx_limit(s)) refine(s, w.row);
 }
+
+static void await_refinement(rvx_scratch *s, size_t row, float bound) {
+    fetch(s, RVX_CODES, row);
+    fetch(s, RVX_FACTORS, row);
+    if (s->coarse.n == RVX_AHEAD) refine_oldest(s);
+    put(&s->coarse, row, bound);
+}
+
+void rvx_offer_row(rvx_scratch *s, size_t row) { await_refinement(s, row, -INFINITY); }
 
 void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b) {
     value += s->g;
     if (s->index->bits > 1) {
-        fetch(s, RVX_CODES, row);
-        fetch(s, RVX_FACTORS, row);
-        if (s->coarse.n == RVX_AHEAD) refine_oldest(s);
-        put(&s->coarse, row, value);
+        await_refinement(s, row, value);
     } else if (s->params.cap) {
         weigh(s, row, value, value + b * s->t);
     } else {

@@ -30,8 +30,34 @@ static void allow_ids(const rv_index *index, const rv_search_options *o, rvx_fil
     }
 }
 
+/* Bit i set where byte i is not 0. Bytes are in memory order, which is little-endian. */
+static uint64_t nonzero_bytes(const uint8_t bytes[8]) {
+    const uint64_t low7 = UINT64_C(0x7f7f7f7f7f7f7f7f);
+    uint64_t v;
+    memcpy(&v, bytes, sizeof v);
+    v = ((((v & low7) + low7) | v) & ~low7) >> 7;
+    return v * UINT64_C(0x0102040810204080) >> 56;
+}
+
+static unsigned count_bits(uint64_t bits) {
+#if defined(__GNUC__)
+    return (unsigned)__builtin_popcountll(bits);
+#else
+    unsigned n = 0;
+    for (; bits; bits &= bits - 1) n++;
+    return n;
+#endif
+}
+
 static void allow_mask(const rvx_rows *rows, const uint8_t *mask, rvx_filter *f) {
-    for (size_t row = 0; row < rows->n; row++)
+    size_t whole = rows->dead ? 0 : rows->n / 64;
+    for (size_t word = 0; word < whole; word++, mask += 64) {
+        uint64_t bits = 0;
+        for (unsigned i = 0; i < 8; i++) bits |= nonzero_bytes(mask + 8 * i) << 8 * i;
+        f->bits[word] = bits;
+        f->count += count_bits(bits);
+    }
+    for (size_t row = 64 * whole; row < rows->n; row++)
         if (rvx_row_live(rows, row) && *mask++) allow(f, row);
 }
 
@@ -55,14 +81,4 @@ rv_status rvx_filter_build(const rv_index *index, const rv_search_options *o,
                        (o->allow_mask_per_query ? query * o->allow_mask_len : 0),
                    out);
     return RV_OK;
-}
-
-void rvx_filter_words(const rvx_filter *f, const rvx_list *list, uint64_t *words) {
-    for (size_t first = 0; first < list->n; first += RVK_BLOCK) {
-        size_t lanes = list->n - first < RVK_BLOCK ? list->n - first : RVK_BLOCK;
-        uint64_t word = 0;
-        for (size_t i = 0; i < lanes; i++)
-            word |= (uint64_t)rvx_filter_passes(f, list->rows[first + i]) << i;
-        *words++ = word;
-    }
 }

@@ -78,8 +78,15 @@ void rvx_idmap_erase(rvx_idmap *map, const rvx_rows *rows, size_t row) {
     map->n--;
 }
 
+/* Ids that strictly ascend are at least as far from the first and the last one as
+ * their rows are, which leaves one place where there are no gaps. */
 static size_t search_ascending(const rvx_rows *rows, uint64_t id) {
+    if (rows->n == 0) return RVX_NO_ROW;
+    uint64_t first = rvx_row_id(rows, 0), last = rvx_row_id(rows, rows->n - 1);
+    if (id < first || id > last) return RVX_NO_ROW;
     size_t low = 0, high = rows->n;
+    if (id - first < high) high = (size_t)(id - first) + 1;
+    if (last - id < rows->n) low = rows->n - 1 - (size_t)(last - id);
     while (low < high) {
         size_t middle = low + (high - low) / 2;
         if (rvx_row_id(rows, middle) < id)

@@ -294,8 +294,6 @@ void rvx_filter_clear(rvx_filter *f);
 static inline bool rvx_filter_passes(const rvx_filter *f, size_t row) {
     return row < f->n_rows && rvx_bit(f->bits, row);
 }
-/* One allow word per block of a list. */
-void rvx_filter_words(const rvx_filter *f, const rvx_list *list, uint64_t *words);
 
 /* ---- search.c and what it is made of --------------------------------------- */
 
@@ -343,7 +341,6 @@ typedef struct rvx_scratch {
     float *list_g;  /* G: what the query and the list add to every estimate */
     int8_t *rounded;
     uint8_t *lut;
-    uint64_t *words;  /* allow words of the longest list */
     uint64_t *probed; /* bit per list */
     rvk_query rq;
     float rotated_norm, half_sum;
@@ -381,8 +378,8 @@ float rvx_limit(const rvx_scratch *s);
 bool rvx_scans_estimates(const rvx_scratch *s);
 /* A row of the current list whose value came out of the scan; `b` is its factor. */
 void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b);
-/* A row to be decided whatever its code says. */
-void rvx_offer_surely(rvx_scratch *s, size_t row);
+/* A row by its stored code, whatever list it is in. */
+void rvx_offer_row(rvx_scratch *s, size_t row);
 /* Waits for nothing more: all rows offered so far are decided (with a cap: known). */
 void rvx_settle(rvx_scratch *s);
 /* What floor or cap still ask for once every list has been seen. */

@@ -13,13 +13,6 @@
 /* Nearest lists seen first: this many, and more where lists are many. */
 #define NEAR_LISTS 16u
 
-static size_t longest_list(const rvx_lists *lists) {
-    size_t n = 0;
-    for (uint32_t l = 0; l < lists->n_lists; l++)
-        if (lists->list[l].n > n) n = lists->list[l].n;
-    return n;
-}
-
 static void *carve(uint8_t **arena, size_t bytes) {
     void *p = *arena;
     *arena += (bytes + 63) / 64 * 64;
@@ -31,10 +24,9 @@ rv_status rvx_scan_init(rvx_scratch *s, rv_error *err) {
     const rvx_params *p = &s->params;
     size_t row = q->padded * sizeof(float), n_lists = q->n_lists;
     size_t lut = rvk_lut_bytes(s->ops->group, q->padded);
-    size_t words = (longest_list(&s->index->lists) / RVK_BLOCK + 1) * sizeof(uint64_t);
     size_t bits = (n_lists + 63) / 64 * sizeof(uint64_t);
     size_t per_list = 2 * sizeof(float) + sizeof(rvx_hit);
-    size_t total = 2 * row + n_lists * per_list + q->padded + lut + words + bits + 9 * 64;
+    size_t total = 2 * row + n_lists * per_list + q->padded + lut + bits + 8 * 64;
     s->arena = rvb_alloc(total, 1);
     if (!s->arena) return rvb_fail_memory(err, total);
     uint8_t *at = s->arena;
@@ -45,7 +37,6 @@ rv_status rvx_scan_init(rvx_scratch *s, rv_error *err) {
     s->list_g = carve(&at, n_lists * sizeof(float));
     s->order = carve(&at, n_lists * sizeof(rvx_hit));
     s->rounded = carve(&at, q->padded);
-    s->words = carve(&at, words);
     s->probed = carve(&at, bits);
     size_t best = p->cap ? p->cap : p->floor;
     size_t live = s->index->rows.n_live;

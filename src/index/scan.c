@@ -8,27 +8,28 @@
  */
 #include "index/index_i.h"
 
-/* Below this share of allowed rows, going to each of them is cheaper than a scan. */
+/* Below this share of allowed rows, comparing the code of each of them is cheaper than
+ * scanning all. */
 #define DIRECT_SHARE 64u
 
 static bool is_direct(const rvx_scratch *s, const rvx_filter *filter) {
-    size_t few = s->index->rows.n / DIRECT_SHARE + s->params.k;
-    return filter && filter->count <= few && !s->params.cap;
+    return filter && filter->count <= s->index->rows.n / DIRECT_SHARE + s->params.k;
 }
 
-static void decide_allowed(rvx_scratch *s, const rvx_filter *filter) {
+static void offer_allowed(rvx_scratch *s, const rvx_filter *filter) {
     for (size_t word = 0; word < (filter->n_rows + 63) / 64; word++) {
         for (uint64_t bits = filter->bits[word]; bits; bits &= bits - 1) {
             size_t row = word * 64 + rvx_lowest_bit(bits);
-            if (rvx_row_live(&s->index->rows, row)) rvx_offer_surely(s, row);
+            if (rvx_row_live(&s->index->rows, row)) rvx_offer_row(s, row);
         }
     }
     rvx_settle(s);
+    if (s->pool.k) rvx_finish_pool(s);
 }
 
 /* ---- lists ------------------------------------------------------------------------ */
 
-static rvk_scan enter(rvx_scratch *s, uint32_t l, const rvx_filter *filter) {
+static rvk_scan enter(rvx_scratch *s, uint32_t l) {
     const rvx_list *list = &s->index->lists.list[l];
     rvx_enter_list(s, l);
     rvk_scan scan = {.blocks = list->blocks,
@@ -37,35 +38,34 @@ static rvk_scan enter(rvx_scratch *s, uint32_t l, const rvx_filter *filter) {
                      .padded = s->index->quantizer->padded,
                      .step = s->rq.step,
                      .bias = s->rq.bias + (rvx_scans_estimates(s) ? 0 : s->t)};
-    if (filter) {
-        rvx_filter_words(filter, list, s->words);
-        scan.allow = s->words;
-    }
     s->cost += RVX_LIST_COST + scan.n_blocks * s->index->lists.block_bytes;
     return scan;
 }
 
-static void visit(rvx_scratch *s, const rvx_list *list, size_t block, uint64_t mask,
-                  const float *values) {
+/* The filter is asked about rows that pass the bound only: they are few. */
+static void visit(rvx_scratch *s, const rvx_filter *filter, const rvx_list *list,
+                  size_t block, uint64_t mask, const float *values) {
     const rvx_lists *lists = &s->index->lists;
     uint8_t *at = list->blocks + block * lists->block_bytes;
     const float *b = rvk_block_b(lists->group, lists->padded, at);
     for (; mask; mask &= mask - 1) {
         unsigned lane = rvx_lowest_bit(mask);
-        rvx_offer(s, list->rows[block * RVK_BLOCK + lane], values[lane], b[lane]);
+        uint32_t row = list->rows[block * RVK_BLOCK + lane];
+        if (!filter || rvx_filter_passes(filter, row))
+            rvx_offer(s, row, values[lane], b[lane]);
     }
 }
 
 static void scan_list(rvx_scratch *s, uint32_t l, const rvx_filter *filter) {
     const rvx_list *list = &s->index->lists.list[l];
-    rvk_scan scan = enter(s, l, filter);
+    rvk_scan scan = enter(s, l);
     float values[RVK_BLOCK];
     uint64_t mask;
     for (size_t block = 0;; block++) {
         scan.limit = rvx_limit(s) - s->g;
         block = s->ops->scan(&scan, block, &mask, values);
         if (block >= scan.n_blocks) return;
-        visit(s, list, block, mask, values);
+        visit(s, filter, list, block, mask, values);
     }
 }
 
@@ -101,11 +101,10 @@ static void scan_query(rvx_scratch *s, const rvx_filter *filter) {
 void rvx_scan_queries(rvx_scratch *s, size_t n, const rvx_filter *const *filters) {
     for (size_t i = 0; i < n; i++) {
         if (filters[i] && !filters[i]->count) continue;
-        bool direct = is_direct(&s[i], filters[i]);
         rvx_topk_reset(&s[i].pool);
-        if (!direct || !s[i].index->has_vectors) rvx_query_prepare(&s[i]);
-        if (direct)
-            decide_allowed(&s[i], filters[i]);
+        rvx_query_prepare(&s[i]);
+        if (is_direct(&s[i], filters[i]))
+            offer_allowed(&s[i], filters[i]);
         else
             scan_query(&s[i], filters[i]);
     }

@@ -181,8 +181,8 @@ rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint3
                 .progress = progress};
     t.total = 3 + N_WIDTHS * 2;
     for (uint32_t lists = info.n_lists; lists > 1; lists /= 2) t.total += N_WIDTHS;
-    /* one standard error more, so that other queries of the kind reach it too */
-    t.target = recall + sqrt(recall * (1 - recall) / ((double)t.m * (double)k));
+    /* two standard errors more, so that other queries of the kind reach it too */
+    t.target = recall + 2 * sqrt(recall * (1 - recall) / ((double)t.m * (double)k));
     if (t.target > 1) t.target = 1;
     rv_status status = dim == index->dim ? reserve(&t, err) : RV_OK;
     if (dim != index->dim)
