@@ -82,23 +82,26 @@ static float sign_deviation(const rvx_scratch *s, float distance) {
  * below. */
 static float estimate(const rvx_scratch *s, size_t row, float *bound) {
     const rvx_rows *rows = &s->index->rows;
-    const rvx_column *factors = &rows->column[RVX_FACTORS];
+    const rvx_quantizer *q = s->index->quantizer;
     const uint8_t *code = rvx_cell(&rows->column[RVX_CODES], row);
-    size_t padded = s->index->quantizer->padded;
-    unsigned extra = s->index->quantizer->extra;
+    const void *factors = rvx_cell(&rows->column[RVX_FACTORS], row);
     uint32_t list;
-    rvx_fine_factors f = {{0, 0}, 0, 0, 0};
     memcpy(&list, rvx_cell(&rows->column[RVX_LISTS], row), sizeof list);
-    memcpy(&f, rvx_cell(factors, row), factors->width);
-    float distance = sqrtf(s->list_g2[list]), deviation;
-    float a = f.sign.a, b = f.sign.b, ip;
-    if (extra) {
+    float distance = sqrtf(s->list_g2[list]), a, b, ip, deviation;
+    if (q->extra) {
+        rvx_fine_factors f;
+        memcpy(&f, factors, sizeof f);
         a = f.a;
         b = f.b;
-        ip = s->ops->level_dot(code, code + padded / 8, extra, s->rotated, padded);
+        ip = s->ops->level_dot(code, code + q->padded / 8, q->extra, s->rotated,
+                               q->padded);
         deviation = f.e * distance;
     } else {
-        ip = s->ops->code_dot(code, s->rotated, padded);
+        rvx_factors f;
+        memcpy(&f, factors, sizeof f);
+        a = f.a;
+        b = f.b;
+        ip = s->ops->code_dot(code, s->rotated, q->padded);
         deviation = -b * sign_deviation(s, distance);
     }
     float value = a + s->list_g[list] + b * (ip - s->half_sum);
