@@ -80,13 +80,11 @@ static float sign_deviation(const rvx_scratch *s, float distance) {
 
 /* The estimate with the query as it is, in scan space, and what the key is hardly
  * below. */
-static float estimate(const rvx_scratch *s, size_t row, float *bound) {
+static float estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bound) {
     const rvx_rows *rows = &s->index->rows;
     const rvx_quantizer *q = s->index->quantizer;
     const uint8_t *code = rvx_cell(&rows->column[RVX_CODES], row);
     const void *factors = rvx_cell(&rows->column[RVX_FACTORS], row);
-    uint32_t list;
-    memcpy(&list, rvx_cell(&rows->column[RVX_LISTS], row), sizeof list);
     float distance = sqrtf(s->list_g2[list]), a, b, ip, deviation;
     if (q->extra) {
         rvx_fine_factors f;
@@ -133,6 +131,7 @@ void rvx_enter_list(rvx_scratch *s, uint32_t list) {
     s->t = sigmas * sqrtf(variance) + 0.5f * ROUNDING_SLACK * root * terms;
     if (!(s->t < FLT_MAX)) s->t = FLT_MAX; /* infinity times B = 0 would be NaN */
     s->g = s->list_g[list] - rounding(s, distance);
+    s->list = list;
 }
 
 static float threshold(const rvx_scratch *s) {
@@ -158,7 +157,7 @@ static void push(rvx_scratch *s, size_t row, float key) {
     rvx_topk_push(&s->top, (rvx_hit){.key = key, .row = (uint32_t)row, .id = id});
 }
 
-static void decide(rvx_scratch *s, size_t row) {
+static void decide(rvx_scratch *s, size_t row, uint32_t list) {
     const rvx_column *column = s->index->rows.column;
     int what = s->index->has_vectors ? RVX_VECTORS : RVX_CODES;
     s->cost += RVX_ROW_COST + RVX_SCATTERED * column[what].width;
@@ -167,7 +166,7 @@ static void decide(rvx_scratch *s, size_t row) {
         return;
     }
     float bound;
-    push(s, row, coded_key(s, row, estimate(s, row, &bound)));
+    push(s, row, coded_key(s, row, estimate(s, row, list, &bound)));
 }
 
 static void fetch(const rvx_scratch *s, int column, size_t row) {
@@ -182,20 +181,20 @@ static rvx_waiting take(rvx_ring *ring) {
     return w;
 }
 
-static void put(rvx_ring *ring, size_t row, float bound) {
-    ring->at[(ring->head + ring->n++) % RVX_AHEAD] = (rvx_waiting){(uint32_t)row, bound};
+static void put(rvx_ring *ring, rvx_waiting w) {
+    ring->at[(ring->head + ring->n++) % RVX_AHEAD] = w;
 }
 
 /* A floor promises to look at its rows whatever the bound says by now. */
 static void decide_oldest(rvx_scratch *s) {
     rvx_waiting w = take(&s->fine);
-    if (w.bound < threshold(s) || s->params.floor) decide(s, w.row);
+    if (w.bound < threshold(s) || s->params.floor) decide(s, w.row, w.list);
 }
 
-static void await_decision(rvx_scratch *s, size_t row, float bound) {
-    fetch(s, s->index->has_vectors ? RVX_VECTORS : RVX_CODES, row);
+static void await_decision(rvx_scratch *s, rvx_waiting w) {
+    fetch(s, s->index->has_vectors ? RVX_VECTORS : RVX_CODES, w.row);
     if (s->fine.n == RVX_AHEAD) decide_oldest(s);
-    put(&s->fine, row, bound);
+    put(&s->fine, w);
 }
 
 /* Pool entries keep the row in the upper half of the id, where it breaks ties, and a
@@ -209,50 +208,56 @@ static void pool_push(rvx_scratch *s, float estimated, uint32_t row, uint32_t no
 }
 
 /* A row with the best estimate and bound its code can give. */
-static void weigh(rvx_scratch *s, uint32_t row, float estimated, float bound) {
+static void weigh(rvx_scratch *s, rvx_waiting w, float estimated) {
     if (s->params.cap) {
         uint32_t bits;
-        memcpy(&bits, &bound, sizeof bits);
-        pool_push(s, estimated, row, bits);
+        memcpy(&bits, &w.bound, sizeof bits);
+        pool_push(s, estimated, w.row, bits);
         return;
     }
-    bool wanted = bound < threshold(s);
-    if (wanted) await_decision(s, row, bound);
-    if (s->params.floor) pool_push(s, estimated, row, wanted);
+    bool wanted = w.bound < threshold(s);
+    if (wanted) await_decision(s, w);
+    if (s->params.floor) pool_push(s, estimated, w.row, wanted);
 }
 
 /* What the stored code says of a row with the query as it is. */
-static void refine(rvx_scratch *s, size_t row) {
-    float bound, estimated = estimate(s, row, &bound);
+static void refine(rvx_scratch *s, rvx_waiting w) {
+    float estimated = estimate(s, w.row, w.list, &w.bound);
     s->cost += RVX_ROW_COST + RVX_SCATTERED * s->index->rows.column[RVX_CODES].width;
     if (s->index->has_vectors)
-        weigh(s, (uint32_t)row, estimated, bound);
+        weigh(s, w, estimated);
     else
-        push(s, row, coded_key(s, row, estimated));
+        push(s, w.row, coded_key(s, w.row, estimated));
 }
 
 static void refine_oldest(rvx_scratch *s) {
     rvx_waiting w = take(&s->coarse);
-    if (w.bound < rvx_limit(s)) refine(s, w.row);
+    if (w.bound < rvx_limit(s)) refine(s, w);
 }
 
-static void await_refinement(rvx_scratch *s, size_t row, float bound) {
-    fetch(s, RVX_CODES, row);
-    fetch(s, RVX_FACTORS, row);
+static void await_refinement(rvx_scratch *s, rvx_waiting w) {
+    fetch(s, RVX_CODES, w.row);
+    fetch(s, RVX_FACTORS, w.row);
     if (s->coarse.n == RVX_AHEAD) refine_oldest(s);
-    put(&s->coarse, row, bound);
+    put(&s->coarse, w);
 }
 
-void rvx_offer_row(rvx_scratch *s, size_t row) { await_refinement(s, row, -INFINITY); }
+void rvx_offer_row(rvx_scratch *s, size_t row) {
+    rvx_waiting w = {.row = (uint32_t)row, .bound = -INFINITY};
+    memcpy(&w.list, rvx_cell(&s->index->rows.column[RVX_LISTS], row), sizeof w.list);
+    await_refinement(s, w);
+}
 
 void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b) {
-    value += s->g;
+    rvx_waiting w = {.row = row, .list = s->list, .bound = value + s->g};
     if (s->index->bits > 1) {
-        await_refinement(s, row, value);
+        await_refinement(s, w);
     } else if (s->params.cap) {
-        weigh(s, row, value, value + b * s->t);
+        float estimated = w.bound;
+        w.bound += b * s->t;
+        weigh(s, w, estimated);
     } else {
-        weigh(s, row, value - b * s->t, value);
+        weigh(s, w, w.bound - b * s->t);
     }
 }
 
@@ -265,12 +270,13 @@ void rvx_finish_pool(rvx_scratch *s) {
     rvx_topk_sort(&s->pool);
     for (size_t i = 0; i < s->pool.n; i++) {
         uint32_t note = (uint32_t)s->pool.hit[i].id;
+        rvx_waiting w = {.row = s->pool.hit[i].row, .bound = -INFINITY};
+        memcpy(&w.list, rvx_cell(&s->index->rows.column[RVX_LISTS], w.row), sizeof w.list);
         if (s->params.cap) {
-            float bound;
-            memcpy(&bound, &note, sizeof bound);
-            await_decision(s, s->pool.hit[i].row, bound);
+            memcpy(&w.bound, &note, sizeof w.bound);
+            await_decision(s, w);
         } else if (!note) {
-            await_decision(s, s->pool.hit[i].row, -INFINITY);
+            await_decision(s, w);
         }
     }
     rvx_settle(s);

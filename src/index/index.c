@@ -77,7 +77,7 @@ static rv_status check_build_options(const rv_build_options *o, rv_error *err) {
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RV_MAX_LISTS, o->n_lists,
                                 "n_lists must be 1..%u, got %u", RV_MAX_LISTS,
                                 o->n_lists);
-    if (o->bits < 1 || o->bits > RVX_MAX_BITS || (o->bits > 1 && !rvk_ops_active()->quantize))
+    if (o->bits < 1 || o->bits > RVX_MAX_BITS)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_BITS, o->bits,
                                 "bits must be 1..%u, got %u", RVX_MAX_BITS, o->bits);
     if (o->rerank_factor > RVX_MAX_RERANK_FACTOR)

@@ -307,7 +307,7 @@ typedef struct rvx_params {
 
 /* A row on its way to be looked at more closely; its memory is being fetched. */
 typedef struct rvx_waiting {
-    uint32_t row;
+    uint32_t row, list;
     float bound; /* key the row cannot be better than */
 } rvx_waiting;
 
@@ -353,7 +353,8 @@ typedef struct rvx_scratch {
     rvx_topk pool;     /* best estimates, where a floor or a cap asks for them */
     rvx_ring coarse;   /* rows whose magnitudes come next */
     rvx_ring fine;     /* rows to be decided */
-    float t, g;        /* of the list being scanned; see rvx_enter_list */
+    uint32_t list;     /* being scanned; and of it, see rvx_enter_list: */
+    float t, g;
     uint64_t cost;
 } rvx_scratch;
 
@@ -371,7 +372,7 @@ void rvx_query_prepare(rvx_scratch *s);
 void rvx_order_rest(rvx_scratch *s);
 
 /* decide.c: from rows that pass a bound to answers. */
-void rvx_enter_list(rvx_scratch *s, uint32_t list); /* sets t and g */
+void rvx_enter_list(rvx_scratch *s, uint32_t list); 
 /* Lower bounds below this pass (with a cap and no magnitudes: estimates). */
 float rvx_limit(const rvx_scratch *s);
 /* Whether the scan compares estimates with the limit, not lower bounds. */

@@ -8,6 +8,8 @@
  */
 #include "index/index_i.h"
 
+#include <math.h>
+
 /* Below this share of allowed rows, comparing the code of each of them is cheaper than
  * scanning all. */
 #define DIRECT_SHARE 64u
@@ -56,12 +58,59 @@ static void visit(rvx_scratch *s, const rvx_filter *filter, const rvx_list *list
     }
 }
 
+/* Offers hits whose `id` is a slot of the list. */
+static void offer_hits(rvx_scratch *s, const rvx_list *list, const rvx_hit *hits,
+                       size_t n) {
+    const rvx_lists *lists = &s->index->lists;
+    for (size_t i = 0; i < n; i++) {
+        size_t slot = (size_t)hits[i].id;
+        uint8_t *at = list->blocks + slot / RVK_BLOCK * lists->block_bytes;
+        const float *b = rvk_block_b(lists->group, lists->padded, at);
+        if (hits[i].key < rvx_limit(s) - s->g)
+            rvx_offer(s, hits[i].row, hits[i].key, b[slot % RVK_BLOCK]);
+    }
+}
+
+/* The first rows a query sees pass whatever their bound, for there is no threshold yet.
+ * The best of FIRST_BLOCKS blocks are taken first, so that one is found before most rows
+ * are compared with it. Returns the first block not seen. */
+#define FIRST_BLOCKS 6u
+#define FIRST_BEST 32u
+static size_t scan_first(rvx_scratch *s, const rvx_list *list, rvk_scan *scan,
+                         const rvx_filter *filter) {
+    rvx_hit hits[FIRST_BLOCKS * RVK_BLOCK];
+    float values[RVK_BLOCK];
+    uint64_t mask;
+    size_t n = 0, blocks = scan->n_blocks;
+    if (blocks > FIRST_BLOCKS) blocks = FIRST_BLOCKS;
+    scan->limit = INFINITY;
+    for (size_t block = 0; block < blocks; block++) {
+        block = s->ops->scan(scan, block, &mask, values);
+        if (block >= blocks) break;
+        for (; mask; mask &= mask - 1) {
+            unsigned lane = rvx_lowest_bit(mask);
+            size_t slot = block * RVK_BLOCK + lane;
+            uint32_t row = list->rows[slot];
+            if (!filter || rvx_filter_passes(filter, row))
+                hits[n++] = (rvx_hit){.key = values[lane], .row = row, .id = slot};
+        }
+    }
+    size_t best = 2 * s->params.k > FIRST_BEST ? 2 * s->params.k : FIRST_BEST;
+    if (best > n) best = n;
+    rvx_hits_select(hits, n, best);
+    offer_hits(s, list, hits, best);
+    rvx_settle(s);
+    offer_hits(s, list, hits + best, n - best);
+    return blocks;
+}
+
 static void scan_list(rvx_scratch *s, uint32_t l, const rvx_filter *filter) {
     const rvx_list *list = &s->index->lists.list[l];
     rvk_scan scan = enter(s, l);
     float values[RVK_BLOCK];
     uint64_t mask;
-    for (size_t block = 0;; block++) {
+    size_t block = s->top.n == 0 ? scan_first(s, list, &scan, filter) : 0;
+    for (;; block++) {
         scan.limit = rvx_limit(s) - s->g;
         block = s->ops->scan(&scan, block, &mask, values);
         if (block >= scan.n_blocks) return;
@@ -93,19 +142,78 @@ static void finish(rvx_scratch *s, const rvx_filter *filter) {
     if (s->pool.k) rvx_finish_pool(s);
 }
 
-static void scan_query(rvx_scratch *s, const rvx_filter *filter) {
-    for (size_t i = 0; i < s->n_probed; i++) scan_list(s, s->order[i].row, filter);
-    finish(s, filter);
+/* ---- several queries together ---------------------------------------------------------- */
+
+/* What a group of queries shares: each has its own place in its own order of lists. */
+typedef struct group {
+    rvx_scratch *s[RVX_QUERIES_AT_ONCE];
+    const rvx_filter *filter[RVX_QUERIES_AT_ONCE];
+    size_t at[RVX_QUERIES_AT_ONCE]; /* next list of s[i]->order */
+    size_t n;
+} group;
+
+/* Queries `which` of the group, n <= RVK_SCANS of them, through one list. */
+static void scan_together(group *g, const size_t *which, size_t n, uint32_t l) {
+    const rvk_ops *ops = g->s[0]->ops;
+    const rvx_list *list = &g->s[0]->index->lists.list[l];
+    rvk_scan scan[RVK_SCANS];
+    uint64_t mask[RVK_SCANS];
+    float values[RVK_SCANS][RVK_BLOCK];
+    for (size_t i = 0; i < n; i++) scan[i] = enter(g->s[which[i]], l);
+    for (size_t block = 0;; block++) {
+        for (size_t i = 0; i < n; i++) {
+            const rvx_scratch *s = g->s[which[i]];
+            scan[i].limit = rvx_limit(s) - s->g;
+        }
+        block = ops->scan_many(scan, n, block, mask, values);
+        if (block >= scan->n_blocks) return;
+        for (size_t i = 0; i < n; i++)
+            visit(g->s[which[i]], g->filter[which[i]], list, block, mask[i], values[i]);
+    }
+}
+
+/* The list with the lowest number that any query of the group has next, and which
+ * queries have it. False when none is left. */
+static bool next_list(const group *g, uint32_t *l, size_t *which, size_t *n) {
+    *n = 0;
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->at[i] == g->s[i]->n_probed) continue;
+        uint32_t mine = g->s[i]->order[g->at[i]].row;
+        if (*n == 0 || mine < *l) {
+            *l = mine;
+            *n = 0;
+        }
+        if (mine == *l) which[(*n)++] = i;
+    }
+    return *n > 0;
+}
+
+static void scan_group(group *g) {
+    for (size_t i = 0; i < g->n; i++)
+        for (; g->at[i] < g->s[i]->n_near; g->at[i]++)
+            scan_list(g->s[i], g->s[i]->order[g->at[i]].row, g->filter[i]);
+    uint32_t l = 0;
+    size_t which[RVX_QUERIES_AT_ONCE], n;
+    while (next_list(g, &l, which, &n)) {
+        for (size_t i = 0; i < n; i++) g->at[which[i]]++;
+        for (size_t i = 0; i < n; i += RVK_SCANS)
+            scan_together(g, which + i, n - i < RVK_SCANS ? n - i : RVK_SCANS, l);
+    }
+    for (size_t i = 0; i < g->n; i++) finish(g->s[i], g->filter[i]);
 }
 
 void rvx_scan_queries(rvx_scratch *s, size_t n, const rvx_filter *const *filters) {
+    group g = {.n = 0};
     for (size_t i = 0; i < n; i++) {
         if (filters[i] && !filters[i]->count) continue;
         rvx_topk_reset(&s[i].pool);
         rvx_query_prepare(&s[i]);
-        if (is_direct(&s[i], filters[i]))
+        if (is_direct(&s[i], filters[i])) {
             offer_allowed(&s[i], filters[i]);
-        else
-            scan_query(&s[i], filters[i]);
+            continue;
+        }
+        g.s[g.n] = &s[i];
+        g.filter[g.n++] = filters[i];
     }
+    scan_group(&g);
 }

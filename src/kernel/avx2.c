@@ -69,6 +69,13 @@ static inline uint16_t v16_positive(v16 v) {
     int hi = _mm256_movemask_ps(_mm256_cmp_ps(v.hi, zero, _CMP_GT_OQ));
     return (uint16_t)(lo | hi << 8);
 }
+/* The second operand of a minimum is the result where the first is NaN. */
+static inline __m256 level8(__m256 v, __m256 top) {
+    return _mm256_min_ps(_mm256_round_ps(v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC), top);
+}
+static inline v16 v16_level(v16 v, v16 top) {
+    return (v16){level8(v.lo, top.lo), level8(v.hi, top.hi)};
+}
 /* partner + v in the lower lane of a pair, partner - v in the upper: a product with
  * +-1 is exact, so the fused step rounds like the plain sum. */
 static inline __m256 hadamard8(__m256 v) {
@@ -102,5 +109,8 @@ const rvk_ops rvk_ops_avx2 = {
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,
+    .quantize = quantize,
+    .level_dot = level_dot,
     .scan = rvk_scan_avx2,
+    .scan_many = rvk_scan_many_avx2,
 };

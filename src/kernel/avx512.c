@@ -30,6 +30,11 @@ static inline v16 v16_add_where(v16 v, uint16_t bits, v16 x) {
 static inline uint16_t v16_positive(v16 v) {
     return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_GT_OQ);
 }
+/* The second operand of a minimum is the result where the first is NaN. */
+static inline v16 v16_level(v16 v, v16 top) {
+    return _mm512_min_ps(_mm512_roundscale_ps(v, _MM_FROUND_TO_ZERO | _MM_FROUND_NO_EXC),
+                         top);
+}
 /* partner + v in the lower lane of a pair, partner - v in the upper: a product with
  * +-1 is exact, so the fused step rounds like the plain sum. */
 static inline v16 v16_hadamard(v16 v) {
@@ -64,7 +69,10 @@ const rvk_ops rvk_ops_avx512 = {
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,
+    .quantize = quantize,
+    .level_dot = level_dot,
     .scan = rvk_scan_avx512,
+    .scan_many = rvk_scan_many_avx512,
 };
 
 #ifdef RVK_HAVE_AVX512VBMI
@@ -78,6 +86,9 @@ const rvk_ops rvk_ops_avx512vbmi = {
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,
+    .quantize = quantize,
+    .level_dot = level_dot,
     .scan = rvk_scan_avx512vbmi,
+    .scan_many = rvk_scan_many_avx512vbmi,
 };
 #endif

@@ -107,37 +107,39 @@ static float choose_step(const float *query, size_t padded) {
 #define CHUNK 32u
 
 /* qi_j = q_j / step by true division, to nearest, ties to even: adding 1.5 * 2^23
- * leaves no fraction bits, and the subtraction is exact. */
-static void round_query(const float *restrict query, size_t padded, float step,
-                        int8_t *restrict rounded) {
+ * leaves no fraction bits, and the subtraction is exact. Returns |q - step * qi|^2. */
+static double round_query(const float *restrict query, size_t padded, float step,
+                          int8_t *restrict rounded) {
     const float magic = 12582912.0f;
+    double squares[4] = {0};
     for (size_t j = 0; j < padded; j += CHUNK) {
+        float nearest[CHUNK];
+        double d[CHUNK];
+        for (size_t i = 0; i < CHUNK; i++)
+            nearest[i] = (query[j + i] / step + magic) - magic;
+        for (size_t i = 0; i < CHUNK; i++) rounded[j + i] = (int8_t)(int)nearest[i];
         for (size_t i = 0; i < CHUNK; i++) {
-            float nearest = (query[j + i] / step + magic) - magic;
-            rounded[j + i] = (int8_t)(int)nearest;
+            d[i] = (double)query[j + i] - (double)step * (double)nearest[i];
+            d[i] *= d[i];
+        }
+        for (size_t i = 0; i < CHUNK; i += 4) {
+            for (size_t l = 0; l < 4; l++) squares[l] += d[i + l];
         }
     }
+    return (squares[0] + squares[1]) + (squares[2] + squares[3]);
+}
+
+static int sum_of_magnitudes(const int8_t *rounded, size_t padded) {
+    int sum = 0;
+    for (size_t j = 0; j < padded; j += CHUNK) {
+        for (size_t i = 0; i < CHUNK; i++) {
+            sum += rounded[j + i] < 0 ? -rounded[j + i] : rounded[j + i];
+        }
+    }
+    return sum;
 }
 
 static int if_negative(int value) { return value < 0 ? value : 0; }
-
-static void describe(const float *query, const int8_t *rounded, size_t padded, float step,
-                     rvk_query *out) {
-    double squares[4] = {0};
-    int sum = 0, negative = 0;
-    for (size_t j = 0; j < padded; j += CHUNK) {
-        for (size_t i = 0; i < CHUNK; i++) {
-            const int8_t n = rounded[j + i];
-            const double d = (double)query[j + i] - (double)step * n;
-            squares[i % 4] += d * d;
-            sum += n;
-            negative += if_negative(n);
-        }
-    }
-    out->step = step;
-    out->bias = step * (0.5f * (float)(2 * negative - sum));
-    out->error = (float)sqrt((squares[0] + squares[1]) + (squares[2] + squares[3]));
-}
 
 /* Tables are filled eight entries at a time, a byte of a word each, by doubling: entry
  * e | 1 << b is entry e plus q[b]. A signed number times a pattern of ones is added to
@@ -184,8 +186,9 @@ static void column6(const int8_t *q, uint8_t *entries) {
 void rvk_lut_build(unsigned group, size_t padded, const float *query, int8_t *rounded,
                    uint8_t *lut, rvk_query *out) {
     const float step = choose_step(query, padded);
-    round_query(query, padded, step, rounded);
-    describe(query, rounded, padded, step, out);
+    out->step = step;
+    out->error = (float)sqrt(round_query(query, padded, step, rounded));
+    out->bias = step * (0.5f * (float)-sum_of_magnitudes(rounded, padded));
     if (group == 4) {
         for (size_t j = 0; j < padded; j += 4, lut += 16) column4(rounded + j, lut);
         return;

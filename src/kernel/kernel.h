@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #define RVK_BLOCK 64u /* vectors per scan block */
+#define RVK_SCANS 4u  /* most queries that share a pass over blocks */
 
 /* What coding a residual r = x - centroid yields besides its signs. */
 typedef struct rvk_residual {
@@ -101,6 +102,13 @@ typedef struct rvk_ops {
      * is undefined. A lane passes if its bound < limit: never for A = +inf or NaN. */
     size_t (*scan)(const rvk_scan *s, size_t start, uint64_t *mask,
                    float bounds[RVK_BLOCK]);
+
+    /* The same for n = 1..RVK_SCANS scans of the same blocks (blocks, n_blocks and
+     * padded agree) in one pass over memory: the first block >= start with a passing
+     * lane in any of them. masks[i] and, where masks[i] is not 0, bounds[i] are those of
+     * scan i. */
+    size_t (*scan_many)(const rvk_scan *s, size_t n, size_t start,
+                        uint64_t masks[RVK_SCANS], float bounds[RVK_SCANS][RVK_BLOCK]);
 } rvk_ops;
 
 /* The table in use: chosen once, cheap to ask. */

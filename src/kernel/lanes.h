@@ -11,6 +11,7 @@
  *   v16_flip(v, bits)                 negates the lanes whose bit is set
  *   v16_add_where(v, bits, x)         v + x in the lanes whose bit is set
  *   v16_positive(v)                   bits of the lanes > 0
+ *   v16_level(v, top)                 v cut to an integer where that is < top, else top
  *   v16_hadamard(v)                   butterflies at distance 1, 2, 4, 8 in that order
  *   v16_fold(v)                       s[i] + s[i+8], then +4, +2, +1
  *
@@ -19,9 +20,7 @@
 #ifndef RVK_LANES_H
 #define RVK_LANES_H
 
-#include "kernel.h"
-
-#include <math.h>
+#include "levels.h"
 
 /* One element-wise step of a distance. `squared` is a constant at every call. */
 static inline v16 step(v16 acc, v16 a, v16 b, bool squared) {
@@ -242,6 +241,76 @@ static float code_dot(const uint8_t *code, const float *query, size_t padded) {
     v16 acc = v16_zero();
     for (size_t j = 0; j < padded; j += 16) {
         acc = v16_add_where(acc, get_bits(code + j / 8), v16_load(query + j));
+    }
+    return v16_fold(acc);
+}
+
+/* |r| and v + 1/2 of sixteen components. */
+static inline v16 level_of(v16 magnitude, v16 scale, v16 top) {
+    return v16_add(v16_level(v16_mul(magnitude, scale), top), v16_all(0.5f));
+}
+
+static inline double try_scale(const float *x, const float *centroid, size_t padded,
+                               float scale, float top, rvk_levels *out) {
+    v16 dot_y = v16_zero(), norm2 = v16_zero();
+    for (size_t j = 0; j < padded; j += 16) {
+        v16 a = v16_abs(v16_sub(v16_load(x + j), v16_load(centroid + j)));
+        v16 y = level_of(a, v16_all(scale), v16_all(top));
+        dot_y = v16_fma(a, y, dot_y);
+        norm2 = v16_fma(y, y, norm2);
+    }
+    out->dot = v16_fold(dot_y);
+    out->norm2 = v16_fold(norm2);
+    return rvk_level_score(out->dot, out->norm2);
+}
+
+/* Bits of sixteen integers < 2^extra, the highest first. */
+static inline void put_planes(v16 e, unsigned extra, uint8_t *planes, size_t stride) {
+    for (unsigned p = extra; p-- > 0; planes += stride) {
+        const float weight = (float)(1u << p);
+        uint16_t bits = v16_positive(v16_sub(e, v16_all(weight - 0.5f)));
+        put_bits(planes, bits);
+        e = v16_add_where(e, bits, v16_all(-weight));
+    }
+}
+
+static void quantize(const float *x, const float *centroid, size_t padded, float norm2,
+                     unsigned extra, uint8_t *planes, rvk_levels *out) {
+    const float top = (float)((1u << extra) - 1);
+    float scale = rvk_first_scale(padded, norm2, extra), best_scale = scale;
+    double best = -1.0;
+    for (unsigned i = 0; i < RVK_SCALES; i++, scale *= rvk_scales[extra - 1].ratio) {
+        rvk_levels tried;
+        const double score = try_scale(x, centroid, padded, scale, top, &tried);
+        if (!(score > best)) continue;
+        best = score;
+        best_scale = scale;
+        *out = tried;
+    }
+    if (best < 0.0) (void)try_scale(x, centroid, padded, best_scale, top, out);
+    v16 sign_c = v16_zero();
+    for (size_t j = 0; j < padded; j += 16) {
+        v16 c = v16_load(centroid + j), r = v16_sub(v16_load(x + j), c);
+        v16 y = level_of(v16_abs(r), v16_all(best_scale), v16_all(top));
+        uint16_t negative = (uint16_t)~v16_positive(r);
+        sign_c = v16_fma(v16_flip(y, negative), c, sign_c);
+        v16 v = v16_flip(v16_sub(y, v16_all(0.5f)), negative);
+        put_planes(v16_add_where(v, negative, v16_all(top)), extra, planes + j / 8,
+                   padded / 8);
+    }
+    out->sign_c = v16_fold(sign_c);
+}
+
+static float level_dot(const uint8_t *signs, const uint8_t *planes, unsigned extra,
+                       const float *query, size_t padded) {
+    v16 acc = v16_zero();
+    for (size_t j = 0; j < padded; j += 16) {
+        const uint8_t *plane = planes + j / 8;
+        v16 x = v16_add_where(v16_zero(), get_bits(signs + j / 8),
+                              v16_all((float)(1u << extra)));
+        for (unsigned p = extra; p-- > 0; plane += padded / 8)
+            x = v16_add_where(x, get_bits(plane), v16_all((float)(1u << p)));
+        acc = v16_fma(x, v16_load(query + j), acc);
     }
     return v16_fold(acc);
 }

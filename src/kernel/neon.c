@@ -65,6 +65,11 @@ static inline uint16_t v16_positive(v16 v) {
     for (int i = 0; i < 4; i++) bits |= mask4(vcgtzq_f32(v.q[i])) << (4 * i);
     return (uint16_t)bits;
 }
+static inline float32x4_t level4(float32x4_t v, float32x4_t top) {
+    v = vrndq_f32(v);
+    return vbslq_f32(vcltq_f32(v, top), v, top);
+}
+static inline v16 v16_level(v16 v, v16 top) { EACH(level4(v.q[i], top.q[i])); }
 /* partner + v in the lower lane of a pair, partner - v in the upper: a product with
  * +-1 is exact, so the fused step rounds like the plain sum. */
 static inline float32x4_t hadamard4(float32x4_t v) {
@@ -98,5 +103,8 @@ const rvk_ops rvk_ops_neon = {
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,
+    .quantize = quantize,
+    .level_dot = level_dot,
     .scan = rvk_scan_neon,
+    .scan_many = rvk_scan_many_neon,
 };

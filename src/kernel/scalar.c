@@ -2,6 +2,7 @@
  * scalar.c - the specification of every kernel, in plain C. The other files are this
  * one made fast: they perform the same roundings in the same order.
  */
+#include "levels.h"
 #include "scalar.h"
 
 #include <math.h>
@@ -129,6 +130,65 @@ static void encode(const float *x, const float *centroid, const float *w, size_t
     out->dot_w = fold(dot_w);
 }
 
+/* v + 1/2 of one component. A NaN has the highest level. */
+static float level_of(float r, float scale, float top) {
+    const float v = truncf(fabsf(r) * scale);
+    return (v < top ? v : top) + 0.5f;
+}
+
+static double try_scale(const float *x, const float *centroid, size_t padded, float scale,
+                        float top, rvk_levels *out) {
+    float dot_y[LANES] = {0}, norm2[LANES] = {0};
+    for (size_t j = 0; j < padded; j++) {
+        const float r = x[j] - centroid[j], y = level_of(r, scale, top);
+        dot_y[j % LANES] = fused(fabsf(r), y, dot_y[j % LANES]);
+        norm2[j % LANES] = fused(y, y, norm2[j % LANES]);
+    }
+    out->dot = fold(dot_y);
+    out->norm2 = fold(norm2);
+    return rvk_level_score(out->dot, out->norm2);
+}
+
+static void quantize(const float *x, const float *centroid, size_t padded, float norm2,
+                     unsigned extra, uint8_t *planes, rvk_levels *out) {
+    const float top = (float)((1u << extra) - 1);
+    float scale = rvk_first_scale(padded, norm2, extra), best_scale = scale;
+    double best = -1.0;
+    for (unsigned i = 0; i < RVK_SCALES; i++, scale *= rvk_scales[extra - 1].ratio) {
+        rvk_levels tried;
+        const double score = try_scale(x, centroid, padded, scale, top, &tried);
+        if (!(score > best)) continue;
+        best = score;
+        best_scale = scale;
+        *out = tried;
+    }
+    if (best < 0.0) (void)try_scale(x, centroid, padded, best_scale, top, out);
+    float sign_c[LANES] = {0};
+    memset(planes, 0, extra * (padded / 8));
+    for (size_t j = 0; j < padded; j++) {
+        const float r = x[j] - centroid[j], y = level_of(r, best_scale, top);
+        const unsigned v = (unsigned)(y - 0.5f), e = r > 0.0f ? v : (unsigned)top - v;
+        sign_c[j % LANES] = fused(r > 0.0f ? y : -y, centroid[j], sign_c[j % LANES]);
+        for (unsigned p = 0; p < extra; p++) {
+            uint8_t *plane = planes + (extra - 1 - p) * (padded / 8);
+            if (e >> p & 1) plane[j / 8] |= (uint8_t)(1u << (j % 8));
+        }
+    }
+    out->sign_c = fold(sign_c);
+}
+
+static float level_dot(const uint8_t *signs, const uint8_t *planes, unsigned extra,
+                       const float *query, size_t padded) {
+    float s[LANES] = {0};
+    for (size_t j = 0; j < padded; j++) {
+        unsigned x = code_bit(signs, j);
+        for (unsigned p = 0; p < extra; p++)
+            x = 2 * x + code_bit(planes + p * (padded / 8), j);
+        s[j % LANES] = fused((float)x, query[j], s[j % LANES]);
+    }
+    return fold(s);
+}
+
 static float code_dot(const uint8_t *code, const float *query, size_t padded) {
     float s[LANES] = {0};
     for (size_t j = 0; j < padded; j++) {
@@ -147,5 +207,8 @@ const rvk_ops rvk_ops_scalar = {
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,
+    .quantize = quantize,
+    .level_dot = level_dot,
     .scan = rvk_scan_scalar,
+    .scan_many = rvk_scan_many_scalar,
 };

@@ -26,42 +26,60 @@ static inline void in_order(const wide *w, __m256i out[2]) {
     out[1] = _mm256_permute2x128_si256(lo, hi, 0x31);
 }
 
-/* Adds the entries of one column to the byte sums of lanes 0..31 and 32..63. */
-static inline void add_column(const uint8_t *codes, const uint8_t *lut, size_t g,
-                              __m256i *lo, __m256i *hi) {
-    const __m256i nibble = _mm256_set1_epi8(15);
-    __m256i x = _mm256_loadu_si256((const void *)(codes + g * 32));
-    __m256i table =
-        _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)(lut + g * 16)));
-    __m256i low = _mm256_and_si256(x, nibble);
-    __m256i high = _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble);
-    *lo = _mm256_add_epi8(*lo, _mm256_shuffle_epi8(table, low));
-    *hi = _mm256_add_epi8(*hi, _mm256_shuffle_epi8(table, high));
-}
-
-/* The 64 lane totals of a block. Four entries <= 63 add up in a byte. */
-static inline void sum_block(const uint8_t *codes, const uint8_t *lut, size_t columns,
-                             __m256i totals[4]) {
-    const __m256i zero = _mm256_setzero_si256();
-    wide lower = {zero, zero}, upper = {zero, zero};
-    for (size_t g = 0; g < columns; g += 4) {
-        __m256i lo = zero, hi = zero;
-        add_column(codes, lut, g, &lo, &hi);
-        add_column(codes, lut, g + 1, &lo, &hi);
-        add_column(codes, lut, g + 2, &lo, &hi);
-        add_column(codes, lut, g + 3, &lo, &hi);
-        widen(&lower, lo);
-        widen(&upper, hi);
+/* Adds the entries of four columns, which fit a byte as none is > 63, to the totals of
+ * lanes 0..31 and 32..63. */
+RVK_INLINE void four_columns(const __m256i low[4], const __m256i high[4],
+                             const uint8_t *lut, wide *lower, wide *upper) {
+    __m256i lo = _mm256_setzero_si256(), hi = lo;
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        __m256i table =
+            _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)(lut + 16 * k)));
+        lo = _mm256_add_epi8(lo, _mm256_shuffle_epi8(table, low[k]));
+        hi = _mm256_add_epi8(hi, _mm256_shuffle_epi8(table, high[k]));
     }
-    in_order(&lower, totals);
-    in_order(&upper, totals + 2);
+    widen(lower, lo);
+    widen(upper, hi);
 }
 
-/* Bits of the lanes below the limit, eight at a time. */
+/* The 64 lane totals of a block for n queries. */
+RVK_INLINE void sum_block(const rvk_scan *s, size_t n, const uint8_t *codes,
+                          size_t columns, __m256i totals[][4]) {
+    const __m256i zero = _mm256_setzero_si256(), nibble = _mm256_set1_epi8(15);
+    wide lower[RVK_SCANS], upper[RVK_SCANS];
+    const uint8_t *lut[RVK_SCANS];
+#pragma GCC unroll 4
+    for (size_t q = 0; q < n; q++) {
+        lower[q] = upper[q] = (wide){zero, zero};
+        lut[q] = s[q].lut;
+    }
+    for (size_t g = 0; g < columns; g += 4) {
+        __m256i low[4], high[4];
+#pragma GCC unroll 4
+        for (size_t k = 0; k < 4; k++) {
+            __m256i x = _mm256_loadu_si256((const void *)(codes + (g + k) * 32));
+            low[k] = _mm256_and_si256(x, nibble);
+            high[k] = _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble);
+        }
+#pragma GCC unroll 4
+        for (size_t q = 0; q < n; q++)
+            four_columns(low, high, lut[q] + g * 16, &lower[q], &upper[q]);
+    }
+#pragma GCC unroll 4
+    for (size_t q = 0; q < n; q++) {
+        in_order(&lower[q], totals[q]);
+        in_order(&upper[q], totals[q] + 2);
+    }
+}
+
+/* Bits of the allowed lanes below the limit; if there are any, the bounds of all lanes
+ * are stored. */
 static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b,
-                               const __m256i totals[4], __m256 bounds[8]) {
+                               const __m256i totals[4], uint64_t allowed,
+                               float bounds[RVK_BLOCK]) {
     const __m256 step_ = _mm256_set1_ps(s->step), bias = _mm256_set1_ps(s->bias);
     const __m256 limit = _mm256_set1_ps(s->limit);
+    __m256 bound[8];
     uint64_t mask = 0;
     for (unsigned i = 0; i < 8; i++) {
         __m256i pair_ = totals[i / 2];
@@ -69,32 +87,49 @@ static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b
                                    : _mm256_extracti128_si256(pair_, 1);
         __m256 sum = _mm256_cvtepi32_ps(_mm256_cvtepu16_epi32(eight));
         __m256 estimate = _mm256_fmadd_ps(sum, step_, bias);
-        bounds[i] = _mm256_fmadd_ps(_mm256_loadu_ps(b + 8 * i), estimate,
-                                    _mm256_loadu_ps(a + 8 * i));
-        int bits = _mm256_movemask_ps(_mm256_cmp_ps(bounds[i], limit, _CMP_LT_OQ));
+        bound[i] = _mm256_fmadd_ps(_mm256_loadu_ps(b + 8 * i), estimate,
+                                   _mm256_loadu_ps(a + 8 * i));
+        int bits = _mm256_movemask_ps(_mm256_cmp_ps(bound[i], limit, _CMP_LT_OQ));
         mask |= (uint64_t)(unsigned)bits << (8 * i);
     }
+    mask &= allowed;
+    if (mask == 0) return 0;
+    for (unsigned i = 0; i < 8; i++) _mm256_storeu_ps(bounds + 8 * i, bound[i]);
     return mask;
+}
+
+RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *masks,
+                       float (*bounds)[RVK_BLOCK]) {
+    const size_t code_bytes = rvk_block_code_bytes(4, s->padded);
+    const size_t block_bytes = rvk_block_bytes(4, s->padded);
+    size_t block = rvk_next_block(s, n, start);
+    for (; block < s->n_blocks; block = rvk_next_block(s, n, block + 1)) {
+        const uint8_t *codes = s->blocks + block * block_bytes;
+        const float *a = (const float *)(const void *)(codes + code_bytes);
+        __m256i totals[RVK_SCANS][4];
+        uint64_t any = 0;
+        sum_block(s, n, codes, code_bytes / 32, totals);
+#pragma GCC unroll 4
+        for (size_t q = 0; q < n; q++) {
+            masks[q] = passing(&s[q], a, a + RVK_BLOCK, totals[q],
+                               rvk_allowed(&s[q], block), bounds[q]);
+            any |= masks[q];
+        }
+        if (any != 0) return block;
+    }
+    for (size_t q = 0; q < n; q++) masks[q] = 0;
+    return s->n_blocks;
 }
 
 size_t rvk_scan_avx2(const rvk_scan *s, size_t start, uint64_t *mask,
                      float bounds[RVK_BLOCK]) {
-    const size_t code_bytes = rvk_block_code_bytes(4, s->padded);
-    const size_t block_bytes = rvk_block_bytes(4, s->padded);
-    for (size_t block = start; block < s->n_blocks; block++) {
-        const uint64_t allowed = s->allow != NULL ? s->allow[block] : UINT64_MAX;
-        if (allowed == 0) continue;
-        const uint8_t *codes = s->blocks + block * block_bytes;
-        const float *a = (const float *)(const void *)(codes + code_bytes);
-        __m256i totals[4];
-        __m256 bound[8];
-        sum_block(codes, s->lut, code_bytes / 32, totals);
-        *mask = passing(s, a, a + RVK_BLOCK, totals, bound) & allowed;
-        if (*mask != 0) {
-            for (unsigned i = 0; i < 8; i++) _mm256_storeu_ps(bounds + 8 * i, bound[i]);
-            return block;
-        }
-    }
-    *mask = 0;
-    return s->n_blocks;
+    return scan(s, 1, start, mask, (float(*)[RVK_BLOCK])(void *)bounds);
+}
+
+size_t rvk_scan_many_avx2(const rvk_scan *s, size_t n, size_t start,
+                          uint64_t masks[RVK_SCANS], float bounds[RVK_SCANS][RVK_BLOCK]) {
+    if (n == 1) return scan(s, 1, start, masks, bounds);
+    if (n == 2) return scan(s, 2, start, masks, bounds);
+    if (n == 3) return scan(s, 3, start, masks, bounds);
+    return scan(s, 4, start, masks, bounds);
 }

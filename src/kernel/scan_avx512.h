@@ -1,6 +1,6 @@
 /*
- * scan_avx512.h - what the two AVX-512 scans share: turning byte sums into lane totals and
- * testing 64 lanes against the limit. All static.
+ * scan_avx512.h - what the two AVX-512 scans share: turning byte sums into lane totals
+ * and testing 64 lanes against the limit. All static.
  */
 #ifndef RVK_SCAN_AVX512_H
 #define RVK_SCAN_AVX512_H
@@ -8,6 +8,16 @@
 #include <immintrin.h>
 
 #include "scan.h"
+
+/* Compilers would rather load a value again at each use; the loads are what limits the
+ * scans. */
+RVK_INLINE __m512i rvk_load_once512(const uint8_t *p) {
+    __m512i x = _mm512_loadu_si512(p);
+#if defined(__GNUC__)
+    __asm__("" : "+v"(x));
+#endif
+    return x;
+}
 
 /* 64 byte sums in 16-bit words: `odd` holds the odd bytes, `both` the even ones plus
  * 256 times the odd ones, modulo 2^16. */
@@ -24,11 +34,10 @@ static inline __m512i rvk_even512(const rvk_wide512 *w) {
     return _mm512_sub_epi16(w->both, _mm512_slli_epi16(w->odd, 8));
 }
 
-static inline uint64_t rvk_below512(const rvk_scan *s, const float *a, const float *b,
-                                    __m256i totals, __m512 *bound) {
-    __m512 sum = _mm512_cvtepi32_ps(_mm512_cvtepu16_epi32(totals));
-    __m512 estimate =
-        _mm512_fmadd_ps(sum, _mm512_set1_ps(s->step), _mm512_set1_ps(s->bias));
+static inline __mmask16 rvk_below512(const rvk_scan *s, const float *a, const float *b,
+                                     __m512i totals, __m512 *bound) {
+    __m512 estimate = _mm512_fmadd_ps(_mm512_cvtepi32_ps(totals), _mm512_set1_ps(s->step),
+                                      _mm512_set1_ps(s->bias));
     *bound = _mm512_fmadd_ps(_mm512_loadu_ps(b), estimate, _mm512_loadu_ps(a));
     return _mm512_cmp_ps_mask(*bound, _mm512_set1_ps(s->limit), _CMP_LT_OQ);
 }
@@ -38,19 +47,20 @@ static inline uint64_t rvk_below512(const rvk_scan *s, const float *a, const flo
 static inline uint64_t rvk_passing512(const rvk_scan *s, const float *a, const float *b,
                                       __m512i even, __m512i odd, uint64_t allowed,
                                       float bounds[RVK_BLOCK]) {
-    const __m512i front = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11);
-    const __m512i back = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
-    __m512i lo = _mm512_unpacklo_epi16(even, odd), hi = _mm512_unpackhi_epi16(even, odd);
-    __m512i first = _mm512_permutex2var_epi64(lo, front, hi);
-    __m512i second = _mm512_permutex2var_epi64(lo, back, hi);
-    const __m256i totals[4] = {
-        _mm512_castsi512_si256(first), _mm512_extracti64x4_epi64(first, 1),
-        _mm512_castsi512_si256(second), _mm512_extracti64x4_epi64(second, 1)};
+    /* Word j of the even lanes, then word j of the odd ones (32 on), zero-extended. */
+    const __m512i first =
+        _mm512_setr_epi32(0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39);
     __m512 bound[4];
-    uint64_t mask = 0;
-    for (unsigned i = 0; i < 4; i++)
-        mask |= rvk_below512(s, a + 16 * i, b + 16 * i, totals[i], &bound[i]) << 16 * i;
-    mask &= allowed;
+    __mmask16 below[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        __m512i index = _mm512_add_epi32(first, _mm512_set1_epi32(8 * i));
+        __m512i totals = _mm512_maskz_permutex2var_epi16(0x55555555, even, index, odd);
+        below[i] = rvk_below512(s, a + 16 * i, b + 16 * i, totals, &bound[i]);
+    }
+    __mmask32 low = _mm512_kunpackw(below[1], below[0]);
+    __mmask32 high = _mm512_kunpackw(below[3], below[2]);
+    uint64_t mask = _mm512_kunpackd(high, low) & allowed;
     if (mask == 0) return 0;
     for (unsigned i = 0; i < 4; i++) _mm512_storeu_ps(bounds + 16 * i, bound[i]);
     return mask;

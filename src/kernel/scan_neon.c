@@ -14,6 +14,7 @@ static inline unsigned mask4(uint32x4_t lanes) {
 
 /* Adds the byte sums of 4 x 16 lanes to the totals, in lane order. */
 static inline void widen(uint16x8_t totals[8], const uint8x16_t bytes[4]) {
+#pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
         totals[2 * i] = vaddw_u8(totals[2 * i], vget_low_u8(bytes[i]));
         totals[2 * i + 1] = vaddw_high_u8(totals[2 * i + 1], bytes[i]);
@@ -25,60 +26,91 @@ static inline uint8x16x4_t load64(const uint8_t *p) {
         {vld1q_u8(p), vld1q_u8(p + 16), vld1q_u8(p + 32), vld1q_u8(p + 48)}};
 }
 
-/* The 64 lane totals of a block. Up to four entries <= 63 add up in a byte. */
-static inline void sum_block(const uint8_t *codes, const uint8_t *lut, size_t columns,
-                             uint16x8_t totals[8]) {
-    for (int i = 0; i < 8; i++) totals[i] = vdupq_n_u16(0);
+/* Adds the entries of one column to the byte sums of 4 x 16 lanes. */
+static inline void add_column(uint8x16x4_t codes, uint8x16x4_t table,
+                              uint8x16_t bytes[4]) {
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        bytes[i] = vaddq_u8(bytes[i], vqtbl4q_u8(table, codes.val[i]));
+}
+
+/* The 64 lane totals of a block for n queries. Up to four entries <= 63 add up in a
+ * byte. */
+RVK_INLINE void sum_block(const rvk_scan *s, size_t n, const uint8_t *codes,
+                          size_t columns, uint16x8_t totals[][8]) {
+#pragma GCC unroll 32
+    for (size_t i = 0; i < 8 * n; i++) totals[i / 8][i % 8] = vdupq_n_u16(0);
     for (size_t g = 0; g < columns;) {
         const size_t end = g + 4 < columns ? g + 4 : columns;
-        uint8x16_t bytes[4];
-        for (int i = 0; i < 4; i++) bytes[i] = vdupq_n_u8(0);
+        uint8x16_t bytes[RVK_SCANS][4];
+#pragma GCC unroll 16
+        for (size_t i = 0; i < 4 * n; i++) bytes[i / 4][i % 4] = vdupq_n_u8(0);
         for (; g < end; g++) {
-            uint8x16x4_t table = load64(lut + g * 64);
-            for (int i = 0; i < 4; i++) {
-                uint8x16_t code = vld1q_u8(codes + g * 64 + 16 * i);
-                bytes[i] = vaddq_u8(bytes[i], vqtbl4q_u8(table, code));
-            }
+            uint8x16x4_t column = load64(codes + g * 64);
+#pragma GCC unroll 4
+            for (size_t q = 0; q < n; q++)
+                add_column(column, load64(s[q].lut + g * 64), bytes[q]);
         }
-        widen(totals, bytes);
+#pragma GCC unroll 4
+        for (size_t q = 0; q < n; q++) widen(totals[q], bytes[q]);
     }
 }
 
-/* Bits of the lanes below the limit, four at a time. */
+/* Bits of the allowed lanes below the limit; if there are any, the bounds of all lanes
+ * are stored. */
 static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b,
-                               const uint16x8_t totals[8], float32x4_t bounds[16]) {
+                               const uint16x8_t totals[8], uint64_t allowed,
+                               float bounds[RVK_BLOCK]) {
     const float32x4_t step4 = vdupq_n_f32(s->step), bias = vdupq_n_f32(s->bias);
     const float32x4_t limit = vdupq_n_f32(s->limit);
+    float32x4_t bound[16];
     uint64_t mask = 0;
     for (unsigned i = 0; i < 16; i++) {
         uint16x8_t eight = totals[i / 2];
         uint32x4_t four =
             vmovl_u16(i % 2 == 0 ? vget_low_u16(eight) : vget_high_u16(eight));
         float32x4_t estimate = vfmaq_f32(bias, vcvtq_f32_u32(four), step4);
-        bounds[i] = vfmaq_f32(vld1q_f32(a + 4 * i), vld1q_f32(b + 4 * i), estimate);
-        mask |= (uint64_t)mask4(vcltq_f32(bounds[i], limit)) << (4 * i);
+        bound[i] = vfmaq_f32(vld1q_f32(a + 4 * i), vld1q_f32(b + 4 * i), estimate);
+        mask |= (uint64_t)mask4(vcltq_f32(bound[i], limit)) << (4 * i);
     }
+    mask &= allowed;
+    if (mask == 0) return 0;
+    for (unsigned i = 0; i < 16; i++) vst1q_f32(bounds + 4 * i, bound[i]);
     return mask;
+}
+
+RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *masks,
+                       float (*bounds)[RVK_BLOCK]) {
+    const size_t code_bytes = rvk_block_code_bytes(6, s->padded);
+    const size_t block_bytes = rvk_block_bytes(6, s->padded);
+    size_t block = rvk_next_block(s, n, start);
+    for (; block < s->n_blocks; block = rvk_next_block(s, n, block + 1)) {
+        const uint8_t *codes = s->blocks + block * block_bytes;
+        const float *a = (const float *)(const void *)(codes + code_bytes);
+        uint16x8_t totals[RVK_SCANS][8];
+        uint64_t any = 0;
+        sum_block(s, n, codes, code_bytes / 64, totals);
+#pragma GCC unroll 4
+        for (size_t q = 0; q < n; q++) {
+            masks[q] = passing(&s[q], a, a + RVK_BLOCK, totals[q],
+                               rvk_allowed(&s[q], block), bounds[q]);
+            any |= masks[q];
+        }
+        if (any != 0) return block;
+    }
+    for (size_t q = 0; q < n; q++) masks[q] = 0;
+    return s->n_blocks;
 }
 
 size_t rvk_scan_neon(const rvk_scan *s, size_t start, uint64_t *mask,
                      float bounds[RVK_BLOCK]) {
-    const size_t code_bytes = rvk_block_code_bytes(6, s->padded);
-    const size_t block_bytes = rvk_block_bytes(6, s->padded);
-    for (size_t block = start; block < s->n_blocks; block++) {
-        const uint64_t allowed = s->allow != NULL ? s->allow[block] : UINT64_MAX;
-        if (allowed == 0) continue;
-        const uint8_t *codes = s->blocks + block * block_bytes;
-        const float *a = (const float *)(const void *)(codes + code_bytes);
-        uint16x8_t totals[8];
-        float32x4_t bound[16];
-        sum_block(codes, s->lut, code_bytes / 64, totals);
-        *mask = passing(s, a, a + RVK_BLOCK, totals, bound) & allowed;
-        if (*mask != 0) {
-            for (unsigned i = 0; i < 16; i++) vst1q_f32(bounds + 4 * i, bound[i]);
-            return block;
-        }
-    }
-    *mask = 0;
-    return s->n_blocks;
+    return scan(s, 1, start, mask, (float(*)[RVK_BLOCK])(void *)bounds);
+}
+
+size_t rvk_scan_many_neon(const rvk_scan *s, size_t n, size_t start,
+                          uint64_t masks[RVK_SCANS], float bounds[RVK_SCANS][RVK_BLOCK]) {
+    if (n == 1) return scan(s, 1, start, masks, bounds);
+    if (n == 2) return scan(s, 2, start, masks, bounds);
+    if (n == 3) return scan(s, 3, start, masks, bounds);
+    return scan(s, 4, start, masks, bounds);
 }

@@ -14,26 +14,38 @@ static uint64_t passing(const rvk_scan *s, const uint8_t *a, const uint8_t *b,
     return mask;
 }
 
+static uint64_t test(const rvk_scan *s, size_t block, float bounds[RVK_BLOCK]) {
+    const size_t code_bytes = rvk_block_code_bytes(6, s->padded);
+    const uint8_t *codes = s->blocks + block * rvk_block_bytes(6, s->padded);
+    const uint8_t *a = codes + code_bytes, *b = a + RVK_BLOCK * sizeof(float);
+    uint16_t total[RVK_BLOCK] = {0};
+    for (size_t g = 0; g < code_bytes / RVK_BLOCK; g++) {
+        const uint8_t *column = codes + g * RVK_BLOCK, *entries = s->lut + g * 64;
+        for (unsigned i = 0; i < RVK_BLOCK; i++) {
+            total[i] = (uint16_t)(total[i] + entries[column[i] & 63]);
+        }
+    }
+    return passing(s, a, b, total, bounds) & rvk_allowed(s, block);
+}
+
+size_t rvk_scan_many_scalar(const rvk_scan *s, size_t n, size_t start,
+                            uint64_t masks[RVK_SCANS],
+                            float bounds[RVK_SCANS][RVK_BLOCK]) {
+    size_t block = rvk_next_block(s, n, start);
+    for (; block < s->n_blocks; block = rvk_next_block(s, n, block + 1)) {
+        uint64_t any = 0;
+        for (size_t q = 0; q < n; q++) {
+            const bool allowed = rvk_allowed(&s[q], block) != 0;
+            masks[q] = allowed ? test(&s[q], block, bounds[q]) : 0;
+            any |= masks[q];
+        }
+        if (any != 0) return block;
+    }
+    for (size_t q = 0; q < n; q++) masks[q] = 0;
+    return s->n_blocks;
+}
+
 size_t rvk_scan_scalar(const rvk_scan *s, size_t start, uint64_t *mask,
                        float bounds[RVK_BLOCK]) {
-    const size_t code_bytes = rvk_block_code_bytes(6, s->padded);
-    const size_t block_bytes = rvk_block_bytes(6, s->padded);
-    const size_t columns = code_bytes / RVK_BLOCK;
-    for (size_t block = start; block < s->n_blocks; block++) {
-        const uint64_t allowed = s->allow != NULL ? s->allow[block] : UINT64_MAX;
-        if (allowed == 0) continue;
-        const uint8_t *codes = s->blocks + block * block_bytes;
-        const uint8_t *a = codes + code_bytes, *b = a + RVK_BLOCK * sizeof(float);
-        uint16_t total[RVK_BLOCK] = {0};
-        for (size_t g = 0; g < columns; g++) {
-            const uint8_t *column = codes + g * RVK_BLOCK, *entries = s->lut + g * 64;
-            for (unsigned i = 0; i < RVK_BLOCK; i++) {
-                total[i] = (uint16_t)(total[i] + entries[column[i] & 63]);
-            }
-        }
-        *mask = passing(s, a, b, total, bounds) & allowed;
-        if (*mask != 0) return block;
-    }
-    *mask = 0;
-    return s->n_blocks;
+    return rvk_scan_many_scalar(s, 1, start, mask, (float(*)[RVK_BLOCK])(void *)bounds);
 }

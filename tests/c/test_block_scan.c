@@ -3,6 +3,7 @@
  * single bits.
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
+#include "kernel/scan.h"
 #include "kernel_cases.h"
 
 #include <math.h>
@@ -24,13 +25,13 @@ static int close_fence(void **state) {
 #define MAX_BLOCKS 5u
 
 /* Codes and factors of MAX_BLOCKS blocks, from which blocks of any grouping are made,
- * and the bounds computed from codes and rounded query bit by bit. */
+ * and the bounds for each query computed from codes and rounded query bit by bit. */
 typedef struct corpus {
     size_t padded;
     uint8_t codes[MAX_BLOCKS][RVK_BLOCK][MAX_DIM / 8];
     float a[MAX_BLOCKS][RVK_BLOCK], b[MAX_BLOCKS][RVK_BLOCK];
-    float query[MAX_DIM];
-    float bounds[MAX_BLOCKS][RVK_BLOCK];
+    float query[RVK_SCANS][MAX_DIM];
+    float bounds[RVK_SCANS][MAX_BLOCKS][RVK_BLOCK];
 } corpus;
 
 static corpus set;
@@ -40,26 +41,38 @@ static float odd_factor(uint64_t *rng) {
     return values[next_below(rng, sizeof values / sizeof values[0])];
 }
 
-static void make_corpus(uint64_t *rng, size_t padded, int8_t *rounded, rvk_query *query) {
+static void make_bounds(size_t q) {
     static uint8_t lut[64 * ((MAX_DIM + 5) / 6)];
+    static int8_t rounded[MAX_DIM];
+    rvk_query query;
+    rvk_lut_build(6, set.padded, set.query[q], rounded, lut, &query);
+    for (size_t k = 0; k < MAX_BLOCKS; k++) {
+        for (size_t i = 0; i < RVK_BLOCK; i++) {
+            int total = 0;
+            for (size_t j = 0; j < set.padded; j++) {
+                const bool bit = set.codes[k][i][j / 8] >> (j % 8) & 1;
+                total += (bit ? rounded[j] : 0) - (rounded[j] < 0 ? rounded[j] : 0);
+            }
+            assert_in_range(total, 0, 65535);
+            const float estimate = fmaf((float)total, query.step, query.bias);
+            set.bounds[q][k][i] = fmaf(set.b[k][i], estimate, set.a[k][i]);
+        }
+    }
+}
+
+static void make_corpus(uint64_t *rng, size_t padded, size_t n_queries) {
     set.padded = padded;
-    fill_floats(rng, PLAIN, set.query, padded);
-    rvk_lut_build(6, padded, set.query, rounded, lut, query);
     for (size_t k = 0; k < MAX_BLOCKS; k++) {
         for (size_t i = 0; i < RVK_BLOCK; i++) {
             const bool odd = next_below(rng, 8) == 0;
             fill_bytes(rng, set.codes[k][i], padded / 8);
             set.a[k][i] = odd ? odd_factor(rng) : 1.0f + next_unit(rng);
             set.b[k][i] = odd ? odd_factor(rng) : next_unit(rng);
-            int total = 0;
-            for (size_t j = 0; j < padded; j++) {
-                const bool bit = set.codes[k][i][j / 8] >> (j % 8) & 1;
-                total += (bit ? rounded[j] : 0) - (rounded[j] < 0 ? rounded[j] : 0);
-            }
-            assert_in_range(total, 0, 65535);
-            const float estimate = fmaf((float)total, query->step, query->bias);
-            set.bounds[k][i] = fmaf(set.b[k][i], estimate, set.a[k][i]);
         }
+    }
+    for (size_t q = 0; q < n_queries; q++) {
+        fill_floats(rng, PLAIN, set.query[q], padded);
+        make_bounds(q);
     }
 }
 
@@ -74,10 +87,10 @@ static void lay_out(unsigned group, uint8_t *blocks) {
     }
 }
 
-static uint64_t passing(size_t block, const uint64_t *allow, float limit) {
+static uint64_t passing(size_t query, size_t block, const uint64_t *allow, float limit) {
     uint64_t mask = 0;
     for (size_t i = 0; i < RVK_BLOCK; i++) {
-        if (set.bounds[block][i] < limit) mask |= UINT64_C(1) << i;
+        if (set.bounds[query][block][i] < limit) mask |= UINT64_C(1) << i;
     }
     return mask & (allow != NULL ? allow[block] : UINT64_MAX);
 }
@@ -86,28 +99,39 @@ static void check_scan(const rvk_ops *ops, const rvk_scan *s, size_t start) {
     float bounds[RVK_BLOCK];
     uint64_t mask = 1;
     size_t want = start;
-    while (want < s->n_blocks && passing(want, s->allow, s->limit) == 0) want++;
+    while (want < s->n_blocks && passing(0, want, s->allow, s->limit) == 0) want++;
     const size_t got = ops->scan(s, start, &mask, bounds);
     assert_int_equal(got, want);
     if (want < s->n_blocks) {
-        assert_true(mask == passing(want, s->allow, s->limit));
-        assert_same(bounds, set.bounds[want], RVK_BLOCK, ops->name, set.padded);
+        assert_true(mask == passing(0, want, s->allow, s->limit));
+        assert_same(bounds, set.bounds[0][want], RVK_BLOCK, ops->name, set.padded);
     } else {
         assert_true(mask == 0);
     }
 }
 
-/* Every count of blocks, start and a choice of limits, ties among them. */
+/* A choice of limits, ties among them. */
+#define N_LIMITS 6u
+static void choose_limits(uint64_t *rng, size_t query, float limits[N_LIMITS]) {
+    const float some =
+        set.bounds[query][next_below(rng, MAX_BLOCKS)][next_below(rng, RVK_BLOCK)];
+    limits[0] = INFINITY;
+    limits[1] = -INFINITY;
+    limits[2] = NAN;
+    limits[3] = some;
+    limits[4] = nextafterf(some, INFINITY);
+    limits[5] = 0.0f;
+}
+
+/* Every count of blocks, start and limit. */
 static void check_scans(const rvk_ops *ops, rvk_scan *s, uint64_t *rng) {
     static const size_t counts[] = {0, 1, 2, MAX_BLOCKS};
     for (size_t c = 0; c < 4; c++) {
         s->n_blocks = counts[c];
         for (size_t start = 0; start <= s->n_blocks; start++) {
-            const float some =
-                set.bounds[next_below(rng, MAX_BLOCKS)][next_below(rng, 64)];
-            const float limits[] = {
-                INFINITY, -INFINITY, NAN, some, nextafterf(some, INFINITY), 0.0f};
-            for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
+            float limits[N_LIMITS];
+            choose_limits(rng, 0, limits);
+            for (size_t i = 0; i < N_LIMITS; i++) {
                 s->limit = limits[i];
                 check_scan(ops, s, start);
             }
@@ -122,7 +146,7 @@ static void scans_agree(void **state) {
     uint64_t rng = 6;
     for (size_t p = 0, padded; (padded = padded_at(p)) != 0; p++) {
         rvk_query query;
-        make_corpus(&rng, padded, rounded, &query);
+        make_corpus(&rng, padded, 1);
         for (size_t t = 0; (ops = rvk_ops_at(t)) != NULL; t++) {
             const size_t bytes = MAX_BLOCKS * rvk_block_bytes(ops->group, padded);
             const size_t lut_bytes = rvk_lut_bytes(ops->group, padded);
@@ -134,7 +158,7 @@ static void scans_agree(void **state) {
                               .lut = table,
                               .padded = padded};
                 lay_out(ops->group, blocks.end - bytes - 4 * shift);
-                rvk_lut_build(ops->group, padded, set.query, rounded, table, &query);
+                rvk_lut_build(ops->group, padded, set.query[0], rounded, table, &query);
                 s.step = query.step;
                 s.bias = query.bias;
                 check_scans(ops, &s, &rng);
@@ -149,6 +173,131 @@ static void scans_agree(void **state) {
             }
             fence_close(&blocks);
             fence_close(&lut);
+        }
+    }
+}
+
+/* ---- several queries at once ---- */
+
+static rvk_scan_many_function *scan_many_of(const rvk_ops *ops) {
+    static const struct {
+        const char *name;
+        rvk_scan_many_function *function;
+    } functions[] = {
+#if defined(__x86_64__)
+        {"avx2", rvk_scan_many_avx2},
+        {"avx512", rvk_scan_many_avx512},
+        {"avx512vbmi", rvk_scan_many_avx512vbmi},
+#elif defined(__aarch64__)
+        {"neon", rvk_scan_many_neon},
+#endif
+        {"scalar", rvk_scan_many_scalar},
+    };
+    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
+        if (strcmp(functions[i].name, ops->name) == 0) return functions[i].function;
+    }
+    fail_msg("no function for %s", ops->name);
+    return NULL;
+}
+
+static bool some_pass(const rvk_scan *s, size_t n, size_t block) {
+    for (size_t q = 0; q < n; q++) {
+        if (passing(q, block, s[q].allow, s[q].limit) != 0) return true;
+    }
+    return false;
+}
+
+static void check_many(const rvk_ops *ops, const rvk_scan *s, size_t n, size_t start) {
+    float bounds[RVK_SCANS][RVK_BLOCK];
+    uint64_t masks[RVK_SCANS] = {1, 1, 1, 1};
+    size_t want = start;
+    while (want < s->n_blocks && !some_pass(s, n, want)) want++;
+    assert_int_equal(scan_many_of(ops)(s, n, start, masks, bounds), want);
+    for (size_t q = 0; q < n; q++) {
+        const uint64_t mask =
+            want < s->n_blocks ? passing(q, want, s[q].allow, s[q].limit) : 0;
+        assert_true(masks[q] == mask);
+        if (mask == 0) continue;
+        assert_same(bounds[q], set.bounds[q][want], RVK_BLOCK, ops->name, set.padded);
+    }
+    for (size_t q = n; q < RVK_SCANS; q++) assert_true(masks[q] == 1);
+}
+
+/* Limits are drawn for each query; in half of the rounds few lanes pass, so that the
+ * scans get beyond the first block. */
+static void check_many_limits(const rvk_ops *ops, rvk_scan *s, size_t n, uint64_t *rng) {
+    static const size_t counts[] = {0, 1, 2, MAX_BLOCKS};
+    for (size_t c = 0; c < 4; c++) {
+        for (size_t start = 0; start <= counts[c]; start++) {
+            for (size_t round = 0; round < N_LIMITS; round++) {
+                for (size_t q = 0; q < n; q++) {
+                    float limits[N_LIMITS];
+                    choose_limits(rng, q, limits);
+                    s[q].n_blocks = counts[c];
+                    s[q].limit = round % 2 == 0 ? limits[next_below(rng, N_LIMITS)]
+                                 : next_below(rng, 3) == 0 ? -1.5f
+                                                           : -INFINITY;
+                }
+                check_many(ops, s, n, start);
+            }
+        }
+    }
+}
+
+/* For each query no words, sparse ones, or many that are 0 and single lanes elsewhere, so
+ * that blocks pass and fail in every order. */
+static void choose_allowed(uint64_t *rng, rvk_scan *s, size_t n, uint64_t *words) {
+    for (size_t q = 0; q < n; q++, words += MAX_BLOCKS) {
+        const size_t kind = next_below(rng, 4);
+        s[q].allow = kind == 0 ? NULL : words;
+        for (size_t k = 0; k < MAX_BLOCKS; k++) {
+            const uint64_t lane = UINT64_C(1) << next_below(rng, RVK_BLOCK);
+            const bool none = next_below(rng, 4) == 0;
+            words[k] = kind == 1 ? next_u64(rng) & next_u64(rng) : none ? 0 : lane;
+        }
+    }
+}
+
+/* Blocks, words and tables end where a protected page begins. */
+static void check_many_tables(const rvk_ops *ops, size_t n, size_t shift, uint64_t *rng) {
+    static int8_t rounded[MAX_DIM];
+    const size_t bytes = MAX_BLOCKS * rvk_block_bytes(ops->group, set.padded);
+    const size_t lut_bytes = rvk_lut_bytes(ops->group, set.padded);
+    fence blocks = fence_open(bytes + 4), lut[RVK_SCANS];
+    uint64_t *words = (uint64_t *)(void *)fence_of_page.end - n * MAX_BLOCKS;
+    rvk_scan s[RVK_SCANS];
+    lay_out(ops->group, blocks.end - bytes - 4 * shift);
+    for (size_t q = 0; q < n; q++) {
+        rvk_query query;
+        lut[q] = fence_open(lut_bytes + 1);
+        uint8_t *table = lut[q].end - lut_bytes - shift;
+        rvk_lut_build(ops->group, set.padded, set.query[q], rounded, table, &query);
+        s[q] = (rvk_scan){.blocks = blocks.end - bytes - 4 * shift,
+                          .lut = table,
+                          .padded = set.padded,
+                          .step = query.step,
+                          .bias = query.bias};
+    }
+    check_many_limits(ops, s, n, rng);
+    for (size_t round = 0; round < 4; round++) {
+        choose_allowed(rng, s, n, words);
+        check_many_limits(ops, s, n, rng);
+    }
+    for (size_t q = 0; q < n; q++) fence_close(&lut[q]);
+    fence_close(&blocks);
+}
+
+static void many_scans_agree(void **state) {
+    (void)state;
+    const rvk_ops *ops;
+    uint64_t rng = 7;
+    for (size_t p = 0, padded; (padded = padded_at(p)) != 0; p++) {
+        make_corpus(&rng, padded, RVK_SCANS);
+        for (size_t t = 0; (ops = rvk_ops_at(t)) != NULL; t++) {
+            for (size_t n = 1; n <= RVK_SCANS; n++) {
+                check_many_tables(ops, n, 0, &rng);
+                check_many_tables(ops, n, 1, &rng);
+            }
         }
     }
 }
@@ -205,15 +354,67 @@ static void forbidden_blocks_are_not_read(void **state) {
         float bounds[RVK_BLOCK];
         assert_int_equal(ops->scan(&s, 0, &mask, bounds), 1);
         assert_true(mask == UINT64_C(1) << 5);
+        /* The second block alone, and to the first of several scans not even that. */
+        const uint64_t none[2] = {0, 0};
+        rvk_scan many[RVK_SCANS] = {s, s, s, s};
+        uint64_t masks[RVK_SCANS];
+        float many_bounds[RVK_SCANS][RVK_BLOCK];
+        many[0].allow = none;
+        for (size_t n = 2; n <= RVK_SCANS; n++) {
+            assert_int_equal(scan_many_of(ops)(many, n, 0, masks, many_bounds), 1);
+            for (size_t i = 0; i < n; i++) {
+                assert_true(masks[i] == (i == 0 ? 0 : UINT64_C(1) << 5));
+            }
+        }
     }
     munmap(map, 2 * page);
+}
+
+/* The same where blocks are long and forbidden ones, all of whose whole pages are
+ * protected, lie between others. */
+static void forbidden_blocks_in_between_are_not_read(void **state) {
+    (void)state;
+    static float zeros[MAX_DIM];
+    static int8_t rounded[MAX_DIM];
+    static uint8_t lut[64 * ((MAX_DIM + 5) / 6)], code[MAX_DIM / 8];
+    const uint64_t allow[MAX_BLOCKS] = {1, 1, 0, 0, UINT64_MAX};
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    const rvk_ops *ops;
+    for (size_t t = 0; (ops = rvk_ops_at(t)) != NULL; t++) {
+        const size_t bytes = rvk_block_bytes(ops->group, MAX_DIM);
+        fence f = fence_open(MAX_BLOCKS * bytes);
+        rvk_scan s[RVK_SCANS];
+        rvk_query query;
+        rvk_lut_build(ops->group, MAX_DIM, zeros, rounded, lut, &query);
+        for (size_t k = 0; k < MAX_BLOCKS; k++) {
+            const size_t first = (k * bytes + page - 1) / page * page;
+            const size_t end = (k + 1) * bytes / page * page;
+            rvk_block_clear(ops->group, MAX_DIM, f.map + k * bytes);
+            rvk_block_put(ops->group, MAX_DIM, f.map + k * bytes, 5, code, 0.0f, 0.0f);
+            if (allow[k] != 0) continue;
+            assert_int_equal(mprotect(f.map + first, end - first, PROT_NONE), 0);
+        }
+        for (size_t n = 1; n <= RVK_SCANS; n++) {
+            uint64_t masks[RVK_SCANS];
+            float bounds[RVK_SCANS][RVK_BLOCK];
+            s[n - 1] = (rvk_scan){f.map,   MAX_BLOCKS, allow,      lut,
+                                  MAX_DIM, query.step, query.bias, 1.0f};
+            assert_int_equal(scan_many_of(ops)(s, n, 0, masks, bounds), MAX_BLOCKS - 1);
+            for (size_t q = 0; q < n; q++) assert_true(masks[q] == UINT64_C(1) << 5);
+        }
+        assert_int_equal(ops->scan(s, 0, &(uint64_t){0}, (float[RVK_BLOCK]){0}),
+                         MAX_BLOCKS - 1);
+        fence_close(&f);
+    }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scans_agree),
+        cmocka_unit_test(many_scans_agree),
         cmocka_unit_test(ties_do_not_pass),
         cmocka_unit_test(forbidden_blocks_are_not_read),
+        cmocka_unit_test(forbidden_blocks_in_between_are_not_read),
     };
     return cmocka_run_group_tests(tests, open_fence, close_fence);
 }
