@@ -396,8 +396,9 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
                      uint32_t dim, uint64_t k, const rv_search_options *options,
                      uint64_t *ids, float *scores, uint64_t *cost, rv_error *err);
 
-/* flat.c: fills s[i].top for n_queries <= RVX_QUERIES_AT_ONCE queries that lie one after
- * the other in memory. filters[i] may be NULL. */
+/* flat.c: fills s[i].top for n_queries <= RVX_FLAT_AT_ONCE queries that lie one after the
+ * other in memory. filters[i] may be NULL. */
+#define RVX_FLAT_AT_ONCE 32u /* reading the rows once for so many is not the limit */
 void rvx_flat_search(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters);
 
 /* ---- the index ------------------------------------------------------------- */

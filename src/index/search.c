@@ -77,7 +77,7 @@ static rv_status answer_coded(const search *c, rvx_scratch *s, size_t begin, siz
 
 static rv_status answer_flat(const search *c, rvx_scratch *s, size_t begin, size_t end,
                              rvx_filter *own, rv_error *err) {
-    const rvx_filter *filters[RVX_QUERIES_AT_ONCE];
+    const rvx_filter *filters[RVX_FLAT_AT_ONCE];
     for (size_t i = begin; i < end; i++) {
         RVB_TRY(rvx_topk_init(&s[i - begin].top, s->params.k, err));
         RVB_TRY(current_filter(c, i, own, &filters[i - begin], err));
@@ -90,12 +90,12 @@ static rv_status answer_flat(const search *c, rvx_scratch *s, size_t begin, size
 
 static rv_status answer_locked(const search *c, size_t begin, size_t end, rv_error *err) {
     const rv_index *index = c->index;
-    rvx_scratch s[RVX_QUERIES_AT_ONCE];
+    rvx_scratch s[RVX_FLAT_AT_ONCE];
     rvx_params p = c->params;
     if (p.k > index->rows.n_live) p.k = index->rows.n_live;
     if (!(p.epsilon > 0)) p.epsilon = index->epsilon;
     if (!p.nprobe) p.nprobe = rvx_default_nprobe(index);
-    for (size_t i = 0; i < RVX_QUERIES_AT_ONCE; i++)
+    for (size_t i = 0; i < end - begin; i++)
         s[i] = (rvx_scratch){.index = index, .ops = c->ops, .params = p};
     rvx_filter own = {0};
     rv_status status = RV_OK;
@@ -107,7 +107,7 @@ static rv_status answer_locked(const search *c, size_t begin, size_t end, rv_err
         status = answer_flat(c, s, begin, end, &own, err);
     }
     rvx_filter_clear(&own);
-    for (size_t i = 0; i < RVX_QUERIES_AT_ONCE; i++) {
+    for (size_t i = 0; i < end - begin; i++) {
         rvx_scan_clear(&s[i]);
         rvx_topk_clear(&s[i].top);
     }
@@ -241,8 +241,9 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
     if (status == RV_OK) status = build_filters(&c, m, err);
     if (status == RV_OK) {
         rvb_pool *pool = m > 1 ? rvb_pool_acquire() : NULL;
-        status = rvb_pool_for(pool, m, RVX_QUERIES_AT_ONCE, answer, &c,
-                              c.options.progress, err);
+        size_t at_once = index->has_codes ? RVX_QUERIES_AT_ONCE : RVX_FLAT_AT_ONCE;
+        status =
+            rvb_pool_for(pool, m, at_once, answer, &c, c.options.progress, err);
         rvb_pool_release(pool);
     }
     for (size_t i = 0; i < c.n_filters; i++) rvx_filter_clear(&c.filters[i]);

@@ -56,7 +56,35 @@ static inline float v16_fold(v16 v) {
     return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
 }
 
-#define V16_WIDE_TILE /* 32 registers */
+/* Each step of the fold for two, four, eight and sixteen sums at once: the parts to be
+ * added come to lie in two registers. */
+static inline __m512 merge8(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44),
+                         _mm512_shuffle_f32x4(a, b, 0xEE));
+}
+static inline __m512 merge4(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88),
+                         _mm512_shuffle_f32x4(a, b, 0xDD));
+}
+static inline __m512 merge2(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xEE));
+}
+static inline __m512 merge1(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD));
+}
+static inline void v16_fold_tile(v16 s[4][4], float *out, size_t pitch) {
+    __m512 row[4];
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++)
+        row[k] = merge4(merge8(s[0][k], s[1][k]), merge8(s[2][k], s[3][k]));
+    __m512 all = merge1(merge2(row[0], row[1]), merge2(row[2], row[3]));
+    _mm_storeu_ps(out, _mm512_castps512_ps128(all));
+    _mm_storeu_ps(out + pitch, _mm512_extractf32x4_ps(all, 1));
+    _mm_storeu_ps(out + 2 * pitch, _mm512_extractf32x4_ps(all, 2));
+    _mm_storeu_ps(out + 3 * pitch, _mm512_extractf32x4_ps(all, 3));
+}
+
+#define V16_WIDE_TILE
 #include "lanes.h"
 
 const rvk_ops rvk_ops_avx512 = {

@@ -15,21 +15,25 @@
  *   v16_hadamard(v)                   butterflies at distance 1, 2, 4, 8 in that order
  *   v16_fold(v)                       s[i] + s[i+8], then +4, +2, +1
  *
+ * and with V16_WIDE_TILE, where 24 values stay in registers,
+ *   v16_fold_tile(s, out, pitch)      out[i * pitch + k] = v16_fold(s[i][k]), i and k < 4
+ *
  * Everything here is static: each includer gets its own copy under its own flags.
  */
 #ifndef RVK_LANES_H
 #define RVK_LANES_H
 
 #include "levels.h"
+#include "scan.h"
 
 /* One element-wise step of a distance. `squared` is a constant at every call. */
-static inline v16 step(v16 acc, v16 a, v16 b, bool squared) {
+RVK_INLINE v16 step(v16 acc, v16 a, v16 b, bool squared) {
     if (!squared) return v16_fma(a, b, acc);
     v16 d = v16_sub(a, b);
     return v16_fma(d, d, acc);
 }
 
-static inline float pair(const float *a, const float *b, size_t n, bool squared) {
+RVK_INLINE float pair(const float *a, const float *b, size_t n, bool squared) {
     v16 acc = v16_zero();
     size_t j = 0;
     for (; j + 16 <= n; j += 16) {
@@ -49,7 +53,7 @@ static inline const float *row_at(const uint8_t *rows, size_t stride, size_t i) 
 #ifdef V16_WIDE_TILE
 /* Four queries by four rows: sixteen sums and eight inputs fit 32 registers of sixteen
  * lanes, and every load serves four steps. */
-static inline void four_by_four(const float *const q[4], const float *const r[4],
+RVK_INLINE void four_by_four(const float *const q[4], const float *const r[4],
                                 size_t n, size_t pitch, float *out, bool squared) {
     v16 s[4][4];
     size_t j = 0;
@@ -77,13 +81,11 @@ static inline void four_by_four(const float *const q[4], const float *const r[4]
             for (int k = 0; k < 4; k++) s[i][k] = step(s[i][k], y, x[k], squared);
         }
     }
-#pragma GCC unroll 16
-    for (int i = 0; i < 16; i++)
-        out[(size_t)(i / 4) * pitch + (size_t)(i % 4)] = v16_fold(s[i / 4][i % 4]);
+    v16_fold_tile(s, out, pitch);
 }
 #endif
 
-static inline void tile(const float *queries, size_t n_queries, const uint8_t *rows,
+RVK_INLINE void tile(const float *queries, size_t n_queries, const uint8_t *rows,
                         size_t stride, size_t n_rows, size_t n, float *out,
                         bool squared) {
     size_t i = 0;
