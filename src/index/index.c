@@ -325,17 +325,21 @@ static bool same_rows(const rv_index *a, const rv_index *b) {
     }
 }
 
+static bool same_options(const rv_index *a, const rv_index *b) {
+    return a->kind == b->kind && a->metric == b->metric && a->dim == b->dim &&
+           a->seed == b->seed && a->rerank_factor == b->rerank_factor &&
+           a->epsilon == b->epsilon && a->has_vectors == b->has_vectors &&
+           a->bits == b->bits && a->n_lists_option == b->n_lists_option &&
+           a->nprobe == b->nprobe;
+}
+
 int rv_index_equal(const rv_index *a, const rv_index *b) {
     if (a == b) return 1;
-    if (a->kind != b->kind || a->metric != b->metric || a->dim != b->dim ||
-        a->seed != b->seed || a->rerank_factor != b->rerank_factor ||
-        a->epsilon != b->epsilon || a->has_vectors != b->has_vectors)
-        return 0;
     /* One order for both locks, so that a == b and b == a cannot wait for each other. */
     bool in_order = (uintptr_t)a < (uintptr_t)b;
     const rv_index *first = in_order ? a : b, *second = in_order ? b : a;
     rvb_rwlock *outer = read_lock(first), *inner = read_lock(second);
-    bool same = same_rows(a, b);
+    bool same = same_options(a, b) && same_rows(a, b);
     rvb_rwlock_unread(inner);
     rvb_rwlock_unread(outer);
     return same;

@@ -13,10 +13,6 @@ typedef size_t rvk_scan_function(const rvk_scan *s, size_t start, uint64_t *mask
 rvk_scan_function rvk_scan_scalar, rvk_scan_avx2, rvk_scan_avx512, rvk_scan_avx512vbmi,
     rvk_scan_neon;
 
-/* The same for n = 1..RVK_SCANS scans of the same blocks (blocks, n_blocks and padded
- * agree) in one pass over memory: the first block >= start with a passing lane in any of
- * them. masks[i] and, where masks[i] is not 0, bounds[i] are those of scan i. */
-#define RVK_SCANS 4u
 typedef size_t rvk_scan_many_function(const rvk_scan *s, size_t n, size_t start,
                                       uint64_t masks[RVK_SCANS],
                                       float bounds[RVK_SCANS][RVK_BLOCK]);
@@ -24,12 +20,19 @@ typedef size_t rvk_scan_many_function(const rvk_scan *s, size_t n, size_t start,
 rvk_scan_many_function rvk_scan_many_scalar, rvk_scan_many_avx2, rvk_scan_many_avx512,
     rvk_scan_many_avx512vbmi, rvk_scan_many_neon;
 
-/* For bodies with sizes among their arguments that are constants at every call: once
- * inlined, loops over them unroll and what they index stays in registers. */
+/* For bodies with sizes among their arguments that are constants at every call: inlined
+ * and unrolled, what they index stays in registers. */
 #if defined(__GNUC__)
 #define RVK_INLINE static inline __attribute__((always_inline))
 #else
 #define RVK_INLINE static inline
+#endif
+#if defined(__clang__)
+#define RVK_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define RVK_UNROLL _Pragma("GCC unroll 32")
+#else
+#define RVK_UNROLL
 #endif
 
 RVK_INLINE uint64_t rvk_allowed(const rvk_scan *s, size_t block) {

@@ -31,7 +31,7 @@ static inline void in_order(const wide *w, __m256i out[2]) {
 RVK_INLINE void four_columns(const __m256i low[4], const __m256i high[4],
                              const uint8_t *lut, wide *lower, wide *upper) {
     __m256i lo = _mm256_setzero_si256(), hi = lo;
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (int k = 0; k < 4; k++) {
         __m256i table =
             _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)(lut + 16 * k)));
@@ -48,24 +48,24 @@ RVK_INLINE void sum_block(const rvk_scan *s, size_t n, const uint8_t *codes,
     const __m256i zero = _mm256_setzero_si256(), nibble = _mm256_set1_epi8(15);
     wide lower[RVK_SCANS], upper[RVK_SCANS];
     const uint8_t *lut[RVK_SCANS];
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (size_t q = 0; q < n; q++) {
         lower[q] = upper[q] = (wide){zero, zero};
         lut[q] = s[q].lut;
     }
     for (size_t g = 0; g < columns; g += 4) {
         __m256i low[4], high[4];
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t k = 0; k < 4; k++) {
             __m256i x = _mm256_loadu_si256((const void *)(codes + (g + k) * 32));
             low[k] = _mm256_and_si256(x, nibble);
             high[k] = _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble);
         }
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t q = 0; q < n; q++)
             four_columns(low, high, lut[q] + g * 16, &lower[q], &upper[q]);
     }
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (size_t q = 0; q < n; q++) {
         in_order(&lower[q], totals[q]);
         in_order(&upper[q], totals[q] + 2);
@@ -109,7 +109,7 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
         __m256i totals[RVK_SCANS][4];
         uint64_t any = 0;
         sum_block(s, n, codes, code_bytes / 32, totals);
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t q = 0; q < n; q++) {
             masks[q] = passing(&s[q], a, a + RVK_BLOCK, totals[q],
                                rvk_allowed(&s[q], block), bounds[q]);

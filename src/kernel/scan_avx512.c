@@ -19,7 +19,7 @@ RVK_INLINE void eight_columns(const __m512i low[4], const __m512i high[4],
         _mm512_shuffle_i64x2(t, t, 0x50), _mm512_shuffle_i64x2(t, t, 0xFA),
         _mm512_shuffle_i64x2(u, u, 0x50), _mm512_shuffle_i64x2(u, u, 0xFA)};
     __m512i lo = _mm512_setzero_si512(), hi = lo;
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (int k = 0; k < 4; k++) {
         lo = _mm512_add_epi8(lo, _mm512_shuffle_epi8(tables[k], low[k]));
         hi = _mm512_add_epi8(hi, _mm512_shuffle_epi8(tables[k], high[k]));
@@ -32,20 +32,20 @@ RVK_INLINE void sum(const rvk_scan *s, size_t n, const uint8_t *codes, size_t co
                     lane_totals *totals) {
     const __m512i zero = _mm512_setzero_si512(), nibble = _mm512_set1_epi8(15);
     const uint8_t *lut[RVK_SCANS];
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (size_t q = 0; q < n; q++) {
         totals[q] = (lane_totals){{zero, zero}, {zero, zero}};
         lut[q] = s[q].lut;
     }
     for (size_t g = 0; g < columns; g += 8) {
         __m512i low[4], high[4];
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t k = 0; k < 4; k++) {
             __m512i x = rvk_load_once512(codes + 32 * g + 64 * k);
             low[k] = _mm512_and_si512(x, nibble);
             high[k] = _mm512_and_si512(_mm512_srli_epi16(x, 4), nibble);
         }
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t q = 0; q < n; q++)
             eight_columns(low, high, lut[q] + 16 * g, &totals[q]);
     }
@@ -68,7 +68,7 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
         lane_totals totals[RVK_SCANS];
         uint64_t any = 0;
         sum(s, n, codes, code_bytes / 32, totals);
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t q = 0; q < n; q++) {
             const rvk_wide512 *lower = &totals[q].lower, *upper = &totals[q].upper;
             __m512i even = fold_halves(rvk_even512(lower), rvk_even512(upper));

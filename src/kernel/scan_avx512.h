@@ -52,7 +52,7 @@ static inline uint64_t rvk_passing512(const rvk_scan *s, const float *a, const f
         _mm512_setr_epi32(0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39);
     __m512 bound[4];
     __mmask16 below[4];
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (int i = 0; i < 4; i++) {
         __m512i index = _mm512_add_epi32(first, _mm512_set1_epi32(8 * i));
         __m512i totals = _mm512_maskz_permutex2var_epi16(0x55555555, even, index, odd);

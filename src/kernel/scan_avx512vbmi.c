@@ -21,39 +21,39 @@ RVK_INLINE void sum(const rvk_scan *s, size_t n, const uint8_t *const codes[],
                     size_t n_codes, size_t columns, rvk_wide512 *totals) {
     const uint8_t *lut[RVK_SCANS];
     size_t g = 0;
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (size_t q = 0; q < n; q++) lut[q] = s[q].lut;
-#pragma GCC unroll 8
+    RVK_UNROLL
     for (size_t i = 0; i < n * n_codes; i++)
         totals[i] = (rvk_wide512){_mm512_setzero_si512(), _mm512_setzero_si512()};
     for (; g + 4 <= columns; g += 4) {
         __m512i code[2][4], table[4];
-#pragma GCC unroll 8
+        RVK_UNROLL
         for (size_t i = 0; i < n_codes * 4; i++)
             code[i / 4][i % 4] = rvk_load_once512(codes[i / 4] + (g + i % 4) * 64);
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t q = 0; q < n; q++) {
-#pragma GCC unroll 4
+            RVK_UNROLL
             for (size_t k = 0; k < 4; k++)
                 table[k] = n_codes > 1 ? rvk_load_once512(lut[q] + (g + k) * 64)
                                        : _mm512_loadu_si512(lut[q] + (g + k) * 64);
-#pragma GCC unroll 4
+            RVK_UNROLL
             for (size_t i = 0; i < n_codes; i++)
                 rvk_widen512(&totals[i * n + q], four_columns(code[i], table));
         }
     }
     if (g < columns) {
         __m512i rest[8];
-#pragma GCC unroll 8
+        RVK_UNROLL
         for (size_t i = 0; i < n * n_codes; i++)
             rest[i] = one_column(codes[i / n] + g * 64, lut[i % n] + g * 64);
         while (++g < columns) {
-#pragma GCC unroll 8
+            RVK_UNROLL
             for (size_t i = 0; i < n * n_codes; i++)
                 rest[i] = _mm512_add_epi8(
                     rest[i], one_column(codes[i / n] + g * 64, lut[i % n] + g * 64));
         }
-#pragma GCC unroll 8
+        RVK_UNROLL
         for (size_t i = 0; i < n * n_codes; i++) rvk_widen512(&totals[i], rest[i]);
     }
 }
@@ -64,14 +64,14 @@ RVK_INLINE size_t test(const rvk_scan *s, size_t n, size_t code_bytes, const siz
     const size_t block_bytes = code_bytes + 2 * RVK_BLOCK * sizeof(float);
     const uint8_t *codes[2];
     rvk_wide512 totals[2 * RVK_SCANS];
-#pragma GCC unroll 2
+    RVK_UNROLL
     for (size_t i = 0; i < n_at; i++) codes[i] = s->blocks + at[i] * block_bytes;
     sum(s, n, codes, n_at, code_bytes / 64, totals);
-#pragma GCC unroll 2
+    RVK_UNROLL
     for (size_t i = 0; i < n_at; i++) {
         const float *a = (const float *)(const void *)(codes[i] + code_bytes);
         uint64_t any = 0;
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t q = 0; q < n; q++) {
             const rvk_wide512 *total = &totals[i * n + q];
             masks[q] = rvk_passing512(&s[q], a, a + RVK_BLOCK, rvk_even512(total),

@@ -14,7 +14,7 @@ static inline unsigned mask4(uint32x4_t lanes) {
 
 /* Adds the byte sums of 4 x 16 lanes to the totals, in lane order. */
 static inline void widen(uint16x8_t totals[8], const uint8x16_t bytes[4]) {
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (int i = 0; i < 4; i++) {
         totals[2 * i] = vaddw_u8(totals[2 * i], vget_low_u8(bytes[i]));
         totals[2 * i + 1] = vaddw_high_u8(totals[2 * i + 1], bytes[i]);
@@ -29,7 +29,7 @@ static inline uint8x16x4_t load64(const uint8_t *p) {
 /* Adds the entries of one column to the byte sums of 4 x 16 lanes. */
 static inline void add_column(uint8x16x4_t codes, uint8x16x4_t table,
                               uint8x16_t bytes[4]) {
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (int i = 0; i < 4; i++)
         bytes[i] = vaddq_u8(bytes[i], vqtbl4q_u8(table, codes.val[i]));
 }
@@ -38,20 +38,20 @@ static inline void add_column(uint8x16x4_t codes, uint8x16x4_t table,
  * byte. */
 RVK_INLINE void sum_block(const rvk_scan *s, size_t n, const uint8_t *codes,
                           size_t columns, uint16x8_t totals[][8]) {
-#pragma GCC unroll 32
+    RVK_UNROLL
     for (size_t i = 0; i < 8 * n; i++) totals[i / 8][i % 8] = vdupq_n_u16(0);
     for (size_t g = 0; g < columns;) {
         const size_t end = g + 4 < columns ? g + 4 : columns;
         uint8x16_t bytes[RVK_SCANS][4];
-#pragma GCC unroll 16
+        RVK_UNROLL
         for (size_t i = 0; i < 4 * n; i++) bytes[i / 4][i % 4] = vdupq_n_u8(0);
         for (; g < end; g++) {
             uint8x16x4_t column = load64(codes + g * 64);
-#pragma GCC unroll 4
+            RVK_UNROLL
             for (size_t q = 0; q < n; q++)
                 add_column(column, load64(s[q].lut + g * 64), bytes[q]);
         }
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t q = 0; q < n; q++) widen(totals[q], bytes[q]);
     }
 }
@@ -90,7 +90,7 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
         uint16x8_t totals[RVK_SCANS][8];
         uint64_t any = 0;
         sum_block(s, n, codes, code_bytes / 64, totals);
-#pragma GCC unroll 4
+        RVK_UNROLL
         for (size_t q = 0; q < n; q++) {
             masks[q] = passing(&s[q], a, a + RVK_BLOCK, totals[q],
                                rvk_allowed(&s[q], block), bounds[q]);
