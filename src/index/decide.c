@@ -118,6 +118,7 @@ static float coded_key(const rvx_scratch *s, size_t row, float estimated) {
 /* ---- bounds ---------------------------------------------------------------------- */
 
 void rvx_enter_list(rvx_scratch *s, uint32_t list) {
+    rvx_measure_list(s, list);
     float root = sqrtf((float)s->index->quantizer->padded);
     float distance = sqrtf(s->list_g2[list]);
     float variance = 0.25f * s->rq.error * s->rq.error;
@@ -245,6 +246,7 @@ static void await_refinement(rvx_scratch *s, rvx_waiting w) {
 void rvx_offer_row(rvx_scratch *s, size_t row) {
     rvx_waiting w = {.row = (uint32_t)row, .bound = -INFINITY};
     memcpy(&w.list, rvx_cell(&s->index->rows.column[RVX_LISTS], row), sizeof w.list);
+    rvx_measure_list(s, w.list);
     await_refinement(s, w);
 }
 

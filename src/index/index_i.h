@@ -50,7 +50,7 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
                                uint32_t n_lists, unsigned bits, rvx_quantizer **out,
                                rv_error *err);
 void rvx_quantizer_free(rvx_quantizer *q);
-/* Mean and centroids from n > 0 rows; at most n lists are made. Rows rvx_norm would
+/* Mean and centroids from n > 0 rows, n_lists at most rvx_most_lists(n). Rows rvx_norm would
  * refuse count as zero if `skip_bad`; else they make the quantizer useless. */
 rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
                               size_t stride_bytes, size_t n, bool skip_bad,
@@ -230,6 +230,7 @@ typedef struct rvx_list {
     bool own;        /* blocks and rows are memory of this list's own */
 } rvx_list;
 
+#define RVX_CODED_LISTS 512u
 typedef struct rvx_lists {
     rvx_list *list; /* NULL = not built */
     uint32_t n_lists;
@@ -238,6 +239,7 @@ typedef struct rvx_lists {
     uint8_t *blocks; /* what lists that do not own theirs share */
     uint32_t *rows;
     size_t shared_blocks; /* room in them */
+    uint8_t *centroids;   /* blocks of their codes; NULL below RVX_CODED_LISTS */
 } rvx_lists;
 
 rv_status rvx_lists_build(const rvx_rows *rows, const rvx_quantizer *q, unsigned group,
@@ -337,13 +339,14 @@ typedef struct rvx_scratch {
     uint8_t *arena; /* holds the arrays below */
     float *rotated; /* P(query - m), padded */
     float *shifted; /* P query, RV_IP only */
-    float *list_g2; /* |q - c|^2 */
+    float *list_g2; /* |q - c|^2; NaN until measured */
     float *list_g;  /* G: what the query and the list add to every estimate */
     int8_t *rounded;
     uint8_t *lut;
     uint64_t *probed; /* bit per list */
     rvk_query rq;
     float rotated_norm, half_sum;
+    float mean_dot;  /* RV_IP only: <m, query> */
     float magnitude; /* RV_IP only: |query| |m|, what G is made of besides centroids */
 
     rvx_hit *order;    /* lists: first those to look into, in that order */
@@ -370,6 +373,8 @@ void rvx_scan_clear(rvx_scratch *s);
 void rvx_query_prepare(rvx_scratch *s);
 /* Nearest first also those that were not to be looked into. */
 void rvx_order_rest(rvx_scratch *s);
+/* Fills list_g2 and list_g of a list, if that has not been done. */
+void rvx_measure_list(rvx_scratch *s, uint32_t list);
 
 /* decide.c: from rows that pass a bound to answers. */
 void rvx_enter_list(rvx_scratch *s, uint32_t list); 

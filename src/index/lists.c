@@ -23,6 +23,8 @@ void rvx_lists_clear(rvx_lists *lists) {
     rvb_free(lists->list);
     rvb_free(lists->blocks);
     rvb_free(lists->rows);
+    rvb_free(lists->centroids);
+    lists->centroids = NULL;
     lists->list = NULL;
     lists->blocks = NULL;
     lists->rows = NULL;
@@ -116,13 +118,43 @@ static rv_status allocate_lists(const rvx_rows *rows, rvx_lists *lists, rv_error
     return RV_OK;
 }
 
+/* Centroids as codes around the mean, by which many of them are ranked: the codes of
+ * rows of one list at 0. */
+static void code_centroids(const rvx_quantizer *q, const float *zero, rvx_lists *out) {
+    const rvk_ops *ops = rvk_ops_active();
+    uint8_t code[RV_MAX_DIM / 8];
+    bool ip = q->metric == RV_IP;
+    for (size_t l = 0; l < q->n_lists; l++) {
+        uint8_t *block = out->centroids + l / RVK_BLOCK * out->block_bytes;
+        if (l % RVK_BLOCK == 0) rvk_block_clear(out->group, out->padded, block);
+        rvk_residual r;
+        ops->encode(q->centroids + l * out->padded, zero, q->rotated_mean, out->padded,
+                    code, &r);
+        float s = r.norm1 > 0 ? 2 * r.norm2 / r.norm1 : 0;
+        rvk_block_put(out->group, out->padded, block, l % RVK_BLOCK, code,
+                      ip ? -r.dot_w : r.norm2, ip ? -s : -2 * s);
+    }
+}
+
+static rv_status build_centroids(const rvx_quantizer *q, rvx_lists *out, rv_error *err) {
+    if (q->n_lists < RVX_CODED_LISTS) return RV_OK;
+    size_t bytes = blocks_for(q->n_lists) * out->block_bytes;
+    float *zero = rvb_alloc_zero(q->padded, sizeof *zero);
+    out->centroids = rvb_alloc(bytes, 1);
+    rv_status status = zero && out->centroids ? RV_OK : rvb_fail_memory(err, bytes);
+    if (status == RV_OK) code_centroids(q, zero, out);
+    rvb_free(zero);
+    return status;
+}
+
 rv_status rvx_lists_build(const rvx_rows *rows, const rvx_quantizer *q, unsigned group,
                           rvb_pool *pool, rvx_lists *out, rv_error *err) {
     *out = (rvx_lists){.n_lists = q->n_lists, .group = group, .padded = q->padded};
     out->block_bytes = rvk_block_bytes(group, q->padded);
     out->list = rvb_alloc_zero(q->n_lists, sizeof *out->list);
     if (!out->list) return rvb_fail_memory(err, q->n_lists * sizeof *out->list);
-    rv_status status = allocate_lists(rows, out, err);
+    rv_status status = build_centroids(q, out, err);
+    if (status == RV_OK) status = allocate_lists(rows, out, err);
     fill f = {rows, out};
     if (status == RV_OK)
         status = rvb_pool_for(pool, q->n_lists, 1, fill_lists, &f, NULL, err);
@@ -137,6 +169,7 @@ rv_status rvx_lists_reserve(const rvx_lists *lists, const rvx_rows *rows, size_t
     grown->list = NULL;
     grown->blocks = NULL;
     grown->rows = NULL;
+    grown->centroids = NULL;
     if (!lists->list) return RV_OK;
     grown->list = rvb_alloc_zero(lists->n_lists, sizeof *grown->list);
     if (!grown->list) return rvb_fail_memory(err, lists->n_lists * sizeof *grown->list);
@@ -193,6 +226,7 @@ void rvx_lists_bytes(const rvx_lists *lists, uint64_t *used, uint64_t *slack) {
     if (!lists->list) return;
     size_t block = lists->block_bytes + RVK_BLOCK * sizeof(uint32_t);
     *used = lists->n_lists * sizeof *lists->list;
+    if (lists->centroids) *used += blocks_for(lists->n_lists) * lists->block_bytes;
     *slack = lists->shared_blocks * block;
     for (uint32_t l = 0; l < lists->n_lists; l++) {
         size_t blocks = blocks_for(lists->list[l].n);

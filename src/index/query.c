@@ -50,20 +50,55 @@ void rvx_scan_clear(rvx_scratch *s) {
 
 /* ---- distances to the centroids ----------------------------------------------- */
 
-static void measure_lists(rvx_scratch *s) {
+static void prepare_products(rvx_scratch *s) {
+    const rvx_quantizer *q = s->index->quantizer;
+    for (size_t j = 0; j < q->padded; j++)
+        s->shifted[j] = s->rotated[j] + q->rotated_mean[j];
+    s->mean_dot = s->ops->dot(q->mean, s->query, q->dim);
+    s->magnitude = s->query_norm * sqrtf(s->ops->dot(q->mean, q->mean, q->dim));
+}
+
+/* Lists first..first+n-1; the same bits for each, however many at a time. */
+static void measure_lists(rvx_scratch *s, size_t first, size_t n) {
     const rvx_quantizer *q = s->index->quantizer;
     size_t padded = q->padded, stride = padded * sizeof(float);
-    s->ops->l2sq_tile(s->rotated, 1, q->centroids, stride, q->n_lists, padded,
-                      s->list_g2);
+    const float *centroids = q->centroids + first * padded;
+    float *g2 = s->list_g2 + first, *g = s->list_g + first;
+    s->ops->l2sq_tile(s->rotated, 1, centroids, stride, n, padded, g2);
     if (q->metric != RV_IP) {
-        memcpy(s->list_g, s->list_g2, q->n_lists * sizeof(float));
+        memcpy(g, g2, n * sizeof *g);
         return;
     }
-    for (size_t j = 0; j < padded; j++) s->shifted[j] = s->rotated[j] + q->rotated_mean[j];
-    float mean_dot = s->ops->dot(q->mean, s->query, q->dim);
-    s->magnitude = s->query_norm * sqrtf(s->ops->dot(q->mean, q->mean, q->dim));
-    s->ops->dot_tile(s->shifted, 1, q->centroids, stride, q->n_lists, padded, s->list_g);
-    for (uint32_t l = 0; l < q->n_lists; l++) s->list_g[l] = -(mean_dot + s->list_g[l]);
+    s->ops->dot_tile(s->shifted, 1, centroids, stride, n, padded, g);
+    for (size_t l = 0; l < n; l++) g[l] = -(s->mean_dot + g[l]);
+}
+
+void rvx_measure_list(rvx_scratch *s, uint32_t list) {
+    if (isnan(s->list_g2[list])) measure_lists(s, list, 1);
+}
+
+/* Keys of all lists by the codes of their centroids, at the cost of a scan. */
+static void estimate_lists(rvx_scratch *s) {
+    const rvx_lists *lists = &s->index->lists;
+    rvk_scan scan = {.blocks = lists->centroids,
+                     .n_blocks = (lists->n_lists + RVK_BLOCK - 1) / RVK_BLOCK,
+                     .lut = s->lut,
+                     .padded = lists->padded,
+                     .step = s->rq.step,
+                     .bias = s->rq.bias,
+                     .limit = INFINITY};
+    bool ip = s->index->metric == RV_IP;
+    float base = ip ? -s->mean_dot : s->rotated_norm * s->rotated_norm;
+    for (size_t block = 0; block < scan.n_blocks; block++) {
+        float values[RVK_BLOCK];
+        uint64_t mask;
+        block = s->ops->scan(&scan, block, &mask, values);
+        if (block == scan.n_blocks) return;
+        for (; mask; mask &= mask - 1) {
+            unsigned lane = rvx_lowest_bit(mask);
+            s->list_g[block * RVK_BLOCK + lane] = values[lane] + base;
+        }
+    }
 }
 
 /* ---- order ---------------------------------------------------------------------- */
@@ -81,17 +116,38 @@ static void sort_by_number(rvx_scratch *s, size_t begin, size_t end) {
             s->order[begin++].row = (uint32_t)(word * 64 + rvx_lowest_bit(bits));
 }
 
+/* Estimates are worth it where few of many lists are to be seen. Candidates for n_probed
+ * lists: so many that none of those is missed in practice. */
+#define CANDIDATES(n_probed) (3 * (size_t)(n_probed) + 64)
+
+static bool lists_by_estimate(const rvx_scratch *s) {
+    return s->index->lists.centroids &&
+           CANDIDATES((size_t)s->params.nprobe) < s->index->lists.n_lists / 2;
+}
+
 static void order_lists(rvx_scratch *s) {
     const rvx_lists *lists = &s->index->lists;
+    bool estimated = lists_by_estimate(s);
     size_t n = 0;
+    for (uint32_t l = 0; estimated && l < lists->n_lists; l++) s->list_g2[l] = NAN;
+    if (estimated)
+        estimate_lists(s);
+    else
+        measure_lists(s, 0, lists->n_lists);
     for (uint32_t l = 0; l < lists->n_lists; l++)
         if (lists->list[l].n)
             s->order[n++] = (rvx_hit){.key = s->list_g[l], .row = l, .id = l};
-    size_t wanted = s->params.nprobe;
+    size_t wanted = s->params.nprobe, known = n;
     s->n_order = n;
     s->n_probed = wanted < n ? wanted : n;
     s->n_near = s->n_probed < NEAR_LISTS ? s->n_probed : NEAR_LISTS;
-    rvx_hits_select(s->order, n, s->n_probed);
+    if (estimated && CANDIDATES(s->n_probed) < n) known = CANDIDATES(s->n_probed);
+    rvx_hits_select(s->order, n, known);
+    for (size_t i = 0; estimated && i < known; i++) {
+        rvx_measure_list(s, s->order[i].row);
+        s->order[i].key = s->list_g[s->order[i].row];
+    }
+    rvx_hits_select(s->order, known, s->n_probed);
     rvx_hits_select(s->order, s->n_probed, s->n_near);
     rvx_hits_sort(s->order, s->n_near);
     sort_by_number(s, s->n_near, s->n_probed);
@@ -111,6 +167,6 @@ void rvx_query_prepare(rvx_scratch *s) {
     for (size_t j = 0; j < q->padded; j++) sum += (double)s->rotated[j];
     s->half_sum = (float)(0.5 * (double)((1u << s->index->bits) - 1) * sum);
     rvk_lut_build(s->ops->group, q->padded, s->rotated, s->rounded, s->lut, &s->rq);
-    measure_lists(s);
+    if (q->metric == RV_IP) prepare_products(s);
     order_lists(s);
 }

@@ -146,8 +146,19 @@ static rv_status reserve(tuning *t, rv_error *err) {
     return rvb_fail_memory(err, t->m * (t->k * 12 + t->dim * 4));
 }
 
+static rv_status check_queries(const rv_index *index, const float *queries, uint64_t m,
+                               rv_error *err) {
+    const rvk_ops *ops = rvk_ops_active();
+    for (uint64_t i = 0; i < m; i++) {
+        float norm;
+        RVB_TRY(rvx_norm(ops, queries + i * index->dim, index->dim, "query", i, &norm,
+                         err));
+    }
+    return RV_OK;
+}
+
 static rv_status check(const rv_index *index, const rv_index_info *info, uint64_t m,
-                       uint64_t k, double recall, rv_error *err) {
+                       uint32_t dim, uint64_t k, double recall, rv_error *err) {
     if (!index->has_codes)
         return rvb_fail(err, RV_ERR_ARGUMENT,
                         "a FlatF32Index compares every row exactly: there is nothing to "
@@ -160,6 +171,13 @@ static rv_status check(const rv_index *index, const rv_index_info *info, uint64_
                                 "tuning needs queries to choose with and others to check "
                                 "the choice: at least 2, better 200, got %llu",
                                 (unsigned long long)m);
+    if (info->n == 0)
+        return rvb_fail(err, RV_ERR_EMPTY, "the index holds no vectors; add some first");
+    if (dim != index->dim)
+        return rvb_fail_numbers(err, RV_ERR_DIM, index->dim, dim,
+                                "query has %u dimensions, the index %u", dim,
+                                index->dim);
+    if (k == 0) return rvb_fail(err, RV_ERR_ARGUMENT, "k must be at least 1, got 0");
     if (k > info->n)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, info->n, k,
                                 "k is %llu, the index holds %llu rows",
@@ -172,7 +190,8 @@ rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint3
                         rv_tuning *out, rv_error *err) {
     rv_index_info info;
     rv_index_get_info(index, &info);
-    RVB_TRY(check(index, &info, m, k, recall, err));
+    RVB_TRY(check(index, &info, m, dim, k, recall, err));
+    RVB_TRY(check_queries(index, queries, m, err));
     tuning t = {.index = index,
                 .dim = dim,
                 .n_lists = info.n_lists,
@@ -184,11 +203,7 @@ rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint3
     /* two standard errors more, so that other queries of the kind reach it too */
     t.target = recall + 2 * sqrt(recall * (1 - recall) / ((double)t.m * (double)k));
     if (t.target > 1) t.target = 1;
-    rv_status status = dim == index->dim ? reserve(&t, err) : RV_OK;
-    if (dim != index->dim)
-        status = rvb_fail_numbers(err, RV_ERR_DIM, index->dim, dim,
-                                  "query has %u dimensions, the index %u", dim,
-                                  index->dim);
+    rv_status status = reserve(&t, err);
     if (status == RV_OK) status = tune(&t, queries, out, err);
     rvb_free(t.queries);
     rvb_free(t.worst);

@@ -74,7 +74,7 @@ static inline __m512 merge1(__m512 a, __m512 b) {
 }
 static inline void v16_fold_tile(v16 s[4][4], float *out, size_t pitch) {
     __m512 row[4];
-#pragma GCC unroll 4
+    RVK_UNROLL
     for (int k = 0; k < 4; k++)
         row[k] = merge4(merge8(s[0][k], s[1][k]), merge8(s[2][k], s[3][k]));
     __m512 all = merge1(merge2(row[0], row[1]), merge2(row[2], row[3]));

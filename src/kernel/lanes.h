@@ -57,27 +57,27 @@ RVK_INLINE void four_by_four(const float *const q[4], const float *const r[4],
                                 size_t n, size_t pitch, float *out, bool squared) {
     v16 s[4][4];
     size_t j = 0;
-#pragma GCC unroll 16
+    RVK_UNROLL
     for (int i = 0; i < 16; i++) s[i / 4][i % 4] = v16_zero();
     for (; j + 16 <= n; j += 16) {
         v16 x[4];
-#pragma GCC unroll 4
+    RVK_UNROLL
         for (int i = 0; i < 4; i++) x[i] = v16_load(r[i] + j);
-#pragma GCC unroll 4
+    RVK_UNROLL
         for (int i = 0; i < 4; i++) {
             v16 y = v16_load(q[i] + j);
-#pragma GCC unroll 4
+    RVK_UNROLL
             for (int k = 0; k < 4; k++) s[i][k] = step(s[i][k], y, x[k], squared);
         }
     }
     if (j < n) {
         v16 x[4];
-#pragma GCC unroll 4
+    RVK_UNROLL
         for (int i = 0; i < 4; i++) x[i] = v16_load_part(r[i] + j, n - j);
-#pragma GCC unroll 4
+    RVK_UNROLL
         for (int i = 0; i < 4; i++) {
             v16 y = v16_load_part(q[i] + j, n - j);
-#pragma GCC unroll 4
+    RVK_UNROLL
             for (int k = 0; k < 4; k++) s[i][k] = step(s[i][k], y, x[k], squared);
         }
     }
