@@ -81,13 +81,21 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 	.venv-demo/bin/pip install "$$(echo build/dist/*.whl)[embed]" $(MODEL)
 	@touch $@
 
-.venv-bench/ready: build/dist/ready bench/requirements.txt
+# The other libraries come one by one: what has no wheel for this machine is listed.
+.venv-bench/ready: build/dist/ready bench/requirements.txt bench/install.py
 	@echo '== Creating .venv-bench with the libraries to compare with'
 	@test -x .venv-bench/bin/pip || $(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/pip uninstall --quiet --yes ruvector 2>/dev/null
 	@.venv-bench/bin/pip install --quiet -r bench/requirements.txt $(MODEL) \
 		"$$(echo build/dist/*.whl)[embed]"
+	@.venv-bench/bin/python -m bench.install
 	@touch $@
+
+# Figures of the C library itself; -march=native is for the plain reading of memory.
+build/bench/native: bench/native.c build/bench/c/build.ninja $(WHEEL_FILES)
+	@ninja -C build/bench/c --quiet
+	@$(CC) -O3 -march=native -Iinclude bench/native.c build/bench/c/src/libruvector.a \
+		-lpthread -lm -o $@
 
 # ---- what people type --------------------------------------------------------
 
@@ -113,8 +121,8 @@ wheel: build/dist/ready
 pythons: build/dist/ready
 	@tools/try_pythons.sh build/dist/*.whl build/pythons
 
-bench: .venv-bench/ready
-	.venv-bench/bin/python -m bench.index $(BENCH_ARGS)
+bench: .venv-bench/ready build/bench/native
+	.venv-bench/bin/python -m bench $(BENCH_ARGS)
 
 docs: .venv/test-ready .venv/installed
 	$(BIN)/pytest $(wildcard tests/py/test_readme.py tests/py/test_docs.py) $(PYTEST_ARGS)
@@ -202,6 +210,9 @@ DEBUG := --buildtype=debugoptimized -Dtests=enabled
 build/c/build.ninja: | .venv/ready
 	$(C_TEST_TOOLS)
 	meson setup build/c $(DEBUG) -Dwerror=$(WERROR)
+
+build/bench/c/build.ninja: | .venv/ready
+	meson setup build/bench/c --buildtype=release -Dtests=disabled
 
 build/lint/build.ninja: | .venv/ready
 	$(C_TEST_TOOLS)

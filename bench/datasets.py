@@ -9,11 +9,9 @@ had on this machine raises `DataUnavailable`.
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import zipfile
 from pathlib import Path
@@ -22,9 +20,11 @@ from typing import Callable
 import numpy as np
 
 from . import clustered as _clustered
+from . import texts
 
 ROOT = Path(__file__).resolve().parents[1]
 Pair = "tuple[np.ndarray, np.ndarray]"
+_ROWS_AT_ONCE = 65_536
 
 
 class DataUnavailable(RuntimeError):
@@ -75,17 +75,31 @@ def iid_normal(n: int, nq: int, dim: int = 768, seed: int = 1) -> Pair:
 def embedding_like(n: int, nq: int, dim: int = 768, seed: int = 1) -> Pair:
     """Unit vectors with what embeddings have: a decaying spectrum, a common mean and
     1,000 clusters of unequal size."""
+    return _split(_embedding_like(n + nq, dim, seed), n, nq)
+
+
+def embedding_like_large(n: int, nq: int, dim: int = 384, seed: int = 1) -> Pair:
+    """The same, kept in the cache."""
+    name = f"embedding-like-{n + nq}-{dim}-{seed}"
+    return _split(cached(name, lambda: _embedding_like(n + nq, dim, seed)), n, nq)
+
+
+def _embedding_like(count: int, dim: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     spread = ((1 + np.arange(dim)) ** -0.4).astype(np.float32)  # eigenvalues j^-0.8
     mean = rng.standard_normal(dim, dtype=np.float32) * spread
     centres = rng.standard_normal((1000, dim), dtype=np.float32) * spread
     weight = (1 + np.arange(1000)) ** -0.5
-    chosen = rng.choice(1000, n + nq, p=weight / weight.sum())
-    points = rng.standard_normal((n + nq, dim), dtype=np.float32) * (0.7 * spread)
-    points += centres[chosen]
-    points += mean
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    return _split(points, n, nq)
+    chosen = rng.choice(1000, count, p=weight / weight.sum())
+    points = np.empty((count, dim), np.float32)
+    for begin in range(0, count, _ROWS_AT_ONCE):
+        block = points[begin : begin + _ROWS_AT_ONCE]
+        rng.standard_normal(dtype=np.float32, out=block)
+        block *= 0.7 * spread
+        block += centres[chosen[begin : begin + _ROWS_AT_ONCE]]
+        block += mean
+        block /= np.linalg.norm(block, axis=1, keepdims=True)
+    return points
 
 
 def hdf5(path: str, n: int | None = None, nq: int | None = None) -> Pair:
@@ -196,50 +210,18 @@ def _run(command: list[str], folder: Path) -> None:
 
 # Sentence embeddings
 
-_MODEL = "all-MiniLM-L6-v2"
-_CHARACTERS = 240  # about 64 tokens
+_EMBEDDING_SECONDS = 25 * 60
 
 
 def sentences(n: int, nq: int, seed: int = 1) -> Pair:
-    """MiniLM embeddings (384-d, unit length) of passages of the standard library."""
-    name = f"sentences-{n + nq}-{_CHARACTERS}-{seed}"
-    return _split(cached(name, lambda: _embed(passages(n + nq, seed))), n, nq)
+    """MiniLM embeddings (384-d, unit length) of passages of text found on this machine.
+    Fewer than n where not all could be embedded in 25 minutes."""
 
+    def make() -> np.ndarray:
+        try:
+            return texts.embed(texts.passages(n + nq, seed), _EMBEDDING_SECONDS)
+        except texts.TextUnavailable as reason:
+            raise DataUnavailable(str(reason)) from reason
 
-def passages(count: int, seed: int) -> list[str]:
-    """`count` distinct passages, in a seeded random order, out of about 20,000 in the
-    docstrings and comments of the standard library of the running Python."""
-    texts: dict[str, None] = {}
-    for file in sorted(Path(sysconfig.get_paths()["stdlib"]).rglob("*.py")):
-        if "site-packages" in file.parts:
-            continue
-        source = file.read_text(encoding="utf-8", errors="replace")
-        for text in [*_docstring_paragraphs(source), *_comments(source)]:
-            text = " ".join(text.split())
-            if len(text) >= 60:
-                texts[text[:_CHARACTERS]] = None
-    if len(texts) < count:
-        raise DataUnavailable(f"{count} passages wanted, {len(texts)} found")
-    order = np.random.default_rng(seed).permutation(len(texts))[:count]
-    ordered = list(texts)
-    return [ordered[i] for i in order]
-
-
-def _docstring_paragraphs(source: str) -> list[str]:
-    quoted = re.findall(r'"""(.*?)"""', source, re.DOTALL)
-    return [part for text in quoted for part in re.split(r"\n\s*\n", text)]
-
-
-def _comments(source: str) -> list[str]:
-    blocks = re.findall(r"(?:^[ \t]*#.*\n)+", source, re.MULTILINE)
-    return [re.sub(r"^[ \t]*#+", "", block, flags=re.MULTILINE) for block in blocks]
-
-
-def _embed(texts: list[str]) -> np.ndarray:
-    import ruvector
-
-    try:
-        embedder = ruvector.Embedder.from_pretrained(_MODEL, local_files_only=True)
-    except (ImportError, ruvector.RuVectorError) as missing:
-        raise DataUnavailable(f"sentence embeddings: {missing}") from missing
-    return embedder.embed_batch(texts)
+    points = cached(f"sentences-{n + nq}-{texts.CHARACTERS}-{seed}", make)
+    return _split(points, min(n, len(points) - nq), nq)

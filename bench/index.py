@@ -1,11 +1,11 @@
 """Recall, speed, memory and build time of the indexes beside other libraries.
 
     python -m bench.index --quick
-    python -m bench.index --datasets sift sentences --k 10 100 --out result.json
+    python -m bench.index --datasets sift sentences --k 10 100
 
-Every index lives in a process of its own and all of them stay up, so that one round of
-timings visits each index in turn: drift of the machine then meets all alike. Reported
-are medians over the rounds. Queries are held out and drawn from the data's own source.
+One file of figures for each data set, in the folder --out. Queries are held out of the
+base and drawn from the same source; half of them choose the settings that the other
+half reports.
 """
 
 from __future__ import annotations
@@ -13,90 +13,89 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import subprocess
-import sys
 import tempfile
-import venv
 from pathlib import Path
-from statistics import median
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
-from . import datasets, peers, recall, reference, report
+from . import datasets, indexes, recall, reference, report, sweep
+from .machine import result as new_result
+from .report import say
+from .workers import Failed, Index
 
-# Beyond this recall a larger search parameter only costs time.
-_ENOUGH = 0.9999
-_SINGLE, _BATCH, _BATCH_ALL = report.MODES
+Makers = "dict[str, Callable[[int | None, int], tuple[np.ndarray, np.ndarray]]]"
+OUT = datasets.ROOT / "build" / "bench" / "results"
+# The other k are measured where a default run has the time.
+DEFAULT_SETS = ("clustered", "sift", "sentences", "embedding-like", "sift-950k")
+DEFAULT_K = {"sift": (10, 100), "sentences": (10, 100)}
 
 
-def _sets(quick: bool) -> dict[str, Callable]:
+def sets(quick: bool = False) -> Makers:
+    """Data sets by name; each takes the rows wanted, or None, and the queries."""
     images = 12 if quick else None
     return {
         "clustered": lambda n, nq: datasets.clustered(n or 100_000, nq),
         "sift": lambda n, nq: datasets.sift(n or 100_000, nq, images=images),
-        "sentences": lambda n, nq: datasets.sentences(n or 20_000, nq),
+        "sift-950k": lambda n, nq: datasets.sift(n or 950_000, nq),
+        "sentences": lambda n, nq: datasets.sentences(n or 100_000, nq),
         "embedding-like": lambda n, nq: datasets.embedding_like(n or 100_000, nq),
+        "embedding-like-1m": lambda n, nq: datasets.embedding_like_large(n or 1_000_000, nq),
         "normal": lambda n, nq: datasets.iid_normal(n or 100_000, nq),
     }
 
 
-def main() -> None:
-    options = _options()
-    result: dict[str, Any] = {
-        "machine": _machine(),
-        "rounds": options.rounds,
-        "missing": {},
-        "reference": [],
-        "records": [],
-    }
+def main(arguments: list[str] | None = None) -> None:
+    options = _options(arguments)
+    options.out.mkdir(parents=True, exist_ok=True)
     for name in options.datasets:
+        result = new_result(options.rounds)
         try:
-            pair = _load(name, options)
+            pair = load(name, options.n, options.queries, options.quick)
         except datasets.DataUnavailable as reason:
             result["missing"][name] = str(reason)
         else:
             _measure(name, *pair, options, result)
-        # A long run that is cut short keeps what it has.
-        options.out.parent.mkdir(parents=True, exist_ok=True)
-        options.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(report.text(result))
-    print(f"\nwritten: {options.out}")
+        file = options.out / f"{Path(name).stem}.json"
+        file.write_text(json.dumps(result, indent=1) + "\n")
+        print(report.text(result))
+        print(f"\nwritten: {file}\n", flush=True)
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.index",
         description=__doc__.splitlines()[0],
-        epilog=f"Data sets: {', '.join(_sets(False))}, or the path of an HDF5 file in the "
-        f"layout of ann-benchmarks. Indexes: {', '.join(peers.ALL)}.",
+        epilog=f"Data sets: {', '.join(sets())}, or the path of an HDF5 file in the "
+        f"layout of ann-benchmarks. Indexes: {', '.join(indexes.ALL)}.",
     )
     add = parser.add_argument
-    add("--quick", action="store_true", help="20,000 vectors, two sets, few settings")
-    add("--datasets", nargs="+", metavar="SET", help="default: all; quick: clustered sift")
-    add("--indexes", nargs="+", metavar="INDEX", choices=peers.ALL, default=list(peers.ALL))
+    add("--quick", action="store_true", help="20,000 vectors, two sets, few indexes")
+    add("--datasets", nargs="+", metavar="SET", help=f"default: {' '.join(DEFAULT_SETS)}")
+    add("--indexes", nargs="+", metavar="INDEX", choices=indexes.ALL)
     add("--n", type=int, help="vectors in the base")
     add("--queries", type=int, help="default: 1,000; quick: 200")
-    add("--k", type=int, nargs="+", default=[10])
-    add("--rounds", type=int, help="default: 5; quick: 2")
+    add("--k", type=int, nargs="+", help="default: 10, and 100 for some sets")
+    add("--rounds", type=int, help="default: 3; quick: 1")
     add("--threads", type=int, default=os.cpu_count(), help="for builds and one batch mode")
-    add("--out", type=Path, default=datasets.ROOT / "build" / "bench" / "index.json")
-    options = parser.parse_args()
+    add("--out", type=Path, default=OUT, help="folder of the result files")
+    options = parser.parse_args(arguments)
     quick = options.quick
-    options.datasets = options.datasets or (["clustered", "sift"] if quick else [*_sets(False)])
+    options.datasets = options.datasets or (["clustered", "sift"] if quick else [*DEFAULT_SETS])
     options.n = options.n or (20_000 if quick else None)
     options.queries = options.queries or (200 if quick else 1_000)
-    options.rounds = options.rounds or (2 if quick else 5)
+    options.rounds = options.rounds or (1 if quick else 3)
+    if options.queries < 2:
+        parser.error("--queries: two at least, one to choose by and one to report")
     return options
 
 
-def _load(name: str, options: argparse.Namespace) -> tuple:
-    make = _sets(options.quick).get(name)
+def load(name: str, n: int | None, queries: int, quick: bool = False) -> tuple:
+    make = sets(quick).get(name)
     if make is not None:
-        return make(options.n, options.queries)
+        return make(n, queries)
     if Path(name).is_file():
-        return datasets.hdf5(name, options.n, options.queries)
+        return datasets.hdf5(name, n, queries)
     raise datasets.DataUnavailable("neither a known data set nor a file")
 
 
@@ -108,166 +107,90 @@ def _measure(
     result: dict[str, Any],
 ) -> None:
     n, dim = base.shape
-    about = {"dataset": name, "n": n, "dim": dim, "queries": len(queries)}
-    _say(f"{name}: {n} x {dim}, exact neighbours")
-    distances = recall.nearest(base, queries, max(options.k))[1]
+    reported = len(queries) // 2
+    about = {"dataset": Path(name).stem, "n": n, "dim": dim, "queries": reported}
+    ks = options.k or ([10] if options.quick else [*DEFAULT_K.get(name, (10,))])
+    say(f"{name}: {n} x {dim}, exact neighbours")
+    distances = recall.nearest_cached(base, queries, max(ks))
+    if n <= indexes.MANY_ROWS:
+        result["reference"] = _reference(base, queries, distances, ks, about)
+    with tempfile.TemporaryDirectory(dir=datasets.cache_dir()) as folder:
+        parts = {"base": base, "queries": queries, "distances": distances}
+        for part, array in parts.items():
+            np.save(Path(folder, part), array)
+        running = _start(_wanted(n, options, result["missing"]), folder, options, result, about)
+        try:
+            for k in ks:
+                # Codes alone are for short lists of candidates.
+                asked = [
+                    index
+                    for index in running
+                    if index.alive and (k == ks[0] or index.facts["keeps_vectors"])
+                ]
+                result["records"] += sweep.measure(
+                    asked, k, about, options.rounds, options.threads, result["missing"]
+                )
+        finally:
+            for index in running:
+                index.stop()
+
+
+def _reference(
+    base: np.ndarray,
+    queries: np.ndarray,
+    distances: np.ndarray,
+    ks: list[int],
+    about: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Recall of the codes of the ruvector-rabitq crate."""
     some = queries[:200]
-    for k in options.k:
+    records = []
+    for k in ks:
         for one_bit in (True, False):
             rows = reference.codes_only(base, some, k, one_bit_query=one_bit)
-            found = recall.recall(rows, base, some, distances[:, k - 1])
-            result["reference"].append(
+            records.append(
                 {
                     **about,
                     "queries": len(some),
                     "k": k,
                     "one_bit_query": one_bit,
-                    "recall": found,
-                    "bytes": n * reference.code_bytes(dim),
+                    "recall": recall.recall(rows, base, some, distances[: len(some), k - 1]),
+                    "bytes": about["n"] * reference.code_bytes(about["dim"]),
                 }
             )
-    with tempfile.TemporaryDirectory(dir=datasets.cache_dir()) as folder:
-        parts = {"base": base, "queries": queries, "distances": distances}
-        for part, array in parts.items():
-            np.save(Path(folder, part), array)
-        running = _start(options, folder, result["missing"])
-        try:
-            for k in options.k:
-                result["records"] += _sweep(running, k, about, options)
-        finally:
-            for worker in running:
-                worker.stop()
+    return records
 
 
-class _Index:
-    """The parent's end of one worker process."""
-
-    def __init__(self, name: str, python: str, folder: str, threads: int) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            [python, "-m", "bench.worker", name],
-            cwd=datasets.ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.facts = self.ask("build", folder=folder, threads=threads)
-
-    def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """The worker's answer; RuntimeError with its reason when it has none."""
-        try:
-            self._process.stdin.write(json.dumps([command, arguments]) + "\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        answer = json.loads(line) if line else {"error": "the process ended"}
-        if "error" in answer:
-            self.stop()
-            raise RuntimeError(answer["error"])
-        return answer
-
-    def stop(self) -> None:
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
+def _wanted(n: int, options: argparse.Namespace, missing: dict[str, str]) -> list[str]:
+    if options.indexes:
+        return options.indexes
+    if options.quick:
+        return [*indexes.QUICK]
+    if n <= indexes.MANY_ROWS:
+        return [*indexes.ALL]
+    for name in indexes.ALL:
+        if name not in indexes.FOR_MANY_ROWS:
+            missing[f"{name} on {n} rows"] = "left out for its time; name it with --indexes"
+    return [*indexes.FOR_MANY_ROWS]
 
 
-def _start(options: argparse.Namespace, folder: str, missing: dict[str, str]) -> list[_Index]:
+def _start(
+    names: list[str],
+    folder: str,
+    options: argparse.Namespace,
+    result: dict[str, Any],
+    about: dict[str, Any],
+) -> list[Index]:
     running = []
-    for name in options.indexes:
-        _say(f"  build {name}")
+    for name in names:
+        say(f"  build {name}")
         try:
-            python = _rust_sdk_python() if name == peers.RUST_SDK else sys.executable
-            running.append(_Index(name, python, folder, options.threads))
-        except (OSError, RuntimeError, subprocess.SubprocessError) as reason:
-            absent = str(reason).startswith(("ModuleNotFoundError", "ImportError"))
-            missing[name] = f"{'not installed: ' if absent else ''}{reason}"
-            _say(f"  {name}: {missing[name]}")
+            running.append(Index(name, folder, options.threads))
+        except Failed as reason:
+            absent = str(reason).startswith("not installed")
+            result["missing"][name if absent else f"{name} on {about['dataset']}"] = str(reason)
+            say(f"  {name}: {reason}")
     return running
-
-
-def _rust_sdk_python() -> str:
-    """Its package has the name of ours, hence an environment of its own."""
-    folder = datasets.cache_dir() / "rust-sdk"
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    install = [python, "-m", "pip", "install", "--quiet", peers.RUST_SDK_REQUIREMENT]
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    installed = [python, "-c", "import ruvector._native"]
-    if subprocess.run(installed, capture_output=True, check=False).returncode:
-        subprocess.run(install, check=True, stdout=subprocess.DEVNULL)
-    return str(python)
-
-
-def _sweep(
-    running: list[_Index], k: int, about: dict[str, Any], options: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """The records of every index, search setting and mode."""
-    points = []
-    for index in running:
-        adapter = peers.ALL[index.name]
-        values = adapter.values[:: 2 if options.quick else 1]
-        for value in values:
-            _say(f"  k={k} recall {index.name} {adapter.parameter or ''} {value or ''}")
-            found = index.ask("recall", value=value, k=k)["recall"]
-            points.append((index, value, found))
-            if found >= _ENOUGH and value is not None:
-                break
-    timings: list[dict[str, list]] = [{mode: [] for mode in report.MODES} for _ in points]
-    for round_ in range(options.rounds):
-        _say(f"  k={k} round {round_ + 1} of {options.rounds}")
-        for (index, value, _), timing in zip(points, timings):
-            single = index.ask("single", value=value, k=k)
-            batch = {"value": value, "k": k, "queries": _batch_size(single["qps"], about)}
-            timing[_SINGLE].append(single)
-            timing[_BATCH].append(index.ask("batch", threads=1, **batch))
-            timing[_BATCH_ALL].append(index.ask("batch", threads=options.threads, **batch))
-    return [
-        {
-            **about,
-            "k": k,
-            "index": index.name,
-            "ours": index.name in peers.OURS,
-            "parameter": peers.ALL[index.name].parameter,
-            "value": value,
-            "recall": found,
-            "mode": mode,
-            "threads": options.threads if mode == _BATCH_ALL else 1,
-            **{key: median(t[key] for t in timing[mode]) for key in timing[mode][0]},
-            "best_qps": max(t["qps"] for t in timing[mode]),
-            **index.facts,
-        }
-        for (index, value, found), timing in zip(points, timings)
-        for mode in report.MODES
-    ]
-
-
-def _batch_size(qps: float, about: dict[str, Any]) -> int:
-    """Queries that take about three seconds one by one."""
-    return int(min(about["queries"], max(50, 3 * qps)))
-
-
-def _machine() -> dict[str, Any]:
-    import ruvector
-
-    model = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((x.split(": ")[1] for x in lines if x.startswith("model name")), model)
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "ruvector": ruvector.__version__,
-        "instruction_set": ruvector.cpu_features()["active"],
-    }
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

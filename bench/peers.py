@@ -1,115 +1,33 @@
-"""One adapter per index: the same few calls, each through its library's leanest entry.
-
-An adapter is made with the build threads, builds, answers, and names the one search
-parameter that trades time for recall. Distances are squared L2 everywhere. Graphs get
-equal build parameters (32 links, construction width 200), fixed in advance.
-"""
+"""Adapters of other libraries that keep the vectors, and of the codes of faiss."""
 
 from __future__ import annotations
 
-from importlib import metadata
-from typing import Any, ClassVar
-
 import numpy as np
 
+from .adapter import CONSTRUCTION, LINKS, PROBES, WIDTHS, Adapter, lists, saved_bytes, sweep
 
-class Adapter:
-    package = "ruvector"  # name on the package index
-    parameter: str | None = None  # swept at search time
-    values: tuple = (None,)
-    vectors = True  # keeps the originals
-
-    def __init__(self, threads: int) -> None:
-        self.build_threads = threads
-
-    def version(self) -> str:
-        return metadata.version(self.package)
-
-    def build(self, base: np.ndarray) -> None:
-        raise NotImplementedError
-
-    def bytes(self) -> int:
-        raise NotImplementedError
-
-    def threads(self, n: int) -> None:
-        raise NotImplementedError
-
-    def set(self, value: Any) -> None:
-        """Sets the search parameter for the calls that follow."""
-
-    def one(self, query: np.ndarray, k: int) -> object:
-        """Answers one query, in whatever form the library gives."""
-        raise NotImplementedError
-
-    def many(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """Rows found, m x k."""
-        raise NotImplementedError
-
-
-class Ruvector(Adapter):
-    kind = ""
-    options: ClassVar[dict[str, Any]] = {}
-
-    def __init__(self, threads: int) -> None:
-        super().__init__(threads)
-        import ruvector
-
-        self._module = ruvector
-        self._search: dict = {}
-
-    def build(self, base):
-        self._module.set_num_threads(self.build_threads)
-        self._index = getattr(self._module, self.kind).build(base, **self.options)
-
-    def bytes(self):
-        return self._index.memory_bytes
-
-    def threads(self, n):
-        self._module.set_num_threads(n)
-
-    def set(self, value):
-        self._search = {} if value is None else {self.parameter: value}
-
-    def one(self, query, k):
-        return self._index.search(query, k, **self._search)
-
-    def many(self, queries, k):
-        return self._index.search_batch(queries, k, **self._search)[0]
-
-
-class RuvectorFlat(Ruvector):
-    kind = "FlatF32Index"
-
-
-class RuvectorCodes(Ruvector):
-    kind = "RabitqIndex"
-    vectors = False
-
-
-class RuvectorPlus(Ruvector):
-    kind = "RabitqPlusIndex"
-    parameter = "epsilon"
-    values = (None, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0)
-
-
-class RuvectorAsym(RuvectorPlus):
-    kind = "RabitqAsymIndex"
-    options: ClassVar[dict[str, Any]] = {"rerank_factor": 20}
+# Leaves of scann in square roots of the rows, as its authors advise.
+_LEAVES = 2
 
 
 class Faiss(Adapter):
-    package = "faiss-cpu"
-    factory = ""
+    """`factory`: the description faiss builds from; {lists} stands for their number."""
 
-    def __init__(self, threads: int) -> None:
+    package = "faiss-cpu"
+
+    def __init__(self, threads: int, factory: str, roots: float = 0) -> None:
         super().__init__(threads)
         import faiss
 
-        self._module = faiss
+        self._module, self._factory, self._roots = faiss, factory, roots
+        self.vectors = "RaBitQ" not in factory or "Refine" in factory
+        self.cheap_build = "HNSW" not in factory
 
     def build(self, base):
-        self.threads(self.build_threads)
-        self._index = self._module.index_factory(base.shape[1], self.factory)
+        self.n, dim = base.shape
+        self._module.omp_set_num_threads(self.build_threads)
+        factory = self._factory.format(lists=lists(self.n, self._roots))
+        self._index = self._module.index_factory(dim, factory)
         self._prepare()
         self._index.train(base)
         self._index.add(base)
@@ -130,40 +48,44 @@ class Faiss(Adapter):
         return self._index.search(queries, k)[1]
 
 
-class FaissFlat(Faiss):
-    factory = "Flat"
-
-
 class FaissCodes(Faiss):
-    factory = "RR,RaBitQfs"
-    vectors = False
+    def __init__(self, threads: int, bits: int) -> None:
+        super().__init__(threads, f"RR,RaBitQfs{bits if bits > 1 else ''}")
+        self.bits = bits
 
 
 class FaissRefined(Faiss):
-    factory = "RR,RaBitQfs,Refine(Flat)"
-    parameter = "k_factor"
-    values = (1, 2, 4, 8, 16, 24, 32, 50, 75, 100, 150, 200, 400)
+    def settings(self, k):
+        values = (1, 2, 4, 8, 16, 24, 32, 50, 75, 100, 150, 200, 400)
+        return sweep("k_factor", tuple(v for v in values if v * k <= 10_000))
 
-    def set(self, value):
-        self._index.k_factor = value
+    def set(self, setting):
+        self._index.k_factor = setting["k_factor"]
+
+
+class FaissIvf(Faiss):
+    def settings(self, k):
+        probes = [p for p in PROBES if p < lists(self.n, self._roots)]
+        return [[{"nprobe": p, "k_factor": f} for f in (4, 10, 20, 40)] for p in probes]
+
+    def set(self, setting):
+        self._module.extract_index_ivf(self._index).nprobe = setting["nprobe"]
+        self._index.k_factor = setting["k_factor"]
 
 
 class FaissHnsw(Faiss):
-    factory = "HNSW32"
-    parameter = "efSearch"
-    values = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-
     def _prepare(self):
-        self._index.hnsw.efConstruction = 200
+        self._index.hnsw.efConstruction = CONSTRUCTION
 
-    def set(self, value):
-        self._index.hnsw.efSearch = value
+    def settings(self, k):
+        return sweep("efSearch", WIDTHS)
+
+    def set(self, setting):
+        self._index.hnsw.efSearch = setting["efSearch"]
 
 
 class Hnswlib(Adapter):
     package = "hnswlib"
-    parameter = "ef"
-    values = FaissHnsw.values
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -171,10 +93,13 @@ class Hnswlib(Adapter):
 
         self._module = hnswlib
 
+    def settings(self, k):
+        return sweep("ef", tuple(width for width in WIDTHS if width >= k))
+
     def build(self, base):
         n, dim = base.shape
         self._index = self._module.Index(space="l2", dim=dim)
-        self._index.init_index(max_elements=n, M=32, ef_construction=200, random_seed=1)
+        self._index.init_index(max_elements=n, M=LINKS, ef_construction=CONSTRUCTION, random_seed=1)
         self._index.add_items(base, np.arange(n), num_threads=self.build_threads)
 
     def bytes(self):
@@ -183,8 +108,8 @@ class Hnswlib(Adapter):
     def threads(self, n):
         self._index.set_num_threads(n)
 
-    def set(self, value):
-        self._index.set_ef(value)
+    def set(self, setting):
+        self._index.set_ef(setting["ef"])
 
     def one(self, query, k):
         return self._index.knn_query(query, k)
@@ -195,19 +120,24 @@ class Hnswlib(Adapter):
 
 class Usearch(Adapter):
     package = "usearch"
-    parameter = "expansion_search"
-    values = FaissHnsw.values
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         from usearch.index import Index
 
-        self._class = Index
+        self._class, self._threads = Index, threads
+
+    def settings(self, k):
+        return sweep("expansion_search", WIDTHS)
 
     def build(self, base):
         n, dim = base.shape
         self._index = self._class(
-            ndim=dim, metric="l2sq", dtype="f32", connectivity=32, expansion_add=200
+            ndim=dim,
+            metric="l2sq",
+            dtype="f32",
+            connectivity=LINKS,
+            expansion_add=CONSTRUCTION,
         )
         self._index.add(np.arange(n), base, threads=self.build_threads)
 
@@ -217,8 +147,8 @@ class Usearch(Adapter):
     def threads(self, n):
         self._threads = n
 
-    def set(self, value):
-        self._index.expansion_search = value
+    def set(self, setting):
+        self._index.expansion_search = setting["expansion_search"]
 
     def one(self, query, k):
         return self._index.search(query, k, threads=1)
@@ -227,12 +157,105 @@ class Usearch(Adapter):
         return self._index.search(queries, k, threads=self._threads).keys
 
 
+class SvsVamana(Adapter):
+    """Its compressed vectors need an Intel processor; these are float32."""
+
+    package = "scalable-vs"
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        import svs
+
+        self._module = svs
+
+    def settings(self, k):
+        return sweep("search_window_size", tuple(w for w in (10, *WIDTHS) if w >= k))
+
+    def build(self, base):
+        options = self._module.VamanaBuildParameters(
+            graph_max_degree=2 * LINKS,
+            window_size=128,  # its defaults for many rows
+        )
+        self._index = self._module.Vamana.build(
+            options, base, self._module.DistanceType.L2, num_threads=self.build_threads
+        )
+
+    def bytes(self):
+        def save(folder):
+            self._index.save(*(str(folder / part) for part in ("config", "graph", "data")))
+
+        return saved_bytes(save)
+
+    def threads(self, n):
+        self._index.num_threads = n
+
+    def set(self, setting):
+        self._index.search_window_size = setting["search_window_size"]
+
+    def one(self, query, k):
+        return self._index.search(query, k)
+
+    def many(self, queries, k):
+        return self._index.search(queries, k)[0]
+
+
+class Scann(Adapter):
+    package = "scann"
+    cheap_build = True
+
+    def __init__(self, threads: int) -> None:
+        super().__init__(threads)
+        import scann
+
+        self._module, self._threads = scann, threads
+
+    def settings(self, k):
+        probes = [p for p in PROBES if p < lists(self.n, _LEAVES)]
+        orders = [max(k, order) for order in (30, 100, 300)]
+        return [
+            [{"leaves_to_search": p, "pre_reorder_num_neighbors": order} for order in orders]
+            for p in probes
+        ]
+
+    def build(self, base):
+        self.n = len(base)
+        builder = self._module.scann_ops_pybind.builder(base, 10, "squared_l2")
+        builder = builder.set_n_training_threads(self.build_threads)
+        leaves = lists(self.n, _LEAVES)
+        builder = builder.tree(
+            num_leaves=leaves,
+            num_leaves_to_search=max(1, leaves // 20),
+            training_sample_size=min(self.n, 250_000),
+        )
+        codes = builder.score_ah(2, anisotropic_quantization_threshold=0.2)
+        self._index = codes.reorder(100).build()
+
+    def bytes(self):
+        return saved_bytes(lambda folder: self._index.serialize(str(folder)))
+
+    def threads(self, n):
+        self._threads = n
+        self._index.set_num_threads(n)
+
+    def set(self, setting):
+        self._setting = setting
+
+    def one(self, query, k):
+        return self._index.search(query, k, **self._setting)
+
+    def many(self, queries, k):
+        index = self._index
+        call = index.search_batched if self._threads == 1 else index.search_batched_parallel
+        return call(queries, k, **self._setting)[0]
+
+
 class RustSdk(Adapter):
     """The Rust SDK of the same name; runs in an environment of its own. It has neither
     a batch call nor a thread setting for searches."""
 
-    parameter = "rerank_factor"
-    values = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+    cheap_build = True
+    has_batch = False
+    requirement = "ruvector==0.1.4"
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -240,40 +263,21 @@ class RustSdk(Adapter):
 
         self._class = ruvector.RabitqIndex
 
+    def settings(self, k):
+        values = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+        return sweep("rerank_factor", tuple(v for v in values if v * k <= 10_000))
+
     def build(self, base):
         self._index = self._class.build(base, rerank_factor=20, seed=42)
 
     def bytes(self):
         return self._index.memory_bytes
 
-    def threads(self, n):
-        pass
-
-    def set(self, value):
-        self._factor = value
+    def set(self, setting):
+        self._factor = setting["rerank_factor"]
 
     def one(self, query, k):
         return self._index.search(query, k, rerank_factor=self._factor)
 
     def many(self, queries, k):
         return np.array([[hit[0] for hit in self.one(query, k)] for query in queries])
-
-
-OURS = {
-    "FlatF32Index": RuvectorFlat,
-    "RabitqIndex": RuvectorCodes,
-    "RabitqPlusIndex": RuvectorPlus,
-    "RabitqAsymIndex": RuvectorAsym,
-}
-PEERS = {
-    "faiss Flat": FaissFlat,
-    "faiss RaBitQfs": FaissCodes,
-    "faiss RaBitQfs+Refine": FaissRefined,
-    "faiss HNSW32": FaissHnsw,
-    "hnswlib": Hnswlib,
-    "usearch": Usearch,
-    "Rust SDK": RustSdk,
-}
-ALL = {**OURS, **PEERS}
-RUST_SDK = "Rust SDK"
-RUST_SDK_REQUIREMENT = "ruvector==0.1.4"

@@ -1,62 +1,154 @@
-"""Recall against queries per second, one picture per data set and k:
+"""Pictures of the figures: for each data set and k recall against speed, build time and
+memory; and a batch on more threads.
 
-python -m bench.plot build/bench/index.json docs/benchmarks
+    python -m bench.plot build/bench/results/*.json docs/benchmarks
 """
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from . import report
+from . import indexes, report
 
 LEAST_RECALL = 0.8
+# No loss of recall has no place on a logarithmic axis.
+_NO_LOSS = 1e-4
+_PEERS = [name for name in indexes.ALL if name not in indexes.OURS]
+
+
+def draw_all(files: Iterable[str | Path], folder: Path) -> list[Path]:
+    result = report.load(files)
+    folder.mkdir(parents=True, exist_ok=True)
+    # Equal input, equal file; letters stay letters, which keeps files small.
+    plt.rcParams.update({"svg.hashsalt": "ruvector", "svg.fonttype": "none", "font.size": 9})
+    drawn: list[Path] = []
+
+    def save(figure: plt.Figure, name: str) -> None:
+        figure.savefig(folder / name, metadata={"Date": None})
+        plt.close(figure)
+        drawn.append(folder / name)
+
+    for records in report.groups(result["records"]):
+        stem = f"{Path(records[0]['dataset']).stem}-k{records[0]['k']}"
+        save(_recall_speed(records), f"{stem}.svg")
+        if records[0]["k"] == 10:
+            save(_sizes(records), f"{stem}-build-memory.svg")
+    rows = [r for r in result["aspects"] if r["table"].startswith("threads")]
+    if rows:
+        save(_threads(rows, result["records"]), "threads.svg")
+    return drawn
+
+
+def _recall_speed(records: report.Records) -> plt.Figure:
+    figure, panels = plt.subplots(1, 3, figsize=(15, 5.4), layout="constrained", sharey=True)
+    for axes, mode in zip(panels, report.MODES):
+        for name in report.names(records):
+            front = [p for p in report.front(records, name, mode) if p[0] >= LEAST_RECALL]
+            if front:
+                x = [max(1 - found, _NO_LOSS) for found, _ in front]
+                axes.plot(x, [qps for _, qps in front], label=name, **_style(name))
+        axes.set(xscale="log", yscale="log", xlim=(1 - LEAST_RECALL, 0.8 * _NO_LOSS))
+        ticks = [0.2, 0.1, 0.05, 0.01, 0.001, _NO_LOSS]
+        axes.set_xticks(ticks, ["0.8", "0.9", "0.95", "0.99", "0.999", "≥ 0.9999"])
+        axes.minorticks_off()
+        axes.set_xlabel(f"recall@{records[0]['k']}")
+        count = next(r["threads"] for r in records if r["mode"] == mode)
+        axes.set_title(f"{mode} ({count})")
+        axes.grid(True, alpha=0.3)
+    panels[0].set_ylabel("queries per second")
+    labels = {}
+    for axes in panels:
+        labels |= dict(zip(*reversed(axes.get_legend_handles_labels())))
+    figure.legend(labels.values(), labels.keys(), loc="outside right center", fontsize=8)
+    figure.suptitle(report.title(records[0]))
+    return figure
+
+
+# Ours are warm, others cool; an index looks alike in all pictures.
+_WARM = ("gold", "red", "darkorange", "maroon", "hotpink", "tan", "olive", "orange", "salmon")
+_COOL = ("black", "0.5", "blue", "dodgerblue", "teal", "green", "limegreen", "purple", "slateblue")
+_MARKERS = "x+1234*dshv<^>"
+
+
+def _style(name: str) -> dict[str, Any]:
+    if name in indexes.OURS:
+        shade = _WARM[[*indexes.OURS].index(name) % len(_WARM)]
+        return {"color": shade, "marker": "o", "markersize": 4, "linewidth": 2, "zorder": 3}
+    place = _PEERS.index(name)
+    look = {"color": _COOL[place % len(_COOL)], "marker": _MARKERS[place % len(_MARKERS)]}
+    return {**look, "markersize": 5, "linewidth": 0.9, "linestyle": "--"}
+
+
+def _sizes(records: report.Records) -> plt.Figure:
+    """Build time and bytes of each index, ours among the others in order of size."""
+    first = {name: next(r for r in records if r["index"] == name) for name in report.names(records)}
+    figure, panels = plt.subplots(1, 2, figsize=(13, 1.2 + 0.22 * len(first)), layout="constrained")
+    vectors = 4 * records[0]["dim"]
+    for axes, key, label in (
+        (panels[0], "build_seconds", f"build, s on {records[0]['build_threads']} threads"),
+        (panels[1], "bytes", "bytes per vector (dotted: the vector alone)"),
+    ):
+        scale = 1 if key == "build_seconds" else records[0]["n"]
+        order = sorted(first, key=lambda name: -first[name][key])
+        values = [first[name][key] / scale for name in order]
+        shades = ["tab:red" if name in indexes.OURS else "0.6" for name in order]
+        bars = axes.barh(order, values, color=shades)
+        axes.bar_label(bars, [f"{value:.3g}" for value in values], padding=2, fontsize=8)
+        axes.set(xscale="log" if scale == 1 else "linear", xlabel=label)
+        axes.margins(x=0.12, y=0.01)
+    panels[1].axvline(vectors, color="0.2", linewidth=1, linestyle=":")
+    figure.suptitle(report.title(records[0]).split(", k=")[0])
+    return figure
+
+
+def _threads(rows: report.Records, records: report.Records) -> plt.Figure:
+    """Speed over one thread: ours by threads, and every index at all threads."""
+    figure, panels = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
+    for name in dict.fromkeys(r["index"] for r in rows):
+        mine = [r for r in rows if r["index"] == name]
+        panels[0].plot(
+            [r["threads"] for r in mine], [r["over one thread"] for r in mine], "o-", label=name
+        )
+    most = max(r["threads"] for r in rows)
+    panels[0].plot([1, most], [1, most], color="0.6", linestyle=":", label="threads")
+    panels[0].set(xlabel="threads", ylabel="QPS over one thread", title=rows[0]["table"])
+    panels[0].set_xticks(sorted({r["threads"] for r in rows}))
+    panels[0].legend()
+    gain = _gains(records)
+    order = sorted(gain, key=gain.__getitem__)
+    shades = ["tab:red" if name in indexes.OURS else "0.6" for name in order]
+    bars = panels[1].barh(order, [gain[name] for name in order], color=shades)
+    panels[1].bar_label(bars, [f"{gain[name]:.2f}" for name in order], padding=2, fontsize=8)
+    panels[1].set(xlabel="one batch: QPS on all threads over one, median of all settings")
+    return figure
+
+
+def _gains(records: report.Records) -> dict[str, float]:
+    """The median over data sets and settings, all threads over one."""
+    single = {
+        (r["dataset"], r["k"], r["index"], str(r["setting"])): r["qps"]
+        for r in records
+        if r["mode"] == report.MODES[1]
+    }
+    gains: dict[str, list[float]] = {}
+    for r in records:
+        if r["mode"] == report.MODES[2]:
+            base = single[r["dataset"], r["k"], r["index"], str(r["setting"])]
+            gains.setdefault(r["index"], []).append(r["qps"] / base)
+    return {name: sorted(values)[len(values) // 2] for name, values in gains.items()}
 
 
 def main() -> None:
-    result = json.loads(Path(sys.argv[1]).read_text())
-    folder = Path(sys.argv[2])
-    folder.mkdir(parents=True, exist_ok=True)
-    mpl.rcParams["svg.hashsalt"] = "ruvector"  # equal input, equal file
-    for records in report.groups(result["records"]):
-        figure, panels = plt.subplots(1, 3, figsize=(16, 5), layout="constrained", sharey=True)
-        for axes, mode in zip(panels, report.MODES):
-            draw(records, mode, axes)
-        panels[0].set_ylabel("queries per second")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
-        figure.suptitle(report.title(records[0]))
-        stem = f"{Path(records[0]['dataset']).stem}-k{records[0]['k']}"
-        figure.savefig(folder / f"{stem}.svg", metadata={"Date": None})
-        plt.close(figure)
-
-
-def draw(records: report.Records, mode: str, axes: plt.Axes) -> None:
-    for name in report.names(records):
-        points = sorted(
-            (1 - r["recall"], r["qps"])
-            for r in records
-            if r["index"] == name and r["mode"] == mode and r["recall"] >= LEAST_RECALL
-        )
-        ours = any(r["ours"] for r in records if r["index"] == name)
-        # A whole recall of 1 has no place on a logarithmic axis.
-        x = [max(loss, 1e-4) for loss, _ in points]
-        y = [qps for _, qps in points]
-        style = "o-" if ours else "x--"
-        axes.plot(x, y, style, label=name, linewidth=2 if ours else 1)
-    axes.set(xscale="log", yscale="log", xlim=(1 - LEAST_RECALL, 0.8e-4))
-    ticks = [0.2, 0.1, 0.05, 0.01, 0.001, 0.0001]
-    axes.set_xticks(ticks, ["0.8", "0.9", "0.95", "0.99", "0.999", "≥ 0.9999"])
-    axes.minorticks_off()
-    axes.set_xlabel(f"recall@{records[0]['k']}")
-    threads = next(r["threads"] for r in records if r["mode"] == mode)
-    axes.set_title(f"{mode} ({threads})")
-    axes.grid(True, alpha=0.3)
+    *files, folder = sys.argv[1:]
+    print(*draw_all(files, Path(folder)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
                                uint32_t n_lists, unsigned bits, rvx_quantizer **out,
                                rv_error *err);
 void rvx_quantizer_free(rvx_quantizer *q);
-/* Mean and centroids from n > 0 rows, n_lists at most rvx_most_lists(n). Rows rvx_norm would
+/* Mean and centroids from n > 0 rows; at most rvx_most_lists(n) lists are made. Rows rvx_norm would
  * refuse count as zero if `skip_bad`; else they make the quantizer useless. */
 rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
                               size_t stride_bytes, size_t n, bool skip_bad,

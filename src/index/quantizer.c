@@ -245,6 +245,7 @@ static rv_status rotate_sample(void *ctx, unsigned worker, size_t begin, size_t 
 
 static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
                                  const rv_progress *progress, rv_error *err) {
+    if (q->n_lists > rvx_most_lists(t->n)) q->n_lists = rvx_most_lists(t->n);
     if (q->n_lists == 1) return RV_OK; /* the mean itself, which is 0 here */
     t->n_sample = (size_t)q->n_lists * (q->n_lists > RV_SMALL_LISTS ? SAMPLE_PER_MANY_LISTS
                                                                  : SAMPLE_PER_LIST);

@@ -135,7 +135,7 @@ static rv_status train(const rv_index *index, const void *vectors, size_t stride
                        size_t n, bool skip_bad, rvb_pool *pool,
                        const rv_progress *progress, rvx_quantizer **out, rv_error *err) {
     uint32_t lists = index->n_lists_option ? index->n_lists_option : rvx_auto_lists(n);
-    if (lists > rvx_most_lists(n)) lists = rvx_most_lists(n);
+    if (lists > rvx_most_lists(n)) lists = rvx_most_lists(n); /* room for no more */
     asking a = {progress, n};
     rv_progress quiet = {ask, &a};
     RVB_TRY(

@@ -3,7 +3,6 @@
  * single bits.
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
-#include "kernel/scan.h"
 #include "kernel_cases.h"
 
 #include <math.h>
@@ -179,27 +178,6 @@ static void scans_agree(void **state) {
 
 /* ---- several queries at once ---- */
 
-static rvk_scan_many_function *scan_many_of(const rvk_ops *ops) {
-    static const struct {
-        const char *name;
-        rvk_scan_many_function *function;
-    } functions[] = {
-#if defined(__x86_64__)
-        {"avx2", rvk_scan_many_avx2},
-        {"avx512", rvk_scan_many_avx512},
-        {"avx512vbmi", rvk_scan_many_avx512vbmi},
-#elif defined(__aarch64__)
-        {"neon", rvk_scan_many_neon},
-#endif
-        {"scalar", rvk_scan_many_scalar},
-    };
-    for (size_t i = 0; i < sizeof functions / sizeof functions[0]; i++) {
-        if (strcmp(functions[i].name, ops->name) == 0) return functions[i].function;
-    }
-    fail_msg("no function for %s", ops->name);
-    return NULL;
-}
-
 static bool some_pass(const rvk_scan *s, size_t n, size_t block) {
     for (size_t q = 0; q < n; q++) {
         if (passing(q, block, s[q].allow, s[q].limit) != 0) return true;
@@ -212,7 +190,7 @@ static void check_many(const rvk_ops *ops, const rvk_scan *s, size_t n, size_t s
     uint64_t masks[RVK_SCANS] = {1, 1, 1, 1};
     size_t want = start;
     while (want < s->n_blocks && !some_pass(s, n, want)) want++;
-    assert_int_equal(scan_many_of(ops)(s, n, start, masks, bounds), want);
+    assert_int_equal(ops->scan_many(s, n, start, masks, bounds), want);
     for (size_t q = 0; q < n; q++) {
         const uint64_t mask =
             want < s->n_blocks ? passing(q, want, s[q].allow, s[q].limit) : 0;
@@ -361,7 +339,7 @@ static void forbidden_blocks_are_not_read(void **state) {
         float many_bounds[RVK_SCANS][RVK_BLOCK];
         many[0].allow = none;
         for (size_t n = 2; n <= RVK_SCANS; n++) {
-            assert_int_equal(scan_many_of(ops)(many, n, 0, masks, many_bounds), 1);
+            assert_int_equal(ops->scan_many(many, n, 0, masks, many_bounds), 1);
             for (size_t i = 0; i < n; i++) {
                 assert_true(masks[i] == (i == 0 ? 0 : UINT64_C(1) << 5));
             }
@@ -399,7 +377,7 @@ static void forbidden_blocks_in_between_are_not_read(void **state) {
             float bounds[RVK_SCANS][RVK_BLOCK];
             s[n - 1] = (rvk_scan){f.map,   MAX_BLOCKS, allow,      lut,
                                   MAX_DIM, query.step, query.bias, 1.0f};
-            assert_int_equal(scan_many_of(ops)(s, n, 0, masks, bounds), MAX_BLOCKS - 1);
+            assert_int_equal(ops->scan_many(s, n, 0, masks, bounds), MAX_BLOCKS - 1);
             for (size_t q = 0; q < n; q++) assert_true(masks[q] == UINT64_C(1) << 5);
         }
         assert_int_equal(ops->scan(s, 0, &(uint64_t){0}, (float[RVK_BLOCK]){0}),

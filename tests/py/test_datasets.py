@@ -1,6 +1,7 @@
 """The benchmark data sets are what they say: checked against published digests, the
 exact search against a direct one."""
 
+import gzip
 import hashlib
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from bench import clustered, datasets, recall, reference
+from bench import clustered, datasets, recall, reference, texts
 
 # (n, queries, dim, centres, seed): SHA-256 of all points as the demo generator makes them
 DEMO_SETS = {
@@ -95,13 +96,79 @@ def test_cache_is_filled_once_and_survives_a_failed_attempt(tmp_path, monkeypatc
     assert datasets.cached("x", lambda: np.arange(4)).tolist() == [0, 1, 2]
 
 
+def test_embedding_like_is_the_same_in_any_number_of_blocks(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUVECTOR_BENCH_DATA", str(tmp_path))
+    whole = np.concatenate(datasets.embedding_like(900, 100, dim=24))
+    monkeypatch.setattr(datasets, "_ROWS_AT_ONCE", 128)
+    np.testing.assert_array_equal(np.concatenate(datasets.embedding_like(900, 100, dim=24)), whole)
+    large = datasets.embedding_like_large(900, 100, dim=24)
+    np.testing.assert_array_equal(np.concatenate(large), whole)
+    assert [file.name for file in tmp_path.iterdir()] == ["embedding-like-1000-24-1.npy"]
+
+
 def test_passages_are_distinct_and_seeded():
-    texts = datasets.passages(1_000, seed=1)
-    assert len(set(texts)) == 1_000
-    assert all(60 <= len(text) <= 240 for text in texts)
-    assert texts == datasets.passages(1_000, seed=1)
-    with pytest.raises(datasets.DataUnavailable):
-        datasets.passages(10_000_000, seed=1)
+    passages = texts.passages(1_000, seed=1)
+    assert len(set(passages)) == 1_000
+    assert all(60 <= len(text) <= 240 for text in passages)
+    assert passages == texts.passages(1_000, seed=1)
+    assert passages != texts.passages(1_000, seed=2)
+
+
+def test_passages_come_from_the_next_source_when_one_is_empty(monkeypatch):
+    def source(letter, count):
+        return lambda: iter(f"{letter}{i} ".ljust(80, "x") for i in range(count))
+
+    monkeypatch.setattr(texts, "_standard_library", source("a", 5))
+    monkeypatch.setattr(texts, "_installed_packages", source("b", 5))
+    monkeypatch.setattr(texts, "_manual_pages", source("a", 50))
+    first = [text[0] for text in texts.passages(4, seed=1)]
+    assert first == ["a"] * 4
+    first = sorted(text[0] for text in texts.passages(8, seed=1))
+    assert first == ["a"] * 5 + ["b"] * 3
+    # What a later source repeats is not counted twice.
+    assert len(set(texts.passages(55, seed=1))) == 55
+    with pytest.raises(texts.TextUnavailable, match="56 passages wanted, 55 found"):
+        texts.passages(56, seed=1)
+
+
+def test_manual_pages_are_read_as_sentences(monkeypatch, tmp_path):
+    page = """.SH NAME
+tool \\- does things
+.SH DESCRIPTION
+The \\fBtool\\fR program does \\(lqthings\\(rq with a \\-\\-flag, as
+its name has promised for years.
+.nf
+tool --flag < input > output and so on until the line is long enough
+.fi
+"""
+    (tmp_path / "man1").mkdir()
+    (tmp_path / "man1" / "tool.1.gz").write_bytes(gzip.compress(page.encode()))
+    monkeypatch.setattr(texts, "MANUALS", str(tmp_path))
+    (text,) = texts._manual_pages()
+    assert " ".join(text.split()) == (
+        "The tool program does things with a --flag, as its name has promised for years."
+    )
+
+
+def test_sentences_stop_when_their_time_is_up(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUVECTOR_BENCH_DATA", str(tmp_path))
+    rows = np.arange(14, dtype=np.float32).reshape(7, 2)
+    monkeypatch.setattr(texts, "passages", lambda count, seed: ["text"] * count)
+    monkeypatch.setattr(texts, "embed", lambda some, seconds: rows)
+    base, queries = datasets.sentences(10, 2)
+    np.testing.assert_array_equal(base, rows[:5])
+    np.testing.assert_array_equal(queries, rows[5:])
+
+
+def test_exact_distances_are_kept_for_these_very_queries(monkeypatch, tmp_path):
+    monkeypatch.setenv("RUVECTOR_BENCH_DATA", str(tmp_path))
+    base, queries = datasets.iid_normal(3_000, 8, dim=6)
+    kept = [
+        recall.nearest_cached(base, part, 4) for part in (queries[:4], queries[4:], queries[:4])
+    ]
+    assert len([*tmp_path.iterdir()]) == 2
+    np.testing.assert_array_equal(kept[0], kept[2])
+    np.testing.assert_array_equal(kept[1], recall.nearest(base, queries[4:], 4)[1])
 
 
 def test_exact_neighbours_agree_with_a_direct_search():
