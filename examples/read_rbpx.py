@@ -23,7 +23,7 @@ BLOCK_FIELDS = {  # name: (offset, struct code)
     "kind": (32, "I"), "metric": (36, "I"), "dim": (40, "I"), "flags": (44, "I"),
     "n": (48, "Q"), "seed": (56, "Q"), "next_id": (64, "Q"), "trained_on": (72, "Q"),
     "rerank_factor": (80, "I"), "epsilon": (84, "f"), "n_lists_option": (88, "I"),
-    "n_lists": (92, "I"),
+    "n_lists": (92, "I"), "bits": (96, "I"), "nprobe": (100, "I"),
 }  # fmt: skip
 SECTIONS = ("", "ids", "codes", "factors", "norms", "lists", "vectors", "mean", "centroids")
 KINDS = ("FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex")
@@ -42,8 +42,8 @@ class IndexFile(NamedTuple):
     seed: int
     ids: np.ndarray  # (n,) uint64
     vectors: np.ndarray | None  # (n, dim) float32
-    codes: np.ndarray | None  # (n, padded / 8) uint8
-    factors: np.ndarray | None  # (n, 2) float32: A, B
+    codes: np.ndarray | None  # (n, bits * padded / 8) uint8
+    factors: np.ndarray | None  # (n, 2) float32: A, B; (n, 5) with more than one bit
     norms: np.ndarray | None  # (n,) float32
     lists: np.ndarray | None  # (n,) uint32
     mean: np.ndarray | None  # (dim,) float32
@@ -130,8 +130,11 @@ def read(path: str) -> IndexFile:
     offsets = read_sections(data, block)
     require(data[-40:-8] == tree_digest(memoryview(data)[:-40]), "digest")
     padded = -(-dim // 32) * 32
+    bits = block["bits"]
+    require(bits == 0 if not block["flags"] & HAS_CODES else 1 <= bits <= 8, "bits")
     shapes = {
-        "ids": ("<u8", (n,)), "codes": ("u1", (n, padded // 8)), "factors": ("<f4", (n, 2)),
+        "ids": ("<u8", (n,)), "codes": ("u1", (n, bits * padded // 8)),
+        "factors": ("<f4", (n, 5 if bits > 1 else 2)),
         "norms": ("<f4", (n,)), "lists": ("<u4", (n,)), "vectors": ("<f4", (n, dim)),
         "mean": ("<f4", (dim,)), "centroids": ("<f4", (block["n_lists"], padded)),
     }  # fmt: skip
@@ -213,9 +216,22 @@ def scaled(v: np.ndarray, metric: str) -> np.ndarray:
     return np.divide(v, norm, out=np.zeros_like(v), where=norm > 0)
 
 
+def code_planes(file: IndexFile) -> np.ndarray:
+    """(n, bits, padded) of 0 and 1: the signs, then magnitudes from the highest bit down."""
+    n, bits = len(file.ids), file.block["bits"]
+    return np.unpackbits(file.codes.reshape(n, bits, -1), axis=2, bitorder="little")
+
+
 def code_bits(file: IndexFile) -> np.ndarray:
-    """(n, padded) of 0 and 1."""
-    return np.unpackbits(file.codes, axis=1, bitorder="little")
+    """(n, padded) of 0 and 1: the signs."""
+    return code_planes(file)[:, 0]
+
+
+def code_levels(file: IndexFile) -> np.ndarray:
+    """(n, padded): y of every row."""
+    bits = file.block["bits"]
+    weights = 2.0 ** np.arange(bits - 1, -1, -1)
+    return np.einsum("npj,p->nj", code_planes(file), weights) - (2**bits - 1) / 2
 
 
 def residuals(file: IndexFile) -> np.ndarray:
@@ -234,8 +250,8 @@ def estimates(file: IndexFile, query: np.ndarray) -> np.ndarray:
         g = -(query @ file.mean + file.centroids @ rotate(query, file.seed))
     else:
         g = ((q - file.centroids) ** 2).sum(axis=1)
-    a, b = file.factors.T
-    key = a + g[file.lists] + b * ((code_bits(file) - 0.5) @ q)
+    a, b = file.factors[:, 2:4].T if file.block["bits"] > 1 else file.factors.T
+    key = a + g[file.lists] + b * (code_levels(file) @ q)
     if metric == "l2":
         return np.maximum(key, 0)
     if metric == "ip":
@@ -257,7 +273,8 @@ def main(path: str) -> None:
     print(f"options   rerank_factor {block['rerank_factor']}, epsilon {block['epsilon']:.6g}, "
           f"n_lists {block['n_lists_option']}; next id {block['next_id']}")  # fmt: skip
     if block["flags"] & TRAINED:
-        print(f"quantizer {block['n_lists']} lists, trained on {block['trained_on']} rows")
+        print(f"quantizer {block['n_lists']} lists, {block['bits']} bits, trained on "
+              f"{block['trained_on']} rows")  # fmt: skip
     if block["flags"] & V1_RECORDS:
         print(f"records   at {32:>10} {n * (4 + 4 * file.dim):>12} bytes")
     for name, (offset, size) in file.offsets.items():

@@ -250,10 +250,42 @@ def test_codes_and_factors_mean_what_the_document_says(metric, dim, path):
     np.testing.assert_allclose(file.factors[:, 1], b, rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("bits", [2, 5, 8])
+@pytest.mark.parametrize("dim", [1, 33, 100])
+@pytest.mark.parametrize("metric", METRICS)
+def test_magnitudes_mean_what_the_document_says(metric, dim, bits, path):
+    build("RabitqPlusIndex", make_vectors(200, dim), metric=metric, bits=bits).save(path)
+    file = reader.read(path)
+    r, y = reader.residuals(file), reader.code_levels(file)
+    clear = np.abs(r) > 1e-5  # nearer to 0 the sign is rounding
+    np.testing.assert_array_equal((r > 0)[clear], (y > 0)[clear])
+    assert np.abs(y).min() >= 0.5 and np.abs(y).max() <= 2 ** (bits - 1) - 0.5
+
+    c = file.centroids[file.lists].astype(np.float64)
+    norm2, dot = (r * r).sum(axis=1), (r * y).sum(axis=1)
+    some = norm2 > 1e-12 * max(1, norm2.max())
+    s = np.divide(norm2, dot, out=np.zeros(200), where=some)
+    cosine2 = np.divide(dot**2, norm2 * (y * y).sum(axis=1), out=np.ones(200), where=some)
+    e = 2 * np.sqrt(norm2 * (1 - cosine2) / cosine2 / (y.shape[1] - 1))
+    if metric == "ip":
+        w = c + reader.rotate(file.mean.astype(np.float64), file.seed)
+        a, b, e = s * (y * c).sum(axis=1) - (r * w).sum(axis=1), -s, e / 2
+    else:
+        a = norm2 + 2 * s * (y * c).sum(axis=1) + (file.norms == 0) * (metric == "cosine")
+        b = -2 * s
+    found_a, found_b, found_e = file.factors[some].T[2:]
+    for found, expected in (found_a, a[some]), (found_b, b[some]):
+        tolerance = 2e-5 * max(1, np.abs(expected).max())
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+    # 1 - k^2 of eight bits is some 1e-5, and k comes from float32 sums
+    np.testing.assert_allclose(found_e, e[some], rtol=0.05, atol=1e-3)
+
+
+@pytest.mark.parametrize("bits", [1, 3, 8])
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("metric", METRICS)
-def test_scores_of_codes_are_the_estimates_described(metric, dim, path):
-    index = build("RabitqIndex", make_vectors(200, dim), metric=metric)
+def test_scores_of_codes_are_the_estimates_described(metric, dim, bits, path):
+    index = build("RabitqIndex", make_vectors(200, dim), metric=metric, bits=bits)
     index.save(path)
     file = reader.read(path)
     for query in make_vectors(5, dim, seed=3):  # one of them is zero
