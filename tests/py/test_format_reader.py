@@ -251,7 +251,7 @@ def test_codes_and_factors_mean_what_the_document_says(metric, dim, path):
 
 
 @pytest.mark.parametrize("bits", [2, 5, 8])
-@pytest.mark.parametrize("dim", [1, 33, 100])
+@pytest.mark.parametrize("dim", [2, 33, 100])
 @pytest.mark.parametrize("metric", METRICS)
 def test_magnitudes_mean_what_the_document_says(metric, dim, bits, path):
     build("RabitqPlusIndex", make_vectors(200, dim), metric=metric, bits=bits).save(path)
