@@ -52,6 +52,9 @@ static void search_all_ways(const rv_index *index, const rv_index_info *info,
                             const float *query, const uint64_t *ids) {
     rv_search_options o = RV_SEARCH_DEFAULT;
     search(index, info, query, &o);
+    o.nprobe = 1;
+    search(index, info, query, &o);
+    o.nprobe = RV_ALL_LISTS;
     o.allow_ids = ids;
     o.allow_count = info->n / 2;
     search(index, info, query, &o);
@@ -107,6 +110,17 @@ static void write_again(const rv_index *index) {
     rv_index_free(again);
 }
 
+static void tune(rv_index *index, const rv_index_info *info, const float *queries) {
+    rv_tuning t = {0};
+    rv_status status =
+        rv_index_tune(index, queries, 2, info->dim, 1, 0.5, NULL, &t, NULL);
+    if (!info->code_bytes)
+        require(status == RV_ERR_ARGUMENT);
+    else
+        require(status == (info->n ? RV_OK : RV_ERR_EMPTY));
+    require(status != RV_OK || (t.nprobe >= 1 && t.recall >= 0 && t.recall <= 1));
+}
+
 static void change(rv_index *index, const rv_index_info *info, uint64_t *ids,
                    const float *rows) {
     uint64_t removed;
@@ -131,6 +145,8 @@ static void use(rv_index *index) {
     for (uint32_t j = 0; j < 2 * info.dim; j++) rows[j] = (float)(j * 7 % 11) - 5;
     read_rows(index, &info, ids, row);
     search_all_ways(index, &info, rows, ids);
+    write_again(index);
+    tune(index, &info, rows);
     write_again(index);
     change(index, &info, ids, rows);
     rv_index_get_info(index, &info);
@@ -172,12 +188,16 @@ static size_t sample(uint8_t *out, size_t room, unsigned choice) {
     o.dim = dims[choice / 12 % 3];
     o.n_lists = choice / 36 % 3;
     o.rerank_factor = choice / 108 % 3;
+    o.bits = 1 + choice / 5184 % 8;
     uint64_t n = counts[choice / 324 % 4];
     for (size_t i = 0; i < 9 * 33; i++) rows[i] = (float)(i * 5 % 17) - 8;
     for (size_t i = 0; i < 9; i++) ids[i] = (i * 4 + 3) % 9 + (i == 2 ? 1ull << 40 : 0);
     rv_index *index = NULL;
     require(rv_index_build(&o, rows, choice / 1296 % 2 ? ids : NULL, n, &index, NULL) ==
             RV_OK);
+    rv_tuning tuned; /* its settings stand in the file */
+    if (n > 0 && o.kind != RV_FLAT && choice / 41472 % 2)
+        require(rv_index_tune(index, rows, 4, o.dim, 1, 0.5, NULL, &tuned, NULL) == RV_OK);
     uint64_t size = rv_index_serialized_size(index);
     if (size <= room) require(rv_index_serialize(index, out, size, NULL) == RV_OK);
     rv_index_free(index);

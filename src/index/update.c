@@ -81,8 +81,6 @@ static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t en
     const encoding *e = ctx;
     const rvx_column *column = e->column;
     const rvx_quantizer *q = e->quantizer;
-    float *scratch = e->scratch + worker * e->scratch_floats;
-    float *y = scratch + RVX_NEAREST_SCRATCH;
     for (size_t i = begin; i < end; i += RVX_NEAREST_ROWS) {
         size_t n = end - i < RVX_NEAREST_ROWS ? end - i : RVX_NEAREST_ROWS;
         float norms[RVX_NEAREST_ROWS];
@@ -90,6 +88,8 @@ static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t en
         uint64_t bad;
         RVB_TRY(take_rows(e, i, n, norms, &bad, err));
         if (!q) continue;
+        float *scratch = e->scratch + worker * e->scratch_floats;
+        float *y = scratch + RVX_NEAREST_SCRATCH;
         rvx_quantizer_place(q, e->ops, e->vectors + i * e->stride, e->stride, norms, n,
                             scratch, y, lists);
         for (size_t k = 0; k < n; k++) {

@@ -45,6 +45,9 @@ static inline v16 v16_abs(v16 v) {
     const __m256 sign = _mm256_set1_ps(-0.0f);
     return (v16){_mm256_andnot_ps(sign, v.lo), _mm256_andnot_ps(sign, v.hi)};
 }
+static inline v16 v16_max(v16 a, v16 b) {
+    return (v16){_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
 /* Bit i of eight moved to the sign of lane i. */
 static inline __m256i bits_to_signs(unsigned bits) {
     const __m256i shift = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
@@ -95,6 +98,27 @@ static inline float v16_fold(v16 v) {
     __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
     __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
     return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+
+typedef __m256i b32;
+
+static inline b32 b32_zero(void) { return _mm256_setzero_si256(); }
+static inline b32 b32_add_bits(b32 x, uint32_t bits, unsigned p) {
+    const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
+                                               0x0303030303030303);
+    const __m256i bit_of = _mm256_set1_epi64x((long long)0x8040201008040201u);
+    __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte_of);
+    __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit_of), bit_of);
+    return _mm256_or_si256(x, _mm256_and_si256(set, _mm256_set1_epi8((char)(1u << p))));
+}
+static inline v16 bytes_to_floats(__m128i bytes) {
+    __m256i lo = _mm256_cvtepu8_epi32(bytes);
+    __m256i hi = _mm256_cvtepu8_epi32(_mm_srli_si128(bytes, 8));
+    return (v16){_mm256_cvtepi32_ps(lo), _mm256_cvtepi32_ps(hi)};
+}
+static inline v16 b32_low(b32 x) { return bytes_to_floats(_mm256_castsi256_si128(x)); }
+static inline v16 b32_high(b32 x) {
+    return bytes_to_floats(_mm256_extracti128_si256(x, 1));
 }
 
 #include "lanes.h"

@@ -21,6 +21,7 @@ static inline v16 v16_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
 static inline v16 v16_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
 static inline v16 v16_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
 static inline v16 v16_abs(v16 v) { return _mm512_abs_ps(v); }
+static inline v16 v16_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
 static inline v16 v16_flip(v16 v, uint16_t bits) {
     return _mm512_mask_xor_ps(v, bits, v, _mm512_set1_ps(-0.0f));
 }
@@ -54,6 +55,20 @@ static inline float v16_fold(v16 v) {
     __m128 s4 = _mm_add_ps(_mm256_castps256_ps128(s8), _mm256_extractf128_ps(s8, 1));
     __m128 s2 = _mm_add_ps(s4, _mm_movehl_ps(s4, s4));
     return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
+}
+
+typedef __m256i b32;
+
+static inline b32 b32_zero(void) { return _mm256_setzero_si256(); }
+static inline b32 b32_add_bits(b32 x, uint32_t bits, unsigned p) {
+    return _mm256_mask_add_epi8(x, bits, x, _mm256_set1_epi8((char)(1u << p)));
+}
+static inline v16 bytes_to_floats(__m128i bytes) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes));
+}
+static inline v16 b32_low(b32 x) { return bytes_to_floats(_mm256_castsi256_si128(x)); }
+static inline v16 b32_high(b32 x) {
+    return bytes_to_floats(_mm256_extracti128_si256(x, 1));
 }
 
 /* Each step of the fold for two, four, eight and sixteen sums at once: the parts to be

@@ -8,12 +8,19 @@
  *   v16_add  v16_sub  v16_mul         lane by lane
  *   v16_fma(a, b, c)                  a * b + c, rounded once
  *   v16_abs(v)
+ *   v16_max(a, b)                     a in the lanes where it is greater, else b
  *   v16_flip(v, bits)                 negates the lanes whose bit is set
  *   v16_add_where(v, bits, x)         v + x in the lanes whose bit is set
  *   v16_positive(v)                   bits of the lanes > 0
  *   v16_level(v, top)                 v cut to an integer where that is < top, else top
  *   v16_hadamard(v)                   butterflies at distance 1, 2, 4, 8 in that order
  *   v16_fold(v)                       s[i] + s[i+8], then +4, +2, +1
+ *
+ * over a vector of thirty-two bytes, b32:
+ *
+ *   b32_zero()
+ *   b32_add_bits(x, bits, p)          x + 2^p in the bytes whose bit is set
+ *   b32_low(x)  b32_high(x)           the first and the last sixteen as floats
  *
  * and with V16_WIDE_TILE, where 24 values stay in registers,
  *   v16_fold_tile(s, out, pitch)      out[i * pitch + k] = v16_fold(s[i][k]), i and k < 4
@@ -252,18 +259,39 @@ static inline v16 level_of(v16 magnitude, v16 scale, v16 top) {
     return v16_add(v16_level(v16_mul(magnitude, scale), top), v16_all(0.5f));
 }
 
-static inline double try_scale(const float *x, const float *centroid, size_t padded,
-                               float scale, float top, rvk_levels *out) {
-    v16 dot_y = v16_zero(), norm2 = v16_zero();
+static inline float largest(const float *x, const float *centroid, size_t padded) {
+    float lanes[16];
+    v16 most = v16_zero();
+    for (size_t j = 0; j < padded; j += 16)
+        most = v16_max(v16_abs(v16_sub(v16_load(x + j), v16_load(centroid + j))), most);
+    v16_store(lanes, most);
+    for (unsigned l = 1; l < 16; l++)
+        if (lanes[l] > lanes[0]) lanes[0] = lanes[l];
+    return lanes[0];
+}
+
+RVK_INLINE void try_scales(const float *x, const float *centroid, size_t padded,
+                           float scale, float step, float top, rvk_best *best) {
+    v16 t[RVK_SCALES], dot_y[RVK_SCALES], norm2[RVK_SCALES];
+    float scales[RVK_SCALES];
+RVK_UNROLL
+    for (unsigned i = 0; i < RVK_SCALES; i++, scale *= step) {
+        scales[i] = scale;
+        t[i] = v16_all(scale);
+        dot_y[i] = norm2[i] = v16_zero();
+    }
     for (size_t j = 0; j < padded; j += 16) {
         v16 a = v16_abs(v16_sub(v16_load(x + j), v16_load(centroid + j)));
-        v16 y = level_of(a, v16_all(scale), v16_all(top));
-        dot_y = v16_fma(a, y, dot_y);
-        norm2 = v16_fma(y, y, norm2);
+RVK_UNROLL
+        for (unsigned i = 0; i < RVK_SCALES; i++) {
+            v16 y = level_of(a, t[i], v16_all(top));
+            dot_y[i] = v16_fma(a, y, dot_y[i]);
+            norm2[i] = v16_fma(y, y, norm2[i]);
+        }
     }
-    out->dot = v16_fold(dot_y);
-    out->norm2 = v16_fold(norm2);
-    return rvk_level_score(out->dot, out->norm2);
+RVK_UNROLL
+    for (unsigned i = 0; i < RVK_SCALES; i++)
+        rvk_keep_better(best, scales[i], v16_fold(dot_y[i]), v16_fold(norm2[i]));
 }
 
 /* Bits of sixteen integers < 2^extra, the highest first. */
@@ -279,21 +307,20 @@ static inline void put_planes(v16 e, unsigned extra, uint8_t *planes, size_t str
 static void quantize(const float *x, const float *centroid, size_t padded, float norm2,
                      unsigned extra, uint8_t *planes, rvk_levels *out) {
     const float top = (float)((1u << extra) - 1);
-    float scale = rvk_first_scale(padded, norm2, extra), best_scale = scale;
-    double best = -1.0;
-    for (unsigned i = 0; i < RVK_SCALES; i++, scale *= rvk_scales[extra - 1].ratio) {
-        rvk_levels tried;
-        const double score = try_scale(x, centroid, padded, scale, top, &tried);
-        if (!(score > best)) continue;
-        best = score;
-        best_scale = scale;
-        *out = tried;
-    }
-    if (best < 0.0) (void)try_scale(x, centroid, padded, best_scale, top, out);
+    const rvk_range range =
+        rvk_scale_range(padded, norm2, largest(x, centroid, padded), extra);
+    float scale = range.first;
+    rvk_best best = {.score = -1.0};
+    for (unsigned i = 0; i < 3; i++, scale *= range.step * range.step * range.step)
+        try_scales(x, centroid, padded, scale, range.step, top, &best);
+    scale = best.scale;
+    try_scales(x, centroid, padded, scale / range.fine, 1 / range.fine, top, &best);
+    try_scales(x, centroid, padded, scale * range.fine, range.fine, top, &best);
+    *out = best.levels;
     v16 sign_c = v16_zero();
     for (size_t j = 0; j < padded; j += 16) {
         v16 c = v16_load(centroid + j), r = v16_sub(v16_load(x + j), c);
-        v16 y = level_of(v16_abs(r), v16_all(best_scale), v16_all(top));
+        v16 y = level_of(v16_abs(r), v16_all(best.scale), v16_all(top));
         uint16_t negative = (uint16_t)~v16_positive(r);
         sign_c = v16_fma(v16_flip(y, negative), c, sign_c);
         v16 v = v16_flip(v16_sub(y, v16_all(0.5f)), negative);
@@ -303,16 +330,21 @@ static void quantize(const float *x, const float *centroid, size_t padded, float
     out->sign_c = v16_fold(sign_c);
 }
 
+static inline uint32_t get_32_bits(const uint8_t *code) {
+    return get_bits(code) | (uint32_t)get_bits(code + 2) << 16;
+}
+
+/* X_j fits a byte. */
 static float level_dot(const uint8_t *signs, const uint8_t *planes, unsigned extra,
                        const float *query, size_t padded) {
     v16 acc = v16_zero();
-    for (size_t j = 0; j < padded; j += 16) {
+    for (size_t j = 0; j < padded; j += 32) {
         const uint8_t *plane = planes + j / 8;
-        v16 x = v16_add_where(v16_zero(), get_bits(signs + j / 8),
-                              v16_all((float)(1u << extra)));
+        b32 x = b32_add_bits(b32_zero(), get_32_bits(signs + j / 8), extra);
         for (unsigned p = extra; p-- > 0; plane += padded / 8)
-            x = v16_add_where(x, get_bits(plane), v16_all((float)(1u << p)));
-        acc = v16_fma(x, v16_load(query + j), acc);
+            x = b32_add_bits(x, get_32_bits(plane), p);
+        acc = v16_fma(b32_low(x), v16_load(query + j), acc);
+        acc = v16_fma(b32_high(x), v16_load(query + j + 16), acc);
     }
     return v16_fold(acc);
 }

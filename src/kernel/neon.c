@@ -34,6 +34,9 @@ static inline v16 v16_fma(v16 a, v16 b, v16 c) {
     EACH(vfmaq_f32(c.q[i], a.q[i], b.q[i]));
 }
 static inline v16 v16_abs(v16 v) { EACH(vabsq_f32(v.q[i])); }
+static inline v16 v16_max(v16 a, v16 b) {
+    EACH(vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i]));
+}
 
 /* Bit 4i + k of sixteen moved to the sign of lane k. */
 static inline uint32x4_t bits_to_signs(uint16_t bits, int i) {
@@ -90,6 +93,29 @@ static inline float v16_fold(v16 v) {
     float32x2_t s2 = vadd_f32(vget_low_f32(s4), vget_high_f32(s4));
     return vget_lane_f32(s2, 0) + vget_lane_f32(s2, 1);
 }
+
+typedef uint8x16x2_t b32;
+
+static inline b32 b32_zero(void) { return (b32){{vdupq_n_u8(0), vdupq_n_u8(0)}}; }
+static inline b32 b32_add_bits(b32 x, uint32_t bits, unsigned p) {
+    const uint8x16_t bit_of = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201u));
+    const uint8x16_t weight = vdupq_n_u8((uint8_t)(1u << p));
+    for (unsigned i = 0; i < 2; i++, bits >>= 16) {
+        uint8x8_t first = vdup_n_u8((uint8_t)bits), second = vdup_n_u8((uint8_t)(bits >> 8));
+        uint8x16_t set = vtstq_u8(vcombine_u8(first, second), bit_of);
+        x.val[i] = vaddq_u8(x.val[i], vandq_u8(set, weight));
+    }
+    return x;
+}
+static inline v16 bytes_to_floats(uint8x16_t bytes) {
+    uint16x8_t lo = vmovl_u8(vget_low_u8(bytes)), hi = vmovl_u8(vget_high_u8(bytes));
+    return (v16){{vcvtq_f32_u32(vmovl_u16(vget_low_u16(lo))),
+                  vcvtq_f32_u32(vmovl_u16(vget_high_u16(lo))),
+                  vcvtq_f32_u32(vmovl_u16(vget_low_u16(hi))),
+                  vcvtq_f32_u32(vmovl_u16(vget_high_u16(hi)))}};
+}
+static inline v16 b32_low(b32 x) { return bytes_to_floats(x.val[0]); }
+static inline v16 b32_high(b32 x) { return bytes_to_floats(x.val[1]); }
 
 #include "lanes.h"
 

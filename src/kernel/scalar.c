@@ -136,37 +136,45 @@ static float level_of(float r, float scale, float top) {
     return (v < top ? v : top) + 0.5f;
 }
 
-static double try_scale(const float *x, const float *centroid, size_t padded, float scale,
-                        float top, rvk_levels *out) {
-    float dot_y[LANES] = {0}, norm2[LANES] = {0};
+static float largest(const float *x, const float *centroid, size_t padded) {
+    float most = 0.0f;
     for (size_t j = 0; j < padded; j++) {
-        const float r = x[j] - centroid[j], y = level_of(r, scale, top);
-        dot_y[j % LANES] = fused(fabsf(r), y, dot_y[j % LANES]);
-        norm2[j % LANES] = fused(y, y, norm2[j % LANES]);
+        const float a = fabsf(x[j] - centroid[j]);
+        if (a > most) most = a;
     }
-    out->dot = fold(dot_y);
-    out->norm2 = fold(norm2);
-    return rvk_level_score(out->dot, out->norm2);
+    return most;
+}
+
+static void try_scales(const float *x, const float *centroid, size_t padded, float scale,
+                       float step, float top, rvk_best *best) {
+    for (unsigned i = 0; i < RVK_SCALES; i++, scale *= step) {
+        float dot_y[LANES] = {0}, norm2[LANES] = {0};
+        for (size_t j = 0; j < padded; j++) {
+            const float r = x[j] - centroid[j], y = level_of(r, scale, top);
+            dot_y[j % LANES] = fused(fabsf(r), y, dot_y[j % LANES]);
+            norm2[j % LANES] = fused(y, y, norm2[j % LANES]);
+        }
+        rvk_keep_better(best, scale, fold(dot_y), fold(norm2));
+    }
 }
 
 static void quantize(const float *x, const float *centroid, size_t padded, float norm2,
                      unsigned extra, uint8_t *planes, rvk_levels *out) {
     const float top = (float)((1u << extra) - 1);
-    float scale = rvk_first_scale(padded, norm2, extra), best_scale = scale;
-    double best = -1.0;
-    for (unsigned i = 0; i < RVK_SCALES; i++, scale *= rvk_scales[extra - 1].ratio) {
-        rvk_levels tried;
-        const double score = try_scale(x, centroid, padded, scale, top, &tried);
-        if (!(score > best)) continue;
-        best = score;
-        best_scale = scale;
-        *out = tried;
-    }
-    if (best < 0.0) (void)try_scale(x, centroid, padded, best_scale, top, out);
+    const rvk_range range =
+        rvk_scale_range(padded, norm2, largest(x, centroid, padded), extra);
+    float scale = range.first;
+    rvk_best best = {.score = -1.0};
+    for (unsigned i = 0; i < 3; i++, scale *= range.step * range.step * range.step)
+        try_scales(x, centroid, padded, scale, range.step, top, &best);
+    scale = best.scale;
+    try_scales(x, centroid, padded, scale / range.fine, 1 / range.fine, top, &best);
+    try_scales(x, centroid, padded, scale * range.fine, range.fine, top, &best);
+    *out = best.levels;
     float sign_c[LANES] = {0};
     memset(planes, 0, extra * (padded / 8));
     for (size_t j = 0; j < padded; j++) {
-        const float r = x[j] - centroid[j], y = level_of(r, best_scale, top);
+        const float r = x[j] - centroid[j], y = level_of(r, best.scale, top);
         const unsigned v = (unsigned)(y - 0.5f), e = r > 0.0f ? v : (unsigned)top - v;
         sign_c[j % LANES] = fused(r > 0.0f ? y : -y, centroid[j], sign_c[j % LANES]);
         for (unsigned p = 0; p < extra; p++) {

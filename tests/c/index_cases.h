@@ -135,6 +135,14 @@ static inline rv_build_options options_for(rv_kind kind, rv_metric metric, size_
     return o;
 }
 
+static inline rv_build_options coded_options(rv_kind kind, rv_metric metric, size_t dim,
+                                             uint32_t bits, uint32_t n_lists) {
+    rv_build_options o = options_for(kind, metric, dim);
+    o.bits = bits;
+    o.n_lists = n_lists;
+    return o;
+}
+
 static inline rv_index *build_with(const rv_build_options *o, const float *vectors,
                                    const uint64_t *ids, size_t n) {
     rv_index *index = NULL;

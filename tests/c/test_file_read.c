@@ -242,7 +242,9 @@ static file_bytes sample(size_t i) {
     size_t n = i < 12 ? 5 : 0, dim = i % 2 ? 3 : 33;
     float *rows = normal_rows(i, 5, dim);
     uint64_t *ids = scattered_ids(i, 5);
-    rv_index *index = build(kind, metric, dim, rows, i % 3 ? ids : NULL, n);
+    rv_build_options o = options_for(kind, metric, dim);
+    if (i % 5 == 0) o.bits = 2 + (uint32_t)i / 5; /* of each kind, and one without rows */
+    rv_index *index = build_with(&o, rows, i % 3 ? ids : NULL, n);
     file_bytes b = bytes_of(index);
     rv_index_free(index);
     free(rows);
@@ -380,6 +382,58 @@ static void lying_headers(void **state) {
     }
 }
 
+/* Where the block of a file of `n` rows of that kind of header starts. */
+static size_t block_of(const file_bytes *b) {
+    bool v1 = memcmp(b->data, "rbpx0001", 8) == 0;
+    size_t dim = rvb_get_u32(b->data + 12), n = rvb_get_u32(b->data + (v1 ? 28 : 24));
+    return (32 + (v1 ? n * (4 + 4 * dim) : 0) + 63) / 64 * 64;
+}
+
+/* Another number of bits is not believed, whatever else it makes of the sections. */
+static void lying_widths(void **state) {
+    (void)state;
+    const uint32_t lies[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 255, UINT32_MAX};
+    for (size_t s = 0; s < N_SAMPLES; s++) {
+        file_bytes b = sample(s);
+        uint8_t *block = b.data + block_of(&b);
+        uint32_t bits = rvb_get_u32(block + 96);
+        bool codes = rvb_get_u32(block + 44) & 1;
+        assert_int_equal(bits > 0, codes);
+        for (size_t i = 0; i < sizeof lies / sizeof *lies; i++) {
+            if (lies[i] == bits) continue;
+            rvb_put_u32(block + 96, lies[i]);
+            /* without rows there is nothing else that could tell */
+            bool possible = s >= 12 && codes && lies[i] >= 1 && lies[i] <= 8;
+            assert_int_equal(loads(b.data, b.size, RV_VERIFY_NEVER), possible);
+            assert_false(loads(b.data, b.size, RV_VERIFY_ALWAYS));
+        }
+        free(b.data);
+    }
+}
+
+/* Any number of lists to look into means something. */
+static void any_default_nprobe(void **state) {
+    (void)state;
+    const uint32_t numbers[] = {0, 1, 2, 1000, RV_MAX_LISTS + 1, RV_ALL_LISTS - 1,
+                                RV_ALL_LISTS};
+    for (size_t s = 0; s < 12; s++) {
+        file_bytes b = sample(s);
+        for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+            rvb_put_u32(b.data + block_of(&b) + 100, numbers[i]);
+            rv_index *index = loaded_from(b.data, b.size, RV_VERIFY_NEVER);
+            rv_index_info info;
+            rv_index_get_info(index, &info);
+            assert_int_equal(info.nprobe, numbers[i] ? numbers[i] : RV_ALL_LISTS);
+            float query[33] = {1};
+            answer a = answer_of(index, query, 1, info.dim, 6, NULL);
+            assert_true(a.ids[4] != RV_NO_ID && a.ids[5] == RV_NO_ID);
+            answer_free(&a);
+            rv_index_free(index);
+        }
+        free(b.data);
+    }
+}
+
 static void lying_version_1_headers(void **state) {
     (void)state;
     static const rv_allocator watching = {watching_alloc, watching_release, NULL};
@@ -407,13 +461,6 @@ static void lying_version_1_headers(void **state) {
         assert_false(loads(b, sizeof b, RV_VERIFY_NEVER));
         b[i] ^= 0x20;
     }
-}
-
-/* Where the block of a file of `n` rows of that kind of header starts. */
-static size_t block_of(const file_bytes *b) {
-    bool v1 = memcmp(b->data, "rbpx0001", 8) == 0;
-    size_t dim = rvb_get_u32(b->data + 12), n = rvb_get_u32(b->data + (v1 ? 28 : 24));
-    return (32 + (v1 ? n * (4 + 4 * dim) : 0) + 63) / 64 * 64;
 }
 
 /* Sections lie where the format says and have the size that follows from the counts. */
@@ -568,6 +615,8 @@ int main(void) {
         cmocka_unit_test(every_flipped_bit_is_noticed),
         cmocka_unit_test(every_cut_is_noticed),
         cmocka_unit_test(lying_headers),
+        cmocka_unit_test(lying_widths),
+        cmocka_unit_test(any_default_nprobe),
         cmocka_unit_test(lying_version_1_headers),
         cmocka_unit_test(lying_section_tables),
         cmocka_unit_test(absurd_quantizers),

@@ -32,6 +32,9 @@ static void assert_round_trip(rv_index *index, const float *queries, size_t m,
     assert_int_equal(after.seed, before.seed);
     assert_int_equal(after.rerank_factor, before.rerank_factor);
     assert_int_equal(after.n_lists, before.n_lists);
+    assert_int_equal(after.bits, before.bits);
+    assert_int_equal(after.code_bytes, before.code_bytes);
+    assert_int_equal(after.nprobe, before.nprobe);
     assert_int_equal(after.has_vectors, before.has_vectors);
     assert_true(after.epsilon == before.epsilon);
     assert_int_equal(after.n, before.n);
@@ -77,6 +80,43 @@ static void round_trips(void **state) {
             }
         }
     }
+}
+
+/* Codes of every width, many lists, and what a search has been tuned to. */
+static void round_trips_of_wider_codes(void **state) {
+    (void)state;
+    const size_t n = 2000, dim = 33;
+    float *rows = clustered_rows(1, n, dim), *queries = clustered_rows(2, 20, dim);
+    uint64_t *ids = scattered_ids(3, n);
+    for (uint32_t bits = 1; bits <= 8; bits++) {
+        for (size_t kind = 1; kind < 4; kind++) {
+            rv_metric metric = (rv_metric)((bits + kind) % 3);
+            rv_build_options o = coded_options(kinds[kind], metric, dim, bits, 64);
+            rv_index *index = build_with(&o, rows, ids, n);
+            file_bytes before = bytes_of(index);
+            rv_tuning tuned;
+            assert_ok(rv_index_tune(index, queries, 20, (uint32_t)dim, 5, 0.7, NULL,
+                                    &tuned, err));
+            assert_true(tuned.nprobe < 64);
+            file_bytes after = bytes_of(index); /* that much and no more is new */
+            assert_int_equal(after.size, before.size);
+            size_t differ = 0;
+            for (size_t i = 0; i + 40 < after.size; i++)
+                differ += before.data[i] != after.data[i];
+            assert_true(differ > 0 && differ <= 8);
+            assert_round_trip(index, queries, 20, dim);
+            assert_ok(rv_index_remove(index, ids, n / 3, NULL, err));
+            /* what a narrow bound rules out depends on how rows lie in blocks */
+            assert_ok(rv_index_vacuum(index, err));
+            assert_round_trip(index, queries, 20, dim);
+            free(before.data);
+            free(after.data);
+            rv_index_free(index);
+        }
+    }
+    free(rows);
+    free(queries);
+    free(ids);
 }
 
 /* Emptied, it keeps its quantiser and the next id. */
@@ -283,7 +323,9 @@ static void saved_bytes_are_the_serialized_ones(void **state) {
     const place *p = *state;
     float *rows = normal_rows(1, 9000, 50); /* several buffers */
     for (size_t kind = 0; kind < 4; kind++) {
-        rv_index *index = build(kinds[kind], RV_L2, 50, rows, NULL, 9000);
+        rv_build_options o = coded_options(kinds[kind], RV_L2, 50, 1, 100);
+        if (kinds[kind] == RV_ASYM) o.bits = 3;
+        rv_index *index = build_with(&o, rows, NULL, 9000);
         assert_ok(rv_index_save(index, p->path, err));
         assert_int_equal(files_in(p->directory), 1);
         file_bytes b = bytes_of(index), on_disk = {need(b.size + 1, 1), 0};
@@ -395,6 +437,7 @@ static void a_failed_save_leaves_the_old_file(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trips),
+        cmocka_unit_test(round_trips_of_wider_codes),
         cmocka_unit_test(emptied_indexes),
         cmocka_unit_test(removed_rows_leave_no_trace),
         cmocka_unit_test(plus_starts_with_version_1),

@@ -9,11 +9,15 @@
 #define N 300u
 #define DIM 4u
 
-static rv_index *some_index(rv_kind kind, const uint64_t *ids) {
-    float *rows = normal_rows(1, N, DIM);
-    rv_index *index = build(kind, RV_L2, DIM, rows, ids, N);
+static rv_index *index_of(rv_kind kind, const uint64_t *ids, size_t n) {
+    float *rows = normal_rows(1, n, DIM);
+    rv_index *index = build(kind, RV_L2, DIM, rows, ids, n);
     free(rows);
     return index;
+}
+
+static rv_index *some_index(rv_kind kind, const uint64_t *ids) {
+    return index_of(kind, ids, N);
 }
 
 static rvx_filter filter_of(const rv_index *index, const rv_search_options *o,
@@ -125,12 +129,42 @@ static void any_byte_but_zero_allows(void **state) {
     rv_index_free(index);
 }
 
+/* Rows are taken 64 at a time where none is removed, and one by one elsewhere. */
+static void masks_of_every_length(void **state) {
+    (void)state;
+    uint8_t memory[3 * 200 + 8];
+    uint64_t seed = 5, first = 0;
+    for (size_t i = 0; i < sizeof memory; i++)
+        memory[i] = next_u64(&seed) % 3 ? (uint8_t)next_u64(&seed) : 0;
+    for (size_t n = 2; n <= 200; n += n % 64 < 2 || n % 64 > 61 ? 1 : 7) {
+        rv_index *index = index_of(RV_FLAT, NULL, n);
+        for (size_t removed = 0; removed <= 1; removed++) {
+            if (removed) assert_ok(rv_index_remove(index, &first, 1, NULL, err));
+            rv_search_options o = RV_SEARCH_DEFAULT;
+            o.allow_mask = memory + n % 8; /* at any address */
+            o.allow_mask_len = n - removed;
+            o.allow_mask_per_query = 1;
+            for (size_t query = 0; query < 3; query++) {
+                const uint8_t *mask = o.allow_mask + query * (n - removed);
+                rvx_filter f = filter_of(index, &o, query);
+                for (size_t row = 0; row < (n + 63) / 64 * 64; row++) {
+                    bool allowed = row >= removed && row < n && mask[row - removed];
+                    assert_int_equal(rvx_bit(f.bits, row), allowed);
+                }
+                rvx_filter_clear(&f);
+            }
+        }
+        rv_index_free(index);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(from_ids),
         cmocka_unit_test(a_mask_counts_live_rows),
         cmocka_unit_test(a_mask_of_another_length_is_refused),
         cmocka_unit_test(any_byte_but_zero_allows),
+        cmocka_unit_test(masks_of_every_length),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,6 +141,52 @@ static void ascending_ids_are_searched(void **state) {
     assert_int_equal(rvx_row_of_id(&map, &rows, ids[199]), RVX_NO_ROW);
 }
 
+/* Every id in and around a row of ids, against looking at all of them. */
+static void assert_found(const uint64_t *ids, size_t n, uint64_t *dead) {
+    rvx_idmap map = {0};
+    rvx_rows rows = rows_over(ids, n);
+    rows.dead = dead;
+    for (size_t i = 0; i < n; i++) {
+        for (uint64_t id = ids[i] - 3; id != ids[i] + 4; id++) {
+            size_t row = 0;
+            while (row < n && ids[row] != id) row++;
+            if (row == n || (dead && rvx_bit(dead, row))) row = RVX_NO_ROW;
+            assert_int_equal(rvx_row_of_id(&map, &rows, id), row);
+        }
+    }
+    const uint64_t ends[] = {0, 1, UINT64_C(1) << 63, RV_NO_ID - 1, RV_NO_ID};
+    for (size_t i = 0; i < 5; i++) {
+        size_t row = 0;
+        while (row < n && ids[row] != ends[i]) row++;
+        if (row == n || (dead && rvx_bit(dead, row))) row = RVX_NO_ROW;
+        assert_int_equal(rvx_row_of_id(&map, &rows, ends[i]), row);
+    }
+}
+
+/* Without gaps an id tells its row; with gaps it still bounds it from both ends. */
+static void ascending_ids_with_and_without_gaps(void **state) {
+    (void)state;
+    static const uint64_t firsts[] = {0, 1, 1000, UINT64_C(1) << 40};
+    uint64_t ids[130], dead[3], seed = 31;
+    for (size_t n = 1; n <= 130; n += n < 12 ? 1 : 13) {
+        for (size_t round = 0; round < sized(160); round++) {
+            bool at_the_end = round % 5 == 4; /* up to the largest id there is */
+            uint64_t id = firsts[round % 4], gap_at = next_below(&seed, n);
+            for (size_t i = 0; i < n; i++, id++) {
+                if (round % 3 == 1 && i == gap_at) id += 1 + next_below(&seed, 2 * n);
+                if (round % 3 == 2) id += next_below(&seed, 1 + round % 7);
+                ids[i] = id;
+            }
+            for (size_t i = 0; at_the_end && i < n; i++) ids[i] += RV_NO_ID - id;
+            assert_found(ids, n, NULL);
+            for (size_t i = 0; i < 3; i++) dead[i] = next_u64(&seed) & next_u64(&seed);
+            if (round % 2) kill_bit(dead, 0);
+            if (round % 4 < 2) kill_bit(dead, n - 1);
+            assert_found(ids, n, dead);
+        }
+    }
+}
+
 /* ---- checking ids ---- */
 
 static void distinct_ids_pass(void **state) {
@@ -193,6 +239,7 @@ int main(void) {
         cmocka_unit_test(a_table_of_live_rows_only),
         cmocka_unit_test(of_equal_ids_the_lowest_row),
         cmocka_unit_test(ascending_ids_are_searched),
+        cmocka_unit_test(ascending_ids_with_and_without_gaps),
         cmocka_unit_test(distinct_ids_pass),
         cmocka_unit_test(a_repeated_id_is_named),
         cmocka_unit_test(the_reserved_id_is_refused),

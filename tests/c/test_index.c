@@ -32,6 +32,11 @@ static void bad_build_options(void **state) {
     REFUSED(dim, RV_MAX_DIM + 1);
     REFUSED(dim, UINT32_MAX);
     REFUSED(n_lists, 65);
+    REFUSED(n_lists, RV_MAX_LISTS + 1);
+    REFUSED(n_lists, UINT32_MAX);
+    REFUSED(bits, 0);
+    REFUSED(bits, RVX_MAX_BITS + 1);
+    REFUSED(bits, UINT32_MAX);
     REFUSED(rerank_factor, 1025);
     REFUSED(epsilon, 0);
     REFUSED(epsilon, -1.9f);
@@ -88,7 +93,9 @@ static void info_tells_the_options(void **state) {
                 assert_int_equal(info.kind, kinds[kind]);
                 assert_int_equal(info.metric, RV_IP);
                 assert_int_equal(info.dim, 33);
+                assert_int_equal(info.bits, codes ? 1 : 0);
                 assert_int_equal(info.code_bytes, codes ? 8 : 0);
+                assert_true(info.nprobe == RV_ALL_LISTS);
                 assert_int_equal(info.rerank_factor, factor);
                 assert_true(info.epsilon == 2.5f);
                 assert_int_equal(info.seed, o.seed);
@@ -107,6 +114,83 @@ static void info_tells_the_options(void **state) {
     rv_index_info info;
     rv_index_get_info(index, &info);
     assert_int_equal(info.n_lists, 17);
+    rv_index_free(index);
+    free(rows);
+}
+
+static uint32_t lists_of(const rv_index *index) {
+    rv_index_info info;
+    rv_index_get_info(index, &info);
+    return info.n_lists;
+}
+
+/* Up to RV_SMALL_LISTS on any number of rows, more with RVK_BLOCK rows each. */
+static void how_many_lists(void **state) {
+    (void)state;
+    const size_t n = 66 * 64;
+    float *rows = normal_rows(1, n, 2);
+    for (size_t kind = 0; kind < 4; kind++) {
+        bool codes = kinds[kind] != RV_FLAT;
+        rv_build_options o = options_for(kinds[kind], RV_L2, 2);
+        static const struct {
+            uint32_t asked;
+            size_t rows;
+            uint32_t made; /* 0 = refused */
+        } cases[] = {{0, 10, 1},           {1, 10, 1},           {64, 10, 10},
+                     {64, 64, 64},         {64, 65 * 64, 64},    {65, 64, 0},
+                     {65, 65 * 64 - 1, 0}, {65, 65 * 64, 65},    {66, 65 * 64 + 63, 0},
+                     {66, 66 * 64, 66},    {RV_MAX_LISTS, 66 * 64, 0}};
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            o.n_lists = cases[i].asked;
+            if (codes && cases[i].made == 0) {
+                rv_index *index = NULL;
+                rv_error error;
+                assert_int_equal(
+                    rv_index_build(&o, rows, NULL, cases[i].rows, &index, &error),
+                    RV_ERR_ARGUMENT);
+                assert_null(index);
+                assert_int_equal(error.expected, cases[i].rows / 64);
+                assert_int_equal(error.actual, cases[i].asked);
+                continue;
+            }
+            rv_index *index = build_with(&o, rows, NULL, cases[i].rows);
+            assert_int_equal(lists_of(index), codes ? cases[i].made : 0);
+            rv_index_free(index);
+        }
+    }
+    free(rows);
+}
+
+/* Empty, it takes the number at its word; with rows it makes what they allow, and more
+ * of them when it is trained again. */
+static void many_lists_for_rows_to_come(void **state) {
+    (void)state;
+    const size_t dim = 3, n = 8000;
+    float *rows = normal_rows(1, n, dim);
+    rv_build_options o = options_for(RV_PLUS, RV_L2, dim);
+    o.n_lists = 100;
+    o.epsilon = 1000;
+    rv_index *flat = build(RV_FLAT, RV_L2, dim, rows, NULL, n);
+    rv_index *index = build_with(&o, NULL, NULL, 0);
+    assert_int_equal(lists_of(index), 100);
+    assert_ok(rv_index_add(index, rows, 3, NULL, 50, NULL, err));
+    assert_int_equal(lists_of(index), 50);
+    assert_ok(rv_index_add(index, rows + 50 * dim, 3, NULL, 2000 - 50, NULL, err));
+    assert_int_equal(lists_of(index), 64);
+    assert_ok(rv_index_add(index, rows + 2000 * dim, 3, NULL, n - 2000, NULL, err));
+    assert_int_equal(lists_of(index), 100);
+    answer a = answer_of(index, rows, 20, dim, 10, NULL);
+    answer b = answer_of(flat, rows, 20, dim, 10, NULL);
+    assert_same_answer(&a, &b);
+    answer_free(&a);
+    answer_free(&b);
+    rv_index_free(index);
+    rv_index_free(flat);
+    o.n_lists = RV_MAX_LISTS; /* costs no more than the lists there are */
+    index = build_with(&o, NULL, NULL, 0);
+    assert_int_equal(lists_of(index), RV_MAX_LISTS);
+    assert_ok(rv_index_add(index, rows, 3, NULL, 1000, NULL, err));
+    assert_int_equal(lists_of(index), 64);
     rv_index_free(index);
     free(rows);
 }
@@ -150,18 +234,22 @@ static void building_reports_and_stops(void **state) {
 
 static void bytes_depend_on_the_input_alone(void **state) {
     (void)state;
-    const size_t n = sized(9000), dim = 70;
+    const size_t n = sized(4800), dim = 70;
     float *rows = clustered_rows(3, n, dim);
     uint64_t *ids = scattered_ids(3, n);
     for (size_t kind = 0; kind < 4; kind++) {
         for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
             file_bytes first = {0};
+            rv_build_options o = options_for(kinds[kind], (rv_metric)metric, dim);
+            if (kinds[kind] == RV_PLUS) o.bits = 2u << metric;
+            if (kinds[kind] == RV_ASYM) o.bits = 3;
+            if (metric == RV_IP) o.n_lists = (uint32_t)(n / 70);
             for (size_t isa = 0; isa_at(isa); isa++) {
                 for (unsigned threads = 1; threads <= 5; threads += 4) {
+                    if (isa > 0 && (isa % 2) == (threads == 1)) continue;
                     assert_ok(rv_isa_force(isa_at(isa), err));
                     assert_ok(rv_set_num_threads(threads, err));
-                    rv_index *index =
-                        build(kinds[kind], (rv_metric)metric, dim, rows, ids, n);
+                    rv_index *index = build_with(&o, rows, ids, n);
                     answer a =
                         answer_of(index, rows, 1, dim, 1, NULL); /* leaves no trace */
                     answer_free(&a);
@@ -175,7 +263,6 @@ static void bytes_depend_on_the_input_alone(void **state) {
                     free(b.data);
                 }
             }
-            rv_build_options o = options_for(kinds[kind], (rv_metric)metric, dim);
             o.seed++;
             rv_index *other = build_with(&o, rows, ids, n);
             file_bytes b = bytes_of(other);
@@ -234,6 +321,44 @@ static void codes_are_signs(void **state) {
     rv_index_free(flat);
     free(rows);
     free(codes);
+}
+
+/* Planes from the sign down, read as one number X per dimension: X - (2^bits - 1)/2 has
+ * the sign of the rotated residual and grows with it. */
+static void codes_are_planes(void **state) {
+    (void)state;
+    const size_t n = 100, dim = 45, padded = 64;
+    float *rows = clustered_rows(1, n, dim), y[64];
+    for (unsigned bits = 1; bits <= RVX_MAX_BITS; bits++) {
+        rv_build_options o = options_for(bits % 2 ? RV_RABITQ : RV_PLUS, RV_L2, dim);
+        o.bits = bits;
+        rv_index *index = build_with(&o, rows, NULL, n);
+        rv_index_info info;
+        rv_index_get_info(index, &info);
+        assert_int_equal(info.bits, bits);
+        assert_int_equal(info.code_bytes, bits * padded / 8);
+        uint8_t *codes = need(n, info.code_bytes);
+        assert_ok(rv_index_copy_rows(index, 0, n, NULL, NULL, codes, NULL, err));
+        for (size_t i = 0; i < n; i++) {
+            const uint8_t *code = codes + i * info.code_bytes;
+            double number[64];
+            rvx_quantizer_rotate(index->quantizer, rvk_ops_active(), rows + i * dim, 1, y);
+            for (size_t j = 0; j < padded; j++) {
+                unsigned x = 0;
+                for (unsigned p = 0; p < bits; p++)
+                    x = 2 * x + (code[p * padded / 8 + j / 8] >> (j % 8) & 1);
+                number[j] = x - 0.5 * ((1u << bits) - 1);
+                assert_int_equal(number[j] > 0, y[j] > 0);
+            }
+            for (size_t j = 0; j < padded; j++)
+                for (size_t other = 0; other < j; other++)
+                    assert_true(number[j] == number[other] ||
+                                (number[j] > number[other]) == (y[j] > y[other]));
+        }
+        free(codes);
+        rv_index_free(index);
+    }
+    free(rows);
 }
 
 static uint64_t changes_of(const rv_index *index) {
@@ -322,15 +447,18 @@ static void equality(void **state) {
         free(bytes.data);
         rv_index_free(b);
 
-        rv_build_options other[6];
-        for (size_t i = 0; i < 6; i++) other[i] = o;
+        rv_build_options other[8];
+        size_t n_other = kinds[kind] == RV_FLAT ? 6 : 8;
+        for (size_t i = 0; i < 8; i++) other[i] = o;
+        other[6].bits = 2;
+        other[7].n_lists = 1;
         other[0].kind = (rv_kind)((kinds[kind] + 1) % 4);
         other[1].metric = RV_IP;
         other[2].dim = 5;
         other[3].seed++;
         other[4].epsilon = 2;
         other[5].rerank_factor = 7;
-        for (size_t i = 0; i < 6; i++) {
+        for (size_t i = 0; i < n_other; i++) {
             b = build_with(&other[i], rows, ids, n);
             assert_ok(rv_index_remove(b, ids + 7, 1, NULL, err));
             assert_false(rv_index_equal(a, b));
@@ -363,10 +491,13 @@ int main(void) {
         cmocka_unit_test(bad_build_options),
         cmocka_unit_test(values_out_of_range),
         cmocka_unit_test(info_tells_the_options),
+        cmocka_unit_test(how_many_lists),
+        cmocka_unit_test(many_lists_for_rows_to_come),
         cmocka_unit_test(building_reports_and_stops),
         cmocka_unit_test(bytes_depend_on_the_input_alone),
         cmocka_unit_test(instruction_sets),
         cmocka_unit_test(codes_are_signs),
+        cmocka_unit_test(codes_are_planes),
         cmocka_unit_test(every_change_is_counted),
         cmocka_unit_test(ranges_of_rows),
         cmocka_unit_test(equality),

@@ -17,7 +17,7 @@
 
 typedef struct shared {
     rv_index *index;
-    bool has_vectors;
+    bool has_codes, has_vectors;
     atomic_bool done;
     atomic_size_t failures, reads;
 } shared;
@@ -62,6 +62,7 @@ static void search(shared *s, uint64_t *seed) {
     for (size_t i = 0; i < m; i++)
         make_row(next_below(seed, N_IDS), next_u64(seed) & 1, queries + i * DIM);
     rv_search_options o = RV_SEARCH_DEFAULT;
+    o.nprobe = (uint32_t)next_below(seed, 12); /* 0: what it was tuned to last */
     for (size_t i = 0; i < 30; i++) allowed[i] = next_below(seed, N_IDS);
     if (next_below(seed, 3) == 0) {
         o.allow_ids = allowed;
@@ -94,6 +95,22 @@ static void search_masked(shared *s, uint64_t *seed) {
     CHECK(s, status == RV_OK || status == RV_ERR_ARGUMENT);
     if (status == RV_OK) check_answer(s, query, ids, scores);
     free(mask);
+}
+
+/* Reads for long, then writes for a moment. */
+static void tune(shared *s, uint64_t *seed) {
+    float queries[6 * DIM];
+    rv_tuning t = {0};
+    for (size_t i = 0; i < 6; i++)
+        make_row(next_below(seed, N_IDS), next_u64(seed) & 1, queries + i * DIM);
+    double recall = 0.2 + 0.7 * next_unit(seed);
+    rv_status status = rv_index_tune(s->index, queries, 6, DIM, K, recall, NULL, &t, NULL);
+    CHECK(s, status == (s->has_codes ? RV_OK : RV_ERR_ARGUMENT));
+    if (status != RV_OK) return;
+    CHECK(s, t.nprobe >= 1 && t.epsilon > 0 && t.recall >= 0 && t.recall <= 1);
+    rv_index_info info; /* another thread may have tuned it since */
+    rv_index_get_info(s->index, &info);
+    CHECK(s, info.nprobe >= 1 && info.epsilon > 0);
 }
 
 static void get(shared *s, uint64_t *seed) {
@@ -171,7 +188,7 @@ static void *reader(void *ctx) {
     shared *s = ctx;
     uint64_t seed = atomic_fetch_add(&s->reads, 1);
     while (!atomic_load(&s->done)) {
-        switch (next_below(&seed, 10)) {
+        switch (next_below(&seed, 80) / 7) {
         case 0:
             get(s, &seed);
             break;
@@ -189,6 +206,9 @@ static void *reader(void *ctx) {
             break;
         case 5:
             search_masked(s, &seed);
+            break;
+        case 11: /* takes as long as many others: 3 of 80 */
+            tune(s, &seed);
             break;
         default:
             search(s, &seed);
@@ -241,13 +261,13 @@ static void write_some(shared *s, uint64_t *seed, bool *negative) {
     }
 }
 
-static void read_and_write(rv_kind kind, bool from_file) {
+static void read_and_write(rv_kind kind, uint32_t bits, bool from_file) {
     float *rows = need(N_IDS * DIM, sizeof *rows);
     for (size_t i = 0; i < N_IDS; i++) make_row(i, false, rows + i * DIM);
-    rv_build_options o = options_for(kind, RV_L2, DIM);
-    o.n_lists = 4;
+    rv_build_options o = coded_options(kind, RV_L2, DIM, bits, bits > 1 ? 40 : 4);
     o.epsilon = 50;
     shared s = {.index = build_with(&o, rows, NULL, N_IDS),
+                .has_codes = kind != RV_FLAT,
                 .has_vectors = kind != RV_RABITQ};
     if (from_file) {
         file_bytes b = bytes_of(s.index);
@@ -277,22 +297,32 @@ static void read_and_write(rv_kind kind, bool from_file) {
 
 static void plus(void **state) {
     (void)state;
-    read_and_write(RV_PLUS, false);
+    read_and_write(RV_PLUS, 1, false);
+}
+
+static void plus_of_wide_codes(void **state) {
+    (void)state;
+    read_and_write(RV_PLUS, 3, false);
 }
 
 static void codes(void **state) {
     (void)state;
-    read_and_write(RV_RABITQ, false);
+    read_and_write(RV_RABITQ, 1, false);
+}
+
+static void wide_codes(void **state) {
+    (void)state;
+    read_and_write(RV_RABITQ, 4, false);
 }
 
 static void flat(void **state) {
     (void)state;
-    read_and_write(RV_FLAT, false);
+    read_and_write(RV_FLAT, 1, false);
 }
 
 static void out_of_a_file(void **state) {
     (void)state;
-    read_and_write(RV_PLUS, true);
+    read_and_write(RV_PLUS, 2, true);
 }
 
 /* Two writers queue up; neither loses a row. */
@@ -325,7 +355,9 @@ static void several_writers(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plus),
+        cmocka_unit_test(plus_of_wide_codes),
         cmocka_unit_test(codes),
+        cmocka_unit_test(wide_codes),
         cmocka_unit_test(flat),
         cmocka_unit_test(out_of_a_file),
         cmocka_unit_test(several_writers),

@@ -1,8 +1,9 @@
 /*
- * test_quantizer.c - the 1-bit quantiser against its theory, with everything that does
- * not come from the code under test computed in double precision: the rotation is
- * orthonormal, estimates are unbiased with the spread of Gao & Long (SIGMOD 2024,
- * theorem 3.2), and the bound fails about as often as a normal tail.
+ * test_quantizer.c - the quantiser against its theory, with everything that does not
+ * come from the code under test computed in double precision: the rotation is
+ * orthonormal, factors follow from the code, estimates are unbiased with the spread of
+ * Gao & Long (SIGMOD 2024, theorem 3.2), and the bound fails about as often as a normal
+ * tail - by signs alone and by codes of 2 to 8 bits.
  */
 #include "index_cases.h"
 
@@ -14,13 +15,19 @@ static double dot(const float *a, const float *b, size_t n) {
     return sum;
 }
 
-static rvx_quantizer *trained(size_t dim, rv_metric metric, uint64_t seed, uint32_t lists,
-                              const float *rows, size_t n) {
+static rvx_quantizer *trained_bits(unsigned bits, size_t dim, rv_metric metric,
+                                   uint64_t seed, uint32_t lists, const float *rows,
+                                   size_t n) {
     rvx_quantizer *q;
-    assert_ok(rvx_quantizer_create((uint32_t)dim, metric, seed, lists, 1, &q, err));
+    assert_ok(rvx_quantizer_create((uint32_t)dim, metric, seed, lists, bits, &q, err));
     assert_ok(rvx_quantizer_train(q, seed, rows, dim * sizeof *rows, n, false, NULL, NULL,
                                   err));
     return q;
+}
+
+static rvx_quantizer *trained(size_t dim, rv_metric metric, uint64_t seed, uint32_t lists,
+                              const float *rows, size_t n) {
+    return trained_bits(1, dim, metric, seed, lists, rows, n);
 }
 
 /* ---- small parts ---- */
@@ -91,18 +98,28 @@ static void rotation_depends_on_the_seed(void **state) {
 
 /* ---- the estimator ---- */
 
+#define MOST_DIM 768u
+
 typedef struct sums {
     double n, error, error2; /* of the normalised error */
     double too_high;         /* lower bounds above the truth, epsilon 1.9 */
 } sums;
 
-/* A row or query as the quantiser sees it, in double precision: P(scale * v - m) - c. */
+/* A row as the quantiser sees it, in double precision: r = P(scale * v - m) - c, and
+ * what its code says of r: half of its signs, or X - (2^bits - 1)/2. */
 typedef struct coded {
-    uint8_t code[RV_MAX_DIM / 8];
-    rvx_factors f;
+    uint8_t code[RVX_MAX_BITS * MOST_DIM / 8];
+    rvx_fine_factors f;
     uint32_t list;
-    double r_norm;
+    double r_norm, r[MOST_DIM], y[MOST_DIM];
 } coded;
+
+static double number_of(const uint8_t *code, size_t padded, unsigned bits, size_t j) {
+    unsigned number = 0;
+    for (unsigned plane = 0; plane < bits; plane++)
+        number = 2 * number + (code[plane * padded / 8 + j / 8] >> (j % 8) & 1);
+    return number - 0.5 * ((1u << bits) - 1);
+}
 
 static float norm_of(const float *v, size_t dim) { return (float)sqrt(dot(v, v, dim)); }
 
@@ -111,16 +128,17 @@ static void code_row(const rvx_quantizer *q, const float *v, coded *out) {
     float norm = norm_of(v, q->dim);
     float *scratch = need(q->padded + RVX_NEAREST_SCRATCH, sizeof *scratch);
     float *y = scratch + RVX_NEAREST_SCRATCH;
-    rvx_fine_factors f;
     rvx_quantizer_place(q, ops, (const uint8_t *)v, q->dim * sizeof *v, &norm, 1, scratch,
                         y, &out->list);
     assert_true(out->list < q->n_lists);
-    rvx_quantizer_encode(q, ops, y, norm, out->list, out->code, &f);
-    out->f = f.sign;
-    float scale = q->metric != RV_COSINE ? 1 : norm > 0 ? 1 / norm : 0;
-    rvx_quantizer_rotate(q, ops, v, scale, scratch);
+    memset(&out->f, 0xee, sizeof out->f);
+    rvx_quantizer_encode(q, ops, y, norm, out->list, out->code, &out->f);
     const float *c = q->centroids + out->list * q->padded;
-    out->r_norm = sqrt(exact_score(RV_L2, scratch, c, q->padded));
+    for (size_t j = 0; j < q->padded; j++) {
+        out->r[j] = (double)y[j] - (double)c[j];
+        out->y[j] = number_of(out->code, q->padded, q->extra + 1, j);
+    }
+    out->r_norm = sqrt(exact_score(RV_L2, y, c, q->padded));
     free(scratch);
 }
 
@@ -129,14 +147,12 @@ static void code_row(const rvx_quantizer *q, const float *v, coded *out) {
 static double estimate(const rvx_quantizer *q, const coded *row, const float *query,
                        const float *y, const float *p, double *distance) {
     const float *c = q->centroids + row->list * q->padded;
-    double g2 = exact_score(RV_L2, y, c, q->padded), g = g2, half_sum = 0, ip = 0;
+    double g2 = exact_score(RV_L2, y, c, q->padded), g = g2, ip = 0;
     if (q->metric == RV_IP) g = -dot(q->mean, query, q->dim) - dot(c, p, q->padded);
-    for (size_t j = 0; j < q->padded; j++) {
-        half_sum += 0.5 * (double)y[j];
-        if (row->code[j / 8] >> (j % 8) & 1) ip += (double)y[j];
-    }
+    for (size_t j = 0; j < q->padded; j++) ip += (double)y[j] * row->y[j];
     *distance = sqrt(g2);
-    return (double)row->f.a + g + (double)row->f.b * (ip - half_sum);
+    if (!q->extra) return (double)row->f.sign.a + g + (double)row->f.sign.b * ip;
+    return (double)row->f.a + g + (double)row->f.b * ip;
 }
 
 static double truth(const rvx_quantizer *q, const float *query, const float *v) {
@@ -150,6 +166,7 @@ static void measure(const rvx_quantizer *q, const float *rows, size_t n,
     size_t padded = q->padded;
     float *y = need(2 * padded, sizeof *y), *p = y + padded;
     coded *codes = need(n, sizeof *codes);
+    assert_true(padded <= MOST_DIM);
     for (size_t i = 0; i < n; i++) code_row(q, rows + i * q->dim, &codes[i]);
     for (size_t k = 0; k < m; k++) {
         const float *query = queries + k * q->dim;
@@ -166,23 +183,29 @@ static void measure(const rvx_quantizer *q, const float *rows, size_t n,
                 assert_true(fabs(got - wanted) < 1e-3 * (1 + fabs(wanted)));
                 continue;
             }
-            double error = (got - wanted) / (spread * codes[i].r_norm * distance);
-            double t =
-                1.9 * 0.3014 * distance * sqrt((double)padded / (double)(padded - 1));
+            double deviation = distance * (double)codes[i].f.e;
+            double error = (got - wanted) / deviation;
+            if (!q->extra) {
+                error = (got - wanted) / (spread * codes[i].r_norm * distance);
+                deviation = -0.3014 * distance * (double)codes[i].f.sign.b *
+                            sqrt((double)padded / (double)(padded - 1));
+            }
             out->n++;
             out->error += error;
             out->error2 += error * error;
-            out->too_high += got + (double)codes[i].f.b * t > wanted;
+            out->too_high += got - 1.9 * deviation > wanted;
         }
     }
     free(codes);
     free(y);
 }
 
-/* Signs of a random unit vector: sqrt(1 - 2/pi) / sqrt(2/pi) = 0.7555. */
-static void assert_theory(const sums *s, size_t dim, double width_tolerance) {
+/* Signs of a random unit vector: sqrt(1 - 2/pi) / sqrt(2/pi) = 0.7555. With magnitudes
+ * errors come in units of what is to be expected. */
+static void assert_theory(const sums *s, size_t dim, unsigned bits,
+                          double width_tolerance) {
     double mean = s->error / s->n, deviation = sqrt(s->error2 / s->n - mean * mean);
-    double wanted = 0.7555 / sqrt((double)rvx_padded_dim((uint32_t)dim) - 1);
+    double wanted = bits > 1 ? 1 : 0.7555 / sqrt((double)rvx_padded_dim((uint32_t)dim) - 1);
     if (fabs(mean) > 4 * deviation / sqrt(s->n))
         fail_msg("dim %zu: mean error %g, %g standard errors", dim, mean,
                  fabs(mean) / deviation * sqrt(s->n));
@@ -205,7 +228,7 @@ static void estimates_are_unbiased(void **state) {
                 rvx_quantizer *q = trained(dim, (rv_metric)metric, d, lists, rows, n);
                 sums s = {0};
                 measure(q, rows, n, query, 2, &s);
-                assert_theory(&s, dim, 0.08);
+                assert_theory(&s, dim, 1, 0.08);
                 /* one side of a normal distribution beyond 1.9 is 2.9 % */
                 double share = s.too_high / s.n;
                 if (!(share > 0.015 && share < 0.045))
@@ -236,7 +259,7 @@ static void structured_rows_over_many_rotations(void **state) {
             measure(q, rows, 4, query, 1, &s);
             rvx_quantizer_free(q);
         }
-        assert_theory(&s, dim, 0.12);
+        assert_theory(&s, dim, 1, 0.12);
         free(rows);
         free(query);
     }
@@ -254,7 +277,7 @@ static void a_row_at_its_centroid_is_exact(void **state) {
             if (metric != RV_COSINE) { /* there the mean is that of rounded rows */
                 assert_memory_equal(q->mean, row, dim * sizeof *row);
                 for (size_t j = 0; j < q->padded / 8; j++) assert_int_equal(c.code[j], 0);
-                assert_true(c.f.a == 0 && c.f.b == 0);
+                assert_true(c.f.sign.a == 0 && c.f.sign.b == 0);
             }
             float scale = metric == RV_COSINE ? 1 / norm_of(query, dim) : 1;
             rvx_quantizer_rotate(q, rvk_ops_active(), query, scale, y);
@@ -318,6 +341,146 @@ static void padded_dimensions(void **state) {
             free(query);
         }
     }
+}
+
+/* ---- magnitudes ---- */
+
+/* All three factors of a row from its residual and its code alone. */
+static void assert_factors(const rvx_quantizer *q, const coded *row, bool zero_row) {
+    const float *c = q->centroids + row->list * q->padded;
+    double norm2 = 0, ry = 0, y2 = 0, yc = 0, rw = 0;
+    for (size_t j = 0; j < q->padded; j++) {
+        double r = row->r[j], y = row->y[j];
+        assert_int_equal(y > 0, r > 0); /* the sign plane comes first */
+        norm2 += r * r;
+        ry += r * y;
+        y2 += y * y;
+        yc += y * (double)c[j];
+        if (q->metric == RV_IP)
+            rw += r * ((double)q->rotated_mean[j] + (double)c[j]);
+    }
+    bool ip = q->metric == RV_IP;
+    double scale = ip ? 1 : 2, s = norm2 / ry, cosine2 = ry * ry / (norm2 * y2);
+    double a = (ip ? -rw : norm2) + scale * s * yc, b = -scale * s;
+    double unit = scale * scale * norm2 / (double)(q->padded - 1);
+    double e2 = unit * (1 - cosine2) / cosine2, got = (double)row->f.e;
+    double size = norm2 + fabs(rw) + scale * s * fabs(yc);
+    if (zero_row) a++;
+    assert_true(fabs((double)row->f.a - a) <= 4e-6 * size);
+    assert_true(fabs((double)row->f.b - b) <= 4e-6 * fabs(b));
+    assert_true(fabs(got * got - e2) <= 1e-6 * unit); /* 1 minus a float close to 1 */
+    /* a code of so many bits is that close to the direction of a normal vector */
+    static const double cosines[] = {0.88, 0.96, 0.985, 0.995, 0.998, 0.999, 0.9995};
+    assert_true(zero_row || sqrt(cosine2) > cosines[q->extra - 1]);
+}
+
+static void factors_follow_from_the_code(void **state) {
+    (void)state;
+    static const size_t dims[] = {33, 64, 100, 257};
+    const size_t n = sized(120) + 20;
+    coded *row = need(1, sizeof *row), *sign = need(1, sizeof *sign);
+    for (unsigned bits = 2; bits <= RVX_MAX_BITS; bits++) {
+        for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+            size_t dim = dims[(bits + (unsigned)metric) % 4];
+            float *rows = normal_rows(bits, n, dim);
+            for (size_t j = 0; j < n * dim; j++) rows[j] += 0.3f;
+            memset(rows, 0, dim * sizeof *rows);
+            rvx_quantizer *q = trained_bits(bits, dim, (rv_metric)metric, 1, 3, rows, n);
+            rvx_quantizer *plain = trained(dim, (rv_metric)metric, 1, 3, rows, n);
+            for (size_t i = 0; i < n; i++) {
+                code_row(q, rows + i * dim, row);
+                code_row(plain, rows + i * dim, sign);
+                assert_int_equal(row->list, sign->list);
+                if (row->r_norm > 1e-4)
+                    assert_factors(q, row, i == 0 && metric == RV_COSINE);
+                /* and the signs are coded as ever */
+                assert_memory_equal(row->code, sign->code, q->padded / 8);
+                assert_memory_equal(&row->f.sign, &sign->f.sign, sizeof sign->f.sign);
+            }
+            rvx_quantizer_free(q);
+            rvx_quantizer_free(plain);
+            free(rows);
+        }
+    }
+    free(row);
+    free(sign);
+}
+
+static void fine_estimates_are_unbiased(void **state) {
+    (void)state;
+    static const size_t dims[] = {64, 128};
+    const size_t n = sized(1200);
+    for (unsigned bits = 2; bits <= RVX_MAX_BITS; bits++) {
+        for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+            size_t dim = dims[bits % 2];
+            uint32_t lists = (bits + (unsigned)metric) % 3 ? 1 : 16;
+            float *rows = normal_rows(bits, n, dim), *query = normal_rows(91, 2, dim);
+            for (size_t j = 0; j < n * dim; j++) rows[j] += 0.3f;
+            sums s = {0};
+            for (uint64_t seed = 0; seed < 4; seed++) {
+                rvx_quantizer *q =
+                    trained_bits(bits, dim, (rv_metric)metric, seed, lists, rows, n);
+                measure(q, rows, n, query, 2, &s);
+                rvx_quantizer_free(q);
+            }
+            assert_theory(&s, dim, bits, 0.08);
+            double share = s.too_high / s.n;
+            if (!(share > 0.018 && share < 0.040))
+                fail_msg("%u bits %s: bound fails for %g", bits, metric_names[metric],
+                         share);
+            free(rows);
+            free(query);
+        }
+    }
+}
+
+/* Few rows that lie along the axes, where nothing but the rotation averages errors. */
+static void fine_estimates_over_many_rotations(void **state) {
+    (void)state;
+    static const size_t dims[] = {33, 64, 100, 128};
+    for (unsigned bits = 2; bits <= RVX_MAX_BITS; bits += 2) {
+        size_t dim = dims[bits / 2 - 1];
+        float *rows = need(4 * dim, sizeof *rows), *query = normal_rows(5, 1, dim);
+        for (size_t i = 0; i < 4; i++) rows[i * dim + i * 7] = i % 2 ? 3 : -1;
+        rows[3 * dim] = 2;
+        sums s = {0};
+        for (uint64_t seed = 0; seed < sized(1500); seed++) {
+            rvx_quantizer *q;
+            assert_ok(
+                rvx_quantizer_create((uint32_t)dim, RV_L2, seed, 1, bits, &q, err));
+            measure(q, rows, 4, query, 1, &s);
+            rvx_quantizer_free(q);
+        }
+        assert_theory(&s, dim, bits, 0.12);
+        free(rows);
+        free(query);
+    }
+}
+
+/* No direction, no magnitudes: the estimate is the distance to the centroid, without
+ * error. */
+static void a_row_without_a_residual(void **state) {
+    (void)state;
+    coded *c = need(1, sizeof *c);
+    for (unsigned bits = 2; bits <= RVX_MAX_BITS; bits++) {
+        float *row = normal_rows(bits, 1, 40), y[64];
+        rvx_quantizer *q = trained_bits(bits, 40, RV_L2, 1, 1, row, 1);
+        code_row(q, row, c);
+        assert_true(c->f.a == 0 && c->f.b == 0 && c->f.e == 0);
+        assert_true(c->f.sign.a == 0 && c->f.sign.b == 0);
+        float *query = normal_rows(30, 1, 40);
+        rvx_quantizer_rotate(q, rvk_ops_active(), query, 1, y);
+        double distance, got = estimate(q, c, query, y, NULL, &distance);
+        assert_true(fabs(got - truth(q, query, row)) < 1e-4 * got);
+        rvx_quantizer_free(q);
+        q = trained_bits(bits, 40, RV_IP, 1, 1, row, 1);
+        code_row(q, row, c);
+        assert_true(c->f.a == 0 && c->f.b == 0 && c->f.e == 0);
+        rvx_quantizer_free(q);
+        free(row);
+        free(query);
+    }
+    free(c);
 }
 
 /* ---- training ---- */
@@ -405,6 +568,10 @@ int main(void) {
         cmocka_unit_test(a_row_at_its_centroid_is_exact),
         cmocka_unit_test(zero_rows_under_cosine),
         cmocka_unit_test(padded_dimensions),
+        cmocka_unit_test(factors_follow_from_the_code),
+        cmocka_unit_test(fine_estimates_are_unbiased),
+        cmocka_unit_test(fine_estimates_over_many_rotations),
+        cmocka_unit_test(a_row_without_a_residual),
         cmocka_unit_test(the_mean_is_the_mean),
         cmocka_unit_test(no_more_lists_than_rows),
         cmocka_unit_test(bad_rows_can_be_skipped),

@@ -1,406 +1,230 @@
 /*
- * test_scan.c - what decides which rows get an exact distance: the bound and its
- * epsilon, the floor (rerank_factor), the cap (max_rerank); and results of codes alone.
+ * test_scan.c - queries that go through the lists together get the bits each would get
+ * alone, on every instruction set and number of threads; filtered searches find what
+ * brute force over the allowed rows finds, down to few of them.
  */
 #include "index_cases.h"
 
-#include <float.h>
+/* ---- together and alone ---- */
 
-#define DIM 64u
+#define DIM 40u
+#define LISTS 40u
+#define M 19u /* more than two threads' shares of queries, and not a whole number */
 #define K 10u
 
-typedef struct fixture {
-    size_t n, m;
+typedef struct shared_data {
+    size_t n;
     float *rows, *queries;
-    exact_hit *exact; /* m lists of n, for RV_L2 */
-} fixture;
+    uint8_t *mask;  /* one for all */
+    uint8_t *masks; /* one per query: from none at all to every row */
+    uint64_t *ids;  /* the rows' own */
+} shared_data;
 
-static int set_up(void **state) {
-    fixture *f = need(1, sizeof *f);
-    f->n = sized(4000);
-    f->m = sized(50);
-    f->rows = clustered_rows(1, f->n, DIM);
-    f->queries = clustered_rows(2, f->m, DIM);
-    f->exact = need(f->n * f->m, sizeof *f->exact);
-    for (size_t i = 0; i < f->m; i++)
-        oracle(RV_L2, f->rows, NULL, NULL, f->n, DIM, f->queries + i * DIM,
-               f->exact + i * f->n);
-    *state = f;
-    return 0;
+static shared_data make_data(void) {
+    static const double shares[] = {0.5, 0, 0.002, 0.03, 1, 0.2};
+    shared_data d = {.n = sized(1600)};
+    d.rows = clustered_rows(1, d.n, DIM);
+    d.queries = clustered_rows(2, M, DIM);
+    memset(d.queries + 3 * DIM, 0, DIM * sizeof *d.queries);
+    d.mask = need(d.n, 1);
+    d.masks = need(M * d.n, 1);
+    d.ids = scattered_ids(5, d.n);
+    uint64_t seed = 6;
+    for (size_t i = 0; i < d.n; i++) d.mask[i] = next_u64(&seed) % 3 == 0;
+    for (size_t i = 0; i < M * d.n; i++)
+        d.masks[i] = next_unit(&seed) < shares[i / d.n % 6];
+    return d;
 }
 
-static int tear_down(void **state) {
-    fixture *f = *state;
-    free(f->rows);
-    free(f->queries);
-    free(f->exact);
-    free(f);
-    return 0;
+static void free_data(shared_data *d) {
+    free(d->rows);
+    free(d->queries);
+    free(d->mask);
+    free(d->masks);
+    free(d->ids);
 }
 
-/* Correct ones of the K results of every query. */
-static void correct(const fixture *f, const rv_index *index, const rv_search_options *o,
-                    size_t *out) {
-    answer a = answer_of(index, f->queries, f->m, DIM, K, o);
-    for (size_t i = 0; i < f->m; i++) {
-        out[i] = count_correct(&a, i, f->exact + i * f->n, f->n);
-        for (size_t j = 0; j < K; j++) { /* whatever is found has its exact score */
-            const float *row = f->rows + a.ids[i * K + j] * DIM;
-            double score = exact_score(RV_L2, f->queries + i * DIM, row, DIM);
-            assert_true(fabs((double)a.scores[i * K + j] - score) < 1e-4);
-        }
-    }
-    answer_free(&a);
-}
+#define N_NPROBES 3u
+#define N_FILTERS 4u
+#define N_RERANKS 4u
+#define N_CASES (N_NPROBES * N_FILTERS * N_RERANKS)
 
-static size_t total(const fixture *f, const rv_index *index, const rv_search_options *o) {
-    size_t *each = need(f->m, sizeof *each), sum = 0;
-    correct(f, index, o, each);
-    for (size_t i = 0; i < f->m; i++) sum += each[i];
-    free(each);
-    return sum;
-}
-
-static void recall_rises_with_epsilon(void **state) {
-    const fixture *f = *state;
-    const float epsilons[] = {0.01f, 0.5f, 1.0f, 1.9f, 4.0f};
-    size_t found[5];
-    rv_index *index = build(RV_PLUS, RV_L2, DIM, f->rows, NULL, f->n);
+/* Search number i, for `query` alone or (SIZE_MAX) for all of them. */
+static rv_search_options options_of(const shared_data *d, size_t i, size_t query) {
+    static const uint32_t nprobes[N_NPROBES] = {1, 25, RV_ALL_LISTS};
     rv_search_options o = RV_SEARCH_DEFAULT;
-    for (size_t i = 0; i < 5; i++) {
-        o.epsilon = epsilons[i];
-        found[i] = total(f, index, &o);
-        if (i > 0) assert_true(found[i] >= found[i - 1]);
+    o.nprobe = nprobes[i % N_NPROBES];
+    i /= N_NPROBES;
+    if (i % N_FILTERS == 1) o.allow_mask = d->mask;
+    if (i % N_FILTERS == 2) {
+        o.allow_mask = d->masks + (query == SIZE_MAX ? 0 : query * d->n);
+        o.allow_mask_per_query = query == SIZE_MAX;
     }
-    assert_true(found[0] < f->m * K); /* the first rules out too much */
-    assert_true((double)found[3] >= 0.98 * (double)(f->m * K));
-    assert_int_equal(found[4], f->m * K);
-    assert_int_equal(total(f, index, NULL), found[3]); /* the default is 1.9 */
-    rv_build_options build_options = options_for(RV_PLUS, RV_L2, DIM);
-    build_options.epsilon = 0.01f; /* or what the index was built with */
-    rv_index *narrow = build_with(&build_options, f->rows, NULL, f->n);
-    assert_int_equal(total(f, narrow, NULL), found[0]);
-    rv_index_free(narrow);
-    rv_index_free(index);
+    if (o.allow_mask) o.allow_mask_len = d->n;
+    if (i % N_FILTERS == 3) {
+        o.allow_ids = d->ids;
+        o.allow_count = d->n / 2;
+    }
+    i /= N_FILTERS;
+    if (i % 2) o.rerank_factor = 4;
+    if (i / 2) o.max_rerank = 3 * K;
+    return o;
 }
 
-/* Rows on a sphere around the query, their distances all but equal: once k are held,
- * a row is lost just when its estimate is off by epsilon standard deviations. */
-static double share_lost(float epsilon) {
-    const size_t n = sized(4000), k = n / 2, rounds = 5;
-    size_t correct = 0;
-    exact_hit *exact = need(n, sizeof *exact);
-    for (uint64_t round = 0; round < rounds; round++) {
-        uint64_t seed = round;
-        float *rows = normal_rows(round + 10, n, DIM),
-              *query = normal_rows(round, 1, DIM);
-        for (size_t i = 0; i < n; i++) {
-            float *row = rows + i * DIM;
-            row[0] = fabsf(row[0]); /* half a sphere: its mean is not the query */
-            double length = sqrt(exact_score(RV_IP, row, row, DIM));
-            double radius = 1 + 1e-3 * next_unit(&seed);
-            for (size_t j = 0; j < DIM; j++)
-                row[j] = query[j] + (float)(radius * (double)row[j] / length);
-        }
-        rv_build_options o = options_for(RV_PLUS, RV_L2, DIM);
-        o.n_lists = 1;
-        o.epsilon = epsilon;
-        o.seed = round;
-        rv_index *index = build_with(&o, rows, NULL, n);
-        answer a = answer_of(index, query, 1, DIM, k, NULL);
-        oracle(RV_L2, rows, NULL, NULL, n, DIM, query, exact);
-        correct += count_correct(&a, 0, exact, n);
+static answer one_by_one(const rv_index *index, const shared_data *d, size_t i) {
+    answer all = {M, K, need(M * K, sizeof *all.ids), need(M * K, sizeof *all.scores)};
+    for (size_t query = 0; query < M; query++) {
+        rv_search_options o = options_of(d, i, query);
+        answer a = answer_of(index, d->queries + query * DIM, 1, DIM, K, &o);
+        memcpy(all.ids + query * K, a.ids, K * sizeof *a.ids);
+        memcpy(all.scores + query * K, a.scores, K * sizeof *a.scores);
         answer_free(&a);
-        rv_index_free(index);
-        free(rows);
-        free(query);
     }
-    free(exact);
-    return 1 - (double)correct / (double)(k * rounds);
+    return all;
 }
 
-static void the_bound_fails_like_a_normal_tail(void **state) {
+static void compare_batches(const rv_index *index, const shared_data *d, size_t cases,
+                            size_t shift) {
+    answer alone[N_CASES];
+    for (size_t i = 0; i < cases; i++) alone[i] = one_by_one(index, d, i);
+    for (size_t isa = 0; isa_at(isa); isa++) {
+        assert_ok(rv_isa_force(isa_at(isa), err));
+        for (size_t i = 0; i < cases; i++) {
+            unsigned threads = 1 + (unsigned)(i + isa + shift) % 3;
+            assert_ok(rv_set_num_threads(threads, err));
+            rv_search_options o = options_of(d, i, SIZE_MAX);
+            answer together = answer_of(index, d->queries, M, DIM, K, &o);
+            assert_same_answer(&alone[i], &together);
+            answer_free(&together);
+        }
+    }
+    for (size_t i = 0; i < cases; i++) answer_free(&alone[i]);
+    assert_ok(rv_isa_force(NULL, err));
+    assert_ok(rv_set_num_threads(0, err));
+}
+
+static void together_or_alone(rv_kind kind) {
+    shared_data d = make_data();
+    /* the last cases ask for exact distances of more rows than the bound does */
+    size_t cases = kind == RV_RABITQ ? N_CASES / N_RERANKS : N_CASES;
+    for (uint32_t bits = 1; bits <= 4; bits += 3) {
+        for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+            rv_build_options o = coded_options(kind, (rv_metric)metric, DIM, bits, LISTS);
+            rv_index *index = build_with(&o, d.rows, d.ids, d.n);
+            compare_batches(index, &d, cases, (size_t)metric);
+            rv_index_free(index);
+        }
+    }
+    free_data(&d);
+}
+
+static void codes(void **state) {
     (void)state;
-    /* half of the best rows come after the first k; normal tails beyond 1 and 1.9 */
-    double wide = share_lost(1.0f) / (0.5 * 0.1587);
-    double usual = share_lost(1.9f) / (0.5 * 0.0287);
-    if (!(wide > 0.7 && wide < 1.3 && usual > 0.5 && usual < 1.5))
-        fail_msg("lost %.2f of what should be at epsilon 1, %.2f at 1.9", wide, usual);
+    together_or_alone(RV_RABITQ);
 }
 
-/* Whatever the epsilon, the answers of the flat index. */
-static void assert_like_flat(const fixture *f, rv_metric metric, const float *rows,
-                             float epsilon) {
-    rv_index *index = build(RV_PLUS, metric, DIM, rows, NULL, f->n);
-    rv_index *flat = build(RV_FLAT, metric, DIM, rows, NULL, f->n);
-    answer wanted = answer_of(flat, f->queries, f->m, DIM, K, NULL);
-    for (uint32_t factor = 0; factor <= 4; factor++) {
-        rv_search_options o = RV_SEARCH_DEFAULT;
-        o.epsilon = epsilon;
-        o.rerank_factor = factor;
-        if (factor == 4) o.max_rerank = f->n;
-        answer a = answer_of(index, f->queries, f->m, DIM, K, &o);
-        assert_same_answer(&wanted, &a);
-        answer_free(&a);
-    }
-    answer_free(&wanted);
-    rv_index_free(index);
-    rv_index_free(flat);
+static void codes_and_vectors(void **state) {
+    (void)state;
+    together_or_alone(RV_PLUS);
 }
 
-/* No epsilon is so large that arithmetic breaks down. */
-static void any_epsilon_is_sound(void **state) {
-    const fixture *f = *state;
-    const float epsilons[] = {1e6f, 1e20f, 1e38f, FLT_MAX};
-    float *same = need(f->n * DIM, sizeof *same); /* all at their centroid: B = 0 */
-    for (size_t i = 0; i < f->n; i++) memcpy(same + i * DIM, f->rows, DIM * sizeof *same);
+static void a_floor_of_its_own(void **state) {
+    (void)state;
+    together_or_alone(RV_ASYM);
+}
+
+static void vectors(void **state) {
+    (void)state;
+    shared_data d = make_data();
     for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
-        for (size_t i = 0; i < 4; i++) {
-            assert_like_flat(f, (rv_metric)metric, f->rows, epsilons[i]);
-            assert_like_flat(f, (rv_metric)metric, same, epsilons[i]);
-        }
-    }
-    free(same);
-}
-
-static void a_higher_floor_never_finds_less(void **state) {
-    const fixture *f = *state;
-    static const uint32_t factors[] = {1, 2, 3, 5, 10, 20, 50, 100, 400};
-    size_t *before = need(f->m, sizeof *before), *now = need(f->m, sizeof *now);
-    rv_index *index = build(RV_PLUS, RV_L2, DIM, f->rows, NULL, f->n);
-    rv_search_options o = RV_SEARCH_DEFAULT;
-    for (size_t e = 0; e < 2; e++) {
-        o.epsilon = e ? 0.01f : 1.9f;
-        memset(before, 0, f->m * sizeof *before);
-        for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
-            size_t sum = 0;
-            o.rerank_factor = factors[i];
-            correct(f, index, &o, now);
-            for (size_t q = 0; q < f->m; q++) {
-                assert_true(now[q] >= before[q]);
-                sum += before[q] = now[q];
-            }
-            /* every row is among the best K * 400 estimates */
-            if (factors[i] == 400) assert_int_equal(sum, f->m * K);
-        }
-    }
-    rv_build_options build_options = options_for(RV_PLUS, RV_L2, DIM);
-    build_options.rerank_factor = 400;
-    build_options.epsilon = 0.01f;
-    rv_index *floor = build_with(&build_options, f->rows, NULL, f->n);
-    assert_int_equal(total(f, floor, NULL), f->m * K);
-    rv_index_free(floor);
-    rv_index_free(index);
-    free(before);
-    free(now);
-}
-
-/* With a cap of K no more than K rows are ever compared exactly: the result holds what
- * the estimates alone would choose, which misses many. */
-static void a_cap_bounds_the_exact_distances(void **state) {
-    const fixture *f = *state;
-    rv_index *plus = build(RV_PLUS, RV_L2, DIM, f->rows, NULL, f->n);
-    rv_index *codes = build(RV_RABITQ, RV_L2, DIM, f->rows, NULL, f->n);
-    rv_search_options o = RV_SEARCH_DEFAULT;
-    o.epsilon = 4; /* so that the cap alone limits */
-    o.max_rerank = K;
-    answer capped = answer_of(plus, f->queries, f->m, DIM, K, &o);
-    answer estimated = answer_of(codes, f->queries, f->m, DIM, K, NULL);
-    size_t correct_capped = 0, correct_estimated = 0, shared = 0;
-    for (size_t i = 0; i < f->m; i++) {
-        correct_capped += count_correct(&capped, i, f->exact + i * f->n, f->n);
-        correct_estimated += count_correct(&estimated, i, f->exact + i * f->n, f->n);
-        for (size_t a = 0; a < K; a++)
-            for (size_t b = 0; b < K; b++)
-                shared += capped.ids[i * K + a] == estimated.ids[i * K + b];
-    }
-    double all = (double)(f->m * K);
-    assert_true((double)shared > 0.85 * all); /* they differ by the rounded query only */
-    assert_true(fabs((double)correct_capped - (double)correct_estimated) < 0.08 * all);
-    assert_true((double)correct_capped < 0.8 * all);
-    size_t before = correct_capped;
-    for (uint64_t cap = 2 * K; cap < 2 * f->n; cap *= 3) {
-        o.max_rerank = cap;
-        size_t now = total(f, plus, &o);
-        assert_true(now >= before);
-        before = now;
-        o.rerank_factor = 100; /* a floor does not lift the cap */
-        assert_int_equal(total(f, plus, &o), now);
-        o.rerank_factor = 0;
-    }
-    assert_int_equal(before, f->m * K);
-    answer_free(&capped);
-    answer_free(&estimated);
-    rv_index_free(plus);
-    rv_index_free(codes);
-}
-
-/* ---- codes alone ---- */
-
-static void assert_well_formed(const answer *a, rv_metric metric, size_t filled,
-                               size_t n) {
-    uint8_t *seen = need(n, 1);
-    for (size_t i = 0; i < a->m; i++) {
-        memset(seen, 0, n);
-        for (size_t j = 0; j < a->k; j++) {
-            uint64_t id = a->ids[i * a->k + j];
-            double score = (double)a->scores[i * a->k + j];
-            if (j >= filled) {
-                assert_true(id == RV_NO_ID);
-                continue;
-            }
-            assert_true(id < n && !seen[id]);
-            seen[id] = 1;
-            if (metric == RV_COSINE) assert_true(score >= -1 && score <= 1);
-            if (metric == RV_L2) assert_true(score >= 0);
-            if (j == 0) continue;
-            double before = (double)a->scores[i * a->k + j - 1];
-            assert_true(metric == RV_L2 ? before <= score : before >= score);
-            if (before == score) assert_true(a->ids[i * a->k + j - 1] < id);
-        }
-    }
-    free(seen);
-}
-
-static void codes_alone_rank_by_estimate(void **state) {
-    const fixture *f = *state;
-    size_t n = f->n / 4;
-    for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
-        rv_build_options b = options_for(RV_RABITQ, (rv_metric)metric, DIM);
-        b.n_lists = 8;
-        rv_index *index = build_with(&b, f->rows, NULL, n);
-        answer all = answer_of(index, f->queries, f->m, DIM, n + 5, NULL);
-        assert_well_formed(&all, (rv_metric)metric, n, n);
-        double error = 0, error2 = 0, count = (double)(f->m * n);
-        for (size_t i = 0; i < f->m; i++) {
-            for (size_t j = 0; j < n; j++) {
-                const float *row = f->rows + all.ids[i * all.k + j] * DIM;
-                double e = (double)all.scores[i * all.k + j] -
-                           exact_score((rv_metric)metric, f->queries + i * DIM, row, DIM);
-                error += e / count;
-                error2 += e * e / count;
-            }
-        }
-        /* a small bias: one rotation, one fixed data set */
-        assert_true(fabs(error) < 0.2 * sqrt(error2));
-        size_t missing = 0;
-        for (size_t k = 1; k <= 40; k += 13) { /* fewer results are the first of all */
-            answer few = answer_of(index, f->queries, f->m, DIM, k, NULL);
-            assert_well_formed(&few, (rv_metric)metric, k, n);
-            for (size_t i = 0; i < f->m; i++)
-                for (size_t j = 0; j < k; j++)
-                    missing += few.ids[i * k + j] != all.ids[i * all.k + j];
-            answer_free(&few);
-        }
-        assert_true(missing <= 2); /* four standard deviations of the query's rounding */
-        answer_free(&all);
+        rv_index *index = build(RV_FLAT, (rv_metric)metric, DIM, d.rows, d.ids, d.n);
+        compare_batches(index, &d, N_CASES / N_RERANKS, (size_t)metric);
         rv_index_free(index);
     }
+    free_data(&d);
 }
 
-/* A filter changes which rows take part, not their estimates. */
-static void filtered_estimates_are_the_same(void **state) {
-    const fixture *f = *state;
-    size_t n = f->n;
+/* Rows removed since the lists were made lie silenced among the others, and rows added
+ * since lie in memory of their own. */
+static void after_changes(void **state) {
+    (void)state;
+    shared_data d = make_data();
+    rv_build_options o = coded_options(RV_PLUS, RV_L2, DIM, 1, LISTS);
+    for (o.bits = 1; o.bits <= 2; o.bits++) {
+        rv_index *index = build_with(&o, d.rows, d.ids, d.n);
+        answer a = answer_of(index, d.queries, M, DIM, K, NULL); /* makes the lists */
+        answer_free(&a);
+        assert_ok(rv_index_remove(index, d.ids, d.n / 3, NULL, err));
+        assert_ok(rv_index_add(index, d.rows, DIM, d.ids, d.n / 3, NULL, err));
+        compare_batches(index, &d, N_CASES, 0);
+        rv_index_free(index);
+    }
+    free_data(&d);
+}
+
+/* ---- filters ---- */
+
+/* Few allowed rows are compared by their codes, more of them are asked for after the
+ * bound: the same answers, which are the right ones. */
+static void filters_are_exact(void **state) {
+    (void)state;
+    static const rv_kind kinds[] = {RV_FLAT, RV_PLUS, RV_ASYM};
+    const size_t n = sized(2400), dim = 24, m = 4, k = 12;
+    float *rows = whole_rows(1, n, dim), *queries = whole_rows(2, m, dim);
+    uint64_t *ids = scattered_ids(3, n), *allowed = need(n, sizeof *allowed);
     uint8_t *mask = need(n, 1);
-    for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
-        rv_index *index = build(RV_RABITQ, (rv_metric)metric, DIM, f->rows, NULL, n);
-        answer all = answer_of(index, f->queries, 4, DIM, n, NULL);
-        for (size_t every = 2; every < n; every *= 8) { /* down to the direct path */
-            size_t allowed = 0;
-            for (size_t i = 0; i < n; i++) allowed += mask[i] = i % every == 1;
-            rv_search_options o = RV_SEARCH_DEFAULT;
-            o.allow_mask = mask;
-            o.allow_mask_len = n;
-            answer some = answer_of(index, f->queries, 4, DIM, allowed + 3, &o);
-            for (size_t i = 0; i < 4; i++) {
-                size_t at = 0;
-                for (size_t j = 0; j < n; j++) {
-                    if (!mask[all.ids[i * n + j]]) continue;
-                    assert_int_equal(some.ids[i * some.k + at], all.ids[i * n + j]);
-                    assert_true(some.scores[i * some.k + at] == all.scores[i * n + j]);
-                    at++;
-                }
-                assert_int_equal(at, allowed);
-                assert_true(some.ids[i * some.k + at] == RV_NO_ID);
+    exact_hit *exact = need(n, sizeof *exact);
+    const size_t counts[] = {0, 1, k - 1, k, n / 64 + k - 1, n / 64 + k, n / 64 + k + 1,
+                             n / 8, n - 1, n};
+    for (size_t run = 0; run < 18; run++) {
+        rv_metric metric = (rv_metric)(run / 3 % 3);
+        rv_build_options o = coded_options(kinds[run % 3], metric, dim, 1, 30);
+        if (run >= 9) o.bits = 2 + (uint32_t)(run % 7);
+        rv_index *index = build_with(&o, rows, ids, n);
+        for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+            rv_search_options by_mask = RV_SEARCH_DEFAULT, by_ids = RV_SEARCH_DEFAULT;
+            by_mask.epsilon = by_ids.epsilon = 8;
+            by_mask.nprobe = by_ids.nprobe = RV_ALL_LISTS;
+            memset(mask, 0, n);
+            uint64_t seed = c;
+            for (size_t i = 0; i < counts[c];) { /* distinct rows, in any order */
+                size_t row = counts[c] > n / 2 ? i : next_below(&seed, n);
+                if (mask[row]) continue;
+                mask[row] = (uint8_t)(1 + row % 255);
+                allowed[i++] = ids[row];
             }
-            answer_free(&some);
+            by_mask.allow_mask = mask;
+            by_mask.allow_mask_len = n;
+            by_ids.allow_ids = allowed;
+            by_ids.allow_count = counts[c];
+            answer a = answer_of(index, queries, m, dim, k, &by_mask);
+            answer b = answer_of(index, queries, m, dim, k, &by_ids);
+            assert_same_answer(&a, &b);
+            for (size_t i = 0; i < m; i++) {
+                size_t count =
+                    oracle(metric, rows, ids, mask, n, dim, queries + i * dim, exact);
+                assert_int_equal(count, counts[c]);
+                assert_is_exact(&a, i, metric, exact, count,
+                                metric == RV_COSINE ? 1e-6 : 0);
+            }
+            answer_free(&a);
+            answer_free(&b);
         }
-        answer_free(&all);
         rv_index_free(index);
     }
-    free(mask);
-}
-
-/* Cosine with a zero vector is 0, known without a code. */
-static void zero_vectors_by_codes(void **state) {
-    const fixture *f = *state;
-    const size_t n = 500;
-    float *rows = need(n * DIM, sizeof *rows), zero[DIM] = {0};
-    memcpy(rows, f->rows, n * DIM * sizeof *rows);
-    memset(rows + 70 * DIM, 0, DIM * sizeof *rows);
-    rv_index *index = build(RV_RABITQ, RV_COSINE, DIM, rows, NULL, n);
-    answer a = answer_of(index, zero, 1, DIM, 200, NULL);
-    for (size_t i = 0; i < 200; i++) {
-        assert_int_equal(a.ids[i], i);
-        assert_true(a.scores[i] == 0);
-    }
-    answer_free(&a);
-    a = answer_of(index, f->queries, 1, DIM, n, NULL);
-    for (size_t i = 0; i < n; i++)
-        if (a.ids[i] == 70) assert_true(a.scores[i] == 0);
-    answer_free(&a);
-    rv_index_free(index);
     free(rows);
-}
-
-/* Estimates overshoot; scores do not. */
-static void cosines_stay_in_range(void **state) {
-    const fixture *f = *state;
-    const size_t n = 500;
-    float query[DIM];
-    rv_index *index = build(RV_RABITQ, RV_COSINE, DIM, f->rows, NULL, n);
-    size_t at_ends[2] = {0};
-    for (size_t i = 0; i < 2 * n; i++) {
-        for (size_t j = 0; j < DIM; j++)
-            query[j] = f->rows[i / 2 * DIM + j] * (i % 2 ? -1.0f : 1.0f);
-        answer a = answer_of(index, query, 1, DIM, n, NULL);
-        assert_well_formed(&a, RV_COSINE, n, n);
-        at_ends[0] += a.scores[0] == 1;
-        at_ends[1] += a.scores[n - 1] == -1;
-        answer_free(&a);
-    }
-    assert_true(at_ends[0] > 20 && at_ends[1] > 20);
-    rv_index_free(index);
-}
-
-static void codes_of_asym_without_vectors(void **state) {
-    const fixture *f = *state;
-    rv_build_options o = options_for(RV_ASYM, RV_L2, DIM);
-    o.rerank_factor = 1;
-    rv_index *asym = build_with(&o, f->rows, NULL, f->n);
-    rv_index *rabitq = build(RV_RABITQ, RV_L2, DIM, f->rows, NULL, f->n);
-    answer a = answer_of(asym, f->queries, f->m, DIM, K, NULL);
-    answer b = answer_of(rabitq, f->queries, f->m, DIM, K, NULL);
-    assert_same_answer(&a, &b);
-    answer_free(&a);
-    answer_free(&b);
-    rv_index_free(asym);
-    rv_index_free(rabitq);
+    free(queries);
+    free(ids);
+    free(allowed);
+    free(mask);
+    free(exact);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(recall_rises_with_epsilon),
-        cmocka_unit_test(the_bound_fails_like_a_normal_tail),
-        cmocka_unit_test(any_epsilon_is_sound),
-        cmocka_unit_test(a_higher_floor_never_finds_less),
-        cmocka_unit_test(a_cap_bounds_the_exact_distances),
-        cmocka_unit_test(codes_alone_rank_by_estimate),
-        cmocka_unit_test(filtered_estimates_are_the_same),
-        cmocka_unit_test(zero_vectors_by_codes),
-        cmocka_unit_test(cosines_stay_in_range),
-        cmocka_unit_test(codes_of_asym_without_vectors),
+        cmocka_unit_test(codes),         cmocka_unit_test(codes_and_vectors),
+        cmocka_unit_test(a_floor_of_its_own), cmocka_unit_test(vectors),
+        cmocka_unit_test(after_changes), cmocka_unit_test(filters_are_exact),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

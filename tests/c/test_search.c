@@ -42,9 +42,10 @@ static double tolerance_of(const data *d, rv_metric metric) {
     return metric == RV_COSINE ? 1e-6 : 2e-7 * largest * largest * (double)d->dim * 4;
 }
 
-static void compare(const data *d, rv_kind kind, rv_metric metric, size_t k,
-                    const rv_search_options *o, double tolerance) {
-    rv_index *index = build(kind, metric, d->dim, d->rows, d->ids, d->n);
+static void compare_bits(const data *d, rv_kind kind, rv_metric metric, uint32_t bits,
+                         size_t k, const rv_search_options *o, double tolerance) {
+    rv_build_options b = coded_options(kind, metric, d->dim, bits, 0);
+    rv_index *index = build_with(&b, d->rows, d->ids, d->n);
     answer a = answer_of(index, d->queries, d->m, d->dim, k, o);
     exact_hit *exact = need(d->n, sizeof *exact);
     for (size_t i = 0; i < d->m; i++) {
@@ -55,6 +56,11 @@ static void compare(const data *d, rv_kind kind, rv_metric metric, size_t k,
     free(exact);
     answer_free(&a);
     rv_index_free(index);
+}
+
+static void compare(const data *d, rv_kind kind, rv_metric metric, size_t k,
+                    const rv_search_options *o, double tolerance) {
+    compare_bits(d, kind, metric, 1, k, o, tolerance);
 }
 
 static const rv_kind exact_kinds[] = {RV_FLAT, RV_PLUS, RV_ASYM};
@@ -144,9 +150,11 @@ static void equal_rows_by_id(void **state) {
         memcpy(d.queries + dim, d.rows, dim * sizeof *d.rows);
         d.queries[dim] += 2e-4f;
         for (int metric = RV_L2; metric <= RV_COSINE; metric++)
-            for (size_t kind = 0; kind < 3; kind++) {
-                rv_index *index =
-                    build(exact_kinds[kind], (rv_metric)metric, dim, d.rows, d.ids, n);
+            for (size_t kind = 0; kind < 4; kind++) {
+                rv_build_options o = coded_options(exact_kinds[kind % 3],
+                                                   (rv_metric)metric, dim, 1, 0);
+                if (kind % 3) o.bits = 1 + (uint32_t)(i + kind) % 8;
+                rv_index *index = build_with(&o, d.rows, d.ids, n);
                 answer a = answer_of(index, d.queries, d.m, dim, 40, NULL);
                 exact_hit *exact = need(n, sizeof *exact);
                 oracle((rv_metric)metric, d.rows, d.ids, NULL, n, dim, d.queries, exact);
@@ -171,8 +179,9 @@ static void zero_vectors(void **state) {
     wide.epsilon = HUGE_EPSILON;
     for (size_t kind = 0; kind < 3; kind++)
         for (int metric = RV_L2; metric <= RV_COSINE; metric++)
-            compare(&d, exact_kinds[kind], (rv_metric)metric, 100, &wide,
-                    tolerance_of(&d, (rv_metric)metric));
+            for (uint32_t bits = 1; bits <= (kind ? 7 : 1); bits += 3)
+                compare_bits(&d, exact_kinds[kind], (rv_metric)metric, bits, 100, &wide,
+                             tolerance_of(&d, (rv_metric)metric));
     data_free(&d);
 }
 
@@ -188,8 +197,9 @@ static void large_and_small_numbers(void **state) {
         for (size_t i = 0; i < 4 * 20; i++) d.queries[i] *= scales[s];
         for (size_t kind = 0; kind < 3; kind++)
             for (int metric = RV_L2; metric <= RV_COSINE; metric++)
-                compare(&d, exact_kinds[kind], (rv_metric)metric, 10, &wide,
-                        tolerance_of(&d, (rv_metric)metric));
+                for (uint32_t bits = 1; bits <= (kind ? 8 : 1); bits += 7)
+                    compare_bits(&d, exact_kinds[kind], (rv_metric)metric, bits, 10, &wide,
+                                 tolerance_of(&d, (rv_metric)metric));
         data_free(&d);
     }
 }
@@ -319,8 +329,9 @@ static void same_bits_on_every_machine(void **state) {
     filtered.allow_mask_len = n;
     for (size_t kind = 0; kind < 4; kind++) {
         for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
-            rv_index *index =
-                build(kinds[kind], (rv_metric)metric, dim, d.rows, d.ids, n);
+            rv_build_options o = options_for(kinds[kind], (rv_metric)metric, dim);
+            if (kind && (kind + (size_t)metric) % 2) o.bits = 2 + (uint32_t)kind;
+            rv_index *index = build_with(&o, d.rows, d.ids, n);
             answer all = {0}, some = {0};
             for (size_t isa = 0; isa_at(isa); isa++) {
                 assert_ok(rv_isa_force(isa_at(isa), err));

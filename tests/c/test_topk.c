@@ -1,6 +1,7 @@
 /*
  * test_topk.c - the k best against a full sort: total order, ties by id, NaN last, in
- * the small (sorted) and the large (heap) representation alike.
+ * the small (sorted) and the large (heap) representation alike; selecting and sorting
+ * whole arrays, whatever order they come in.
  */
 #include "index_cases.h"
 
@@ -139,6 +140,119 @@ static void none_wanted(void **state) {
     rvx_topk_clear(&top);
 }
 
+/* ---- whole arrays ---- */
+
+static void make_rising_in_two(uint64_t *state, rvx_hit *hits, size_t n) {
+    (void)state;
+    for (size_t i = 0; i < n; i++)
+        hits[i] = (rvx_hit){(float)(i < n / 2 ? i : n - i), (uint32_t)i, i};
+}
+
+static void make_equal(uint64_t *state, rvx_hit *hits, size_t n) {
+    (void)state;
+    for (size_t i = 0; i < n; i++) hits[i] = (rvx_hit){1, (uint32_t)i, n - i};
+}
+
+static void make_infinite(uint64_t *state, rvx_hit *hits, size_t n) {
+    const float keys[] = {INFINITY, -INFINITY, 0.0f, -0.0f, 1.0f};
+    for (size_t i = 0; i < n; i++)
+        hits[i] = (rvx_hit){keys[next_below(state, 5)], (uint32_t)i, next_u64(state)};
+}
+
+/* Against the median of the first, middle and last entry (Musser 1997): each cut takes
+ * off two entries only. */
+static void make_adversarial(uint64_t *state, rvx_hit *hits, size_t n) {
+    (void)state;
+    size_t half = n / 2;
+    for (size_t i = 0; i < n; i++) hits[i] = (rvx_hit){(float)n, (uint32_t)i, i};
+    for (size_t i = 1; i <= half; i++) {
+        hits[i - 1].key = (float)(i % 2 ? i : half + i - 1);
+        hits[half + i - 1].key = (float)(2 * i);
+    }
+}
+
+static void (*const makers[])(uint64_t *state, rvx_hit *hits, size_t n) = {
+    make_random,        make_ties,  make_falling,  make_rising,
+    make_rising_in_two, make_equal, make_infinite, make_adversarial};
+#define N_MAKERS (sizeof makers / sizeof *makers)
+
+/* Each of the hits that came in is still there, unchanged. */
+static void assert_permuted(const rvx_hit *before, const rvx_hit *after, size_t n) {
+    uint8_t *seen = need(n, 1);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t row = after[i].row;
+        assert_true(row < n && !seen[row]);
+        seen[row] = 1;
+        assert_memory_equal(&after[i], &before[row], sizeof *before);
+    }
+    free(seen);
+}
+
+static void assert_selected(const rvx_hit *given, rvx_hit *hits, size_t n, size_t m) {
+    memcpy(hits, given, n * sizeof *hits);
+    rvx_hits_select(hits, n, m);
+    assert_permuted(given, hits, n);
+    if (m == 0 || m >= n) return;
+    const rvx_hit *last = &hits[0], *next = &hits[m];
+    for (size_t i = 1; i < m; i++)
+        if (compare_hits(last, &hits[i]) < 0) last = &hits[i];
+    for (size_t i = m + 1; i < n; i++)
+        if (compare_hits(next, &hits[i]) > 0) next = &hits[i];
+    assert_true(compare_hits(last, next) < 0);
+}
+
+/* Where the first m end, for every m. */
+static void the_first_of_an_array(void **state) {
+    (void)state;
+    static const size_t sizes[] = {0, 1, 2, 3, 7, 8, 9, 10, 64, 65, 300, 2000};
+    uint64_t random = 21;
+    for (size_t make = 0; make < N_MAKERS; make++) {
+        for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+            size_t n = sizes[s], step = n > 500 ? 2000 / sized(2000) * 3 : 1;
+            rvx_hit *given = need(n, sizeof *given), *hits = need(n, sizeof *hits);
+            makers[make](&random, given, n);
+            for (size_t m = 0; m <= n + 2; m += m < 40 || m + 40 > n ? 1 : step)
+                assert_selected(given, hits, n, m);
+            free(given);
+            free(hits);
+        }
+    }
+}
+
+/* A hit stands for itself: neither its place among others nor its size matters. */
+static void selecting_one_after_the_other_sorts(void **state) {
+    (void)state;
+    const size_t n = 200;
+    uint64_t random = 2;
+    rvx_hit given[200], hits[200], sorted[200];
+    make_ties(&random, given, n);
+    memcpy(hits, given, sizeof hits);
+    memcpy(sorted, given, sizeof sorted);
+    qsort(sorted, n, sizeof *sorted, compare_hits);
+    for (size_t m = 0; m < n; m++) rvx_hits_select(hits + m, n - m, 1);
+    for (size_t i = 0; i < n; i++) assert_int_equal(hits[i].row, sorted[i].row);
+}
+
+static void a_whole_array_in_order(void **state) {
+    (void)state;
+    uint64_t random = 22;
+    for (size_t make = 0; make < N_MAKERS; make++) {
+        for (size_t n = 0; n <= 2000; n += n < 70 ? 1 : 193) {
+            rvx_hit *hits = need(n, sizeof *hits), *sorted = need(n, sizeof *sorted);
+            makers[make](&random, hits, n);
+            memcpy(sorted, hits, n * sizeof *hits);
+            qsort(sorted, n, sizeof *sorted, compare_hits);
+            rvx_hits_sort(hits, n);
+            for (size_t i = 0; i < n; i++) {
+                assert_int_equal(hits[i].row, sorted[i].row);
+                assert_int_equal(hits[i].id, sorted[i].id);
+            }
+            free(hits);
+            free(sorted);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_keys),
@@ -147,6 +261,9 @@ int main(void) {
         cmocka_unit_test(sorted_input),
         cmocka_unit_test(the_order_of_pushing_does_not_matter),
         cmocka_unit_test(none_wanted),
+        cmocka_unit_test(the_first_of_an_array),
+        cmocka_unit_test(selecting_one_after_the_other_sorts),
+        cmocka_unit_test(a_whole_array_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

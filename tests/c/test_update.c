@@ -203,9 +203,11 @@ static void step_reload(rv_index **index) {
     assert_int_equal(after.n, before.n);
 }
 
-static void history(rv_kind kind, rv_metric metric, size_t dim, uint64_t seed) {
+static void history(rv_kind kind, rv_metric metric, size_t dim, uint32_t bits,
+                    uint64_t seed) {
     rv_build_options o = options_for(kind, metric, dim);
-    o.n_lists = seed % 3 ? 0 : 3;
+    o.n_lists = seed % 3 ? 0 : seed % 2 ? 43 : 3;
+    o.bits = bits;
     rv_index *index = build_with(&o, NULL, NULL, 0);
     model *m = model_of(dim);
     for (size_t step = 0; step < sized(120); step++) {
@@ -251,7 +253,18 @@ static void random_histories(void **state) {
     for (size_t kind = 0; kind < 4; kind++)
         for (int metric = RV_L2; metric <= RV_COSINE; metric++)
             for (size_t d = 0; d < 5; d++)
-                history(kinds[kind], (rv_metric)metric, dims[d], seed++);
+                history(kinds[kind], (rv_metric)metric, dims[d], 1, seed++);
+}
+
+/* Row, code, planes and factors stay together with codes of every width. */
+static void random_histories_of_wider_codes(void **state) {
+    (void)state;
+    static const size_t dims[] = {33, 1, 20, 100, 32};
+    uint64_t seed = 100;
+    for (uint32_t bits = 2; bits <= 8; bits++)
+        for (size_t kind = 1; kind < 4; kind++)
+            history(kinds[kind], (rv_metric)((bits + kind) % 3), dims[(bits + kind) % 5],
+                    bits, seed++);
 }
 
 /* Bits for removed rows must keep up with rows that are merely added. */
@@ -391,7 +404,9 @@ static void growing_trains_again(void **state) {
     float *rows = clustered_rows(1, n, dim), *queries = clustered_rows(2, m, dim);
     for (size_t j = 0; j < 8 * dim; j++) rows[j] += 50; /* a misleading beginning */
     for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
-        rv_index *grown = build(RV_PLUS, (rv_metric)metric, dim, rows, NULL, 8);
+        rv_build_options o = options_for(RV_PLUS, (rv_metric)metric, dim);
+        o.bits = metric == RV_IP ? 4 : 1;
+        rv_index *grown = build_with(&o, rows, NULL, 8);
         for (size_t at = 8, step = 1; at < n; at += step, step = step * 3 / 2 + 1) {
             if (step > n - at) step = n - at;
             assert_ok(rv_index_add(grown, rows + at * dim, (uint32_t)dim, NULL, step,
@@ -415,6 +430,43 @@ static void growing_trains_again(void **state) {
     }
     free(rows);
     free(queries);
+}
+
+/* Codes, factors and planes after any history are those of the rows alone: as if the rows
+ * that are left had been coded by the same quantizer at once. */
+static void codes_do_not_depend_on_history(void **state) {
+    (void)state;
+    const size_t n = 1200, dim = 40, m = 5;
+    float *rows = clustered_rows(1, n, dim), *queries = clustered_rows(2, m, dim);
+    uint64_t gone[100], *order = need(n, sizeof *order);
+    for (uint32_t bits = 1; bits <= 8; bits += 3) {
+        rv_build_options o = options_for(RV_RABITQ, RV_IP, dim);
+        o.bits = bits;
+        o.n_lists = 9;
+        rv_index *whole = build_with(&o, rows, NULL, n); /* trains on the same rows */
+        rv_index *other = build_with(&o, rows, NULL, n);
+        answer a = answer_of(whole, queries, m, dim, n, NULL);
+        for (size_t i = 0; i < n; i++) order[i] = (i * 7 + 3) % n;
+        for (size_t i = 0; i < 100; i++) gone[i] = i * 11;
+        assert_ok(rv_index_remove(other, gone, 100, NULL, err));
+        assert_ok(rv_index_vacuum(other, err));
+        for (size_t i = 0; i < n; i++) /* each row again, one by one, in another order */
+            assert_ok(rv_index_upsert(other, rows + order[i] * dim, (uint32_t)dim,
+                                      &order[i], 1, NULL, err));
+        answer b = answer_of(other, queries, m, dim, n, NULL);
+        assert_same_answer(&a, &b);
+        assert_ok(rv_index_vacuum(other, err));
+        answer_free(&b);
+        b = answer_of(other, queries, m, dim, n, NULL);
+        assert_same_answer(&a, &b);
+        answer_free(&a);
+        answer_free(&b);
+        rv_index_free(whole);
+        rv_index_free(other);
+    }
+    free(rows);
+    free(queries);
+    free(order);
 }
 
 /* ---- refused calls ---- */
@@ -597,12 +649,14 @@ static void views_of_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_histories),
+        cmocka_unit_test(random_histories_of_wider_codes),
         cmocka_unit_test(adding_after_removing),
         cmocka_unit_test(the_last_ids),
         cmocka_unit_test(removed_ids),
         cmocka_unit_test(vacuum_gives_the_table_back),
         cmocka_unit_test(vacuum_comes_by_itself),
         cmocka_unit_test(growing_trains_again),
+        cmocka_unit_test(codes_do_not_depend_on_history),
         cmocka_unit_test(from_its_own_callback),
         cmocka_unit_test(refused_calls_leave_no_trace),
         cmocka_unit_test(views_outlive_every_change),
