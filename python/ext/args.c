@@ -67,9 +67,9 @@ int rvpy_parse_k(PyObject *arg, uint64_t *out) {
     return outside;
 }
 
-int rvpy_parse_count(PyObject *arg, const char *name, uint64_t max, uint64_t *out) {
-    *out = 0;
-    if (!rvpy_given(arg)) return 0;
+/* An int in 1..max. The message goes on with what may stand in its place. */
+static int parse_range(PyObject *arg, const char *name, uint64_t max, const char *or_else,
+                       uint64_t *out) {
     PyObject *value = as_int(arg, name);
     if (!value) return -1;
     int outside = to_u64(value, out);
@@ -78,21 +78,54 @@ int rvpy_parse_count(PyObject *arg, const char *name, uint64_t max, uint64_t *ou
         return 0;
     }
     if (outside >= 0)
-        PyErr_Format(PyExc_ValueError,
-                     "%s must be 1..%llu, or None for the default, got %S", name,
-                     (unsigned long long)max, value);
+        PyErr_Format(PyExc_ValueError, "%s must be 1..%llu%s, got %S", name,
+                     (unsigned long long)max, or_else, value);
     Py_DECREF(value);
     return -1;
 }
 
-int rvpy_parse_epsilon(PyObject *arg, float *out) {
+int rvpy_parse_count(PyObject *arg, const char *name, uint64_t max, uint64_t *out) {
+    *out = 0;
     if (!rvpy_given(arg)) return 0;
-    double value = PyFloat_AsDouble(arg);
-    if (value == -1.0 && PyErr_Occurred()) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError))
-            rvpy_wrong_type("epsilon", "a float", arg);
+    return parse_range(arg, name, max, ", or None for the default", out);
+}
+
+int rvpy_parse_bits(PyObject *arg, uint32_t *out) {
+    uint64_t bits;
+    if (!arg) return 0;
+    if (parse_range(arg, "bits", RVPY_MAX_BITS, "", &bits) < 0) return -1;
+    *out = (uint32_t)bits;
+    return 0;
+}
+
+int rvpy_parse_nprobe(PyObject *arg, uint32_t *out) {
+    static const char or_else[] = ", 'all', or None for the default";
+    uint64_t lists;
+    *out = 0;
+    if (!rvpy_given(arg)) return 0;
+    if (PyUnicode_Check(arg)) {
+        *out = RV_ALL_LISTS;
+        if (PyUnicode_CompareWithASCIIString(arg, "all") == 0) return 0;
+        PyErr_Format(PyExc_ValueError, "nprobe must be 1..%u%s, got %R", RV_MAX_LISTS,
+                     or_else, arg);
         return -1;
     }
+    if (parse_range(arg, "nprobe", RV_MAX_LISTS, or_else, &lists) < 0) return -1;
+    *out = (uint32_t)lists;
+    return 0;
+}
+
+int rvpy_parse_double(PyObject *arg, const char *name, double *out) {
+    *out = PyFloat_AsDouble(arg);
+    if (*out != -1.0 || !PyErr_Occurred()) return 0;
+    if (PyErr_ExceptionMatches(PyExc_TypeError)) rvpy_wrong_type(name, "a float", arg);
+    return -1;
+}
+
+int rvpy_parse_epsilon(PyObject *arg, float *out) {
+    double value;
+    if (!rvpy_given(arg)) return 0;
+    if (rvpy_parse_double(arg, "epsilon", &value) < 0) return -1;
     float narrow = (float)value;
     if (!(narrow > 0) || isinf(narrow)) {
         PyErr_Format(PyExc_ValueError, "epsilon must be a finite number above 0, got %R",

@@ -25,7 +25,7 @@ static int take_rows(PyObject *vectors_arg, PyObject *ids_arg, rvpy_array *vecto
 /* ---- build ------------------------------------------------------------------ */
 
 typedef struct build_args {
-    PyObject *vectors, *ids, *seed, *metric, *rerank_factor, *epsilon, *n_lists,
+    PyObject *vectors, *ids, *seed, *metric, *bits, *rerank_factor, *epsilon, *n_lists,
         *progress;
 } build_args;
 
@@ -35,10 +35,12 @@ static int build_options(rv_kind kind, const build_args *a, rv_build_options *o)
                           a->rerank_factor) < 0 ||
         rvpy_check_option(kind, RVPY_RERANKED, "build", "epsilon", a->epsilon) < 0 ||
         rvpy_check_option(kind, RVPY_CODED, "build", "n_lists", a->n_lists) < 0 ||
+        rvpy_check_option(kind, RVPY_CODED, "build", "bits", a->bits) < 0 ||
         (a->seed && rvpy_parse_u64(a->seed, "seed", &o->seed) < 0) ||
         rvpy_parse_metric(a->metric, &o->metric) < 0 ||
         rvpy_parse_count(a->rerank_factor, "rerank_factor", 1024, &rerank_factor) < 0 ||
-        rvpy_parse_count(a->n_lists, "n_lists", 64, &n_lists) < 0 ||
+        rvpy_parse_count(a->n_lists, "n_lists", RV_MAX_LISTS, &n_lists) < 0 ||
+        rvpy_parse_bits(a->bits, &o->bits) < 0 ||
         rvpy_parse_epsilon(a->epsilon, &o->epsilon) < 0)
         return -1;
     o->kind = kind;
@@ -66,13 +68,12 @@ static PyObject *build(const rvpy_state *state, rv_build_options o,
 }
 
 PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"vectors", "ids",           "seed",
-                               "metric",  "rerank_factor", "epsilon",
-                               "n_lists", "progress",      NULL};
+    static char *keywords[] = {"vectors", "ids",           "seed",    "metric",   "bits",
+                               "n_lists", "rerank_factor", "epsilon", "progress", NULL};
     build_args a = {0};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O|$OOOOOOO:build", keywords, &a.vectors, &a.ids, &a.seed,
-            &a.metric, &a.rerank_factor, &a.epsilon, &a.n_lists, &a.progress))
+            args, kwargs, "O|$OOOOOOOO:build", keywords, &a.vectors, &a.ids, &a.seed,
+            &a.metric, &a.bits, &a.n_lists, &a.rerank_factor, &a.epsilon, &a.progress))
         return NULL;
     rvpy_class class;
     rv_build_options options = RV_BUILD_DEFAULT;

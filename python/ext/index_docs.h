@@ -13,21 +13,24 @@
     "`from_bytes`. Many threads may search while one of them changes the index."
 
 #define DOC_RABITQ                                                                       \
-    "One bit per dimension and no original vectors: small, and approximate.\n\n"         \
-    "Scores are estimates (RaBitQ: Gao and Long 2024, arXiv:2405.12497). Vectors\n"      \
-    "cannot be read back. Made by `build`, `load` or `from_bytes`. Many threads may\n"   \
-    "search while one of them changes the index."
+    "A few bits per dimension and no original vectors: small, and approximate.\n\n"      \
+    "Scores are estimates (RaBitQ: Gao and Long 2024, arXiv:2405.12497; with more "      \
+    "than\n"                                                                             \
+    "one bit Gao et al. 2024, arXiv:2409.09913). Vectors cannot be read back. Made by\n" \
+    "`build`, `load` or `from_bytes`. Many threads may search while one of them\n"       \
+    "changes the index."
 
 #define DOC_PLUS                                                                         \
-    "One-bit codes that find candidates, original vectors that decide.\n\n"              \
+    "Codes that find candidates, original vectors that decide.\n\n"                      \
     "The codes (RaBitQ: Gao and Long 2024, arXiv:2405.12497) give each vector a lower\n" \
     "bound of its distance; the exact distance is computed for every vector whose\n"     \
     "bound beats the k best found so far. Scores are exact. `epsilon`, the width of\n"   \
-    "the bound, trades speed for recall. Made by `build`, `load` or `from_bytes`.\n"     \
-    "Many threads may search while one of them changes the index."
+    "the bound, and `nprobe`, the number of groups looked into, trade speed for\n"       \
+    "recall; `tune` chooses both. Made by `build`, `load` or `from_bytes`. Many\n"       \
+    "threads may search while one of them changes the index."
 
 #define DOC_ASYM                                                                         \
-    "One-bit codes against unquantised queries.\n\n"                                     \
+    "Codes against unquantised queries.\n\n"                                             \
     "Without a `rerank_factor`, or with 1, only codes are kept and scores are\n"         \
     "estimates; with a larger one original vectors are kept as well and scores are\n"    \
     "exact. Made by `build`, `load` or `from_bytes`. Many threads may search while\n"    \
@@ -50,9 +53,13 @@
     "    exception it raises stops the build, and so does Ctrl-C.\n\n"                   \
     "Raises ValueError (NaN, infinity, dim), TypeError (dtype), DuplicateId."
 
-#define DOC_N_LISTS                                                                      \
-    "n_lists: 1..64 groups of similar vectors, each coded around its own centre; None\n" \
-    "    chooses from n.\n"
+#define DOC_BITS_LISTS                                                                   \
+    "bits: of a code per dimension, 1..8: one for the sign, the others for the\n"        \
+    "    magnitude (Gao et al. 2024, arXiv:2409.09913). More bits: closer estimates,\n"  \
+    "    more memory.\n"                                                                 \
+    "n_lists: groups of similar vectors, each coded around its own centre; 1..64, or\n"  \
+    "    up to one per 64 vectors; None chooses from n. Searches may look into the\n"    \
+    "    nearest few only: `nprobe`.\n"
 #define DOC_RERANK                                                                       \
     "rerank_factor: at least the best k * rerank_factor estimates are checked\n"         \
     "    exactly, 1..1024; None lets the bound alone decide. Default of searches.\n"     \
@@ -60,15 +67,22 @@
     "    2.2. With a larger one fewer neighbours are missed. Default of searches.\n"
 
 #define DOC_BUILD_FLAT DOC_BUILD("", "")
-#define DOC_BUILD_RABITQ DOC_BUILD(", n_lists=None", DOC_N_LISTS)
+#define BUILD_CODED ", bits=1, n_lists=None"
+#define DOC_BUILD_RABITQ DOC_BUILD(BUILD_CODED, DOC_BITS_LISTS)
 #define DOC_BUILD_RERANKED                                                               \
-    DOC_BUILD(", rerank_factor=None, epsilon=None, n_lists=None", DOC_RERANK DOC_N_LISTS)
+    DOC_BUILD(BUILD_CODED ", rerank_factor=None, epsilon=None", DOC_BITS_LISTS DOC_RERANK)
 
 /* ---- search ----------------------------------------------------------------- */
 
 #define DOC_ALLOW(mask)                                                                  \
     "allow: search these only: ids (integers; unknown ones are ignored) or a boolean\n"  \
     "    mask" mask ", in the order of `ids`. Evaluated inside the scan.\n"
+#define DOC_NPROBE                                                                       \
+    "nprobe: groups to look into, the nearest first, 1..65536 or 'all'; None takes "     \
+    "the\n"                                                                              \
+    "    attribute `nprobe`. More are looked into where these hold fewer than k "        \
+    "allowed\n"                                                                          \
+    "    vectors.\n"
 #define DOC_SEARCH_RERANK                                                                \
     "epsilon, rerank_factor: as in `build`, for this search.\n"                          \
     "max_rerank: at most this many exact distances per query, at least k.\n"
@@ -94,11 +108,41 @@
         "NO_ID and the worst score (inf for 'l2', -inf else). Queries are shared out\n"  \
         "among threads. Raises DimensionMismatch, EmptyIndex, ValueError, TypeError."
 
-#define SEARCH_RERANK ", epsilon=None, rerank_factor=None, max_rerank=None"
-#define DOC_SEARCH_PLAIN DOC_SEARCH("", "")
-#define DOC_SEARCH_RERANKED DOC_SEARCH(SEARCH_RERANK, DOC_SEARCH_RERANK)
-#define DOC_SEARCH_BATCH_PLAIN DOC_SEARCH_BATCH("", "")
-#define DOC_SEARCH_BATCH_RERANKED DOC_SEARCH_BATCH(SEARCH_RERANK, DOC_SEARCH_RERANK)
+#define SEARCH_CODED ", nprobe=None"
+#define SEARCH_RERANKED SEARCH_CODED ", epsilon=None, rerank_factor=None, max_rerank=None"
+#define DOC_SEARCH_FLAT DOC_SEARCH("", "")
+#define DOC_SEARCH_RABITQ DOC_SEARCH(SEARCH_CODED, DOC_NPROBE)
+#define DOC_SEARCH_RERANKED DOC_SEARCH(SEARCH_RERANKED, DOC_NPROBE DOC_SEARCH_RERANK)
+#define DOC_SEARCH_BATCH_FLAT DOC_SEARCH_BATCH("", "")
+#define DOC_SEARCH_BATCH_RABITQ DOC_SEARCH_BATCH(SEARCH_CODED, DOC_NPROBE)
+#define DOC_SEARCH_BATCH_RERANKED                                                        \
+    DOC_SEARCH_BATCH(SEARCH_RERANKED, DOC_NPROBE DOC_SEARCH_RERANK)
+
+/* ---- tuning ----------------------------------------------------------------- */
+
+#define SIGNATURE_TUNE "tune($self, queries, *, k=10, recall=0.99, progress=None)\n--\n\n"
+
+#define DOC_TUNE                                                                         \
+    SIGNATURE_TUNE                                                                       \
+    "Choose `nprobe` and `epsilon` for a recall, as the defaults of searches.\n\n"       \
+    "queries: (m, dim) float32, C-contiguous, finite, m >= 2, some hundred better: "     \
+    "from\n"                                                                             \
+    "    where later queries will come, and not vectors of the index.\n"                 \
+    "k: results of a search, 1..n.\n"                                                    \
+    "recall: share of the true k nearest vectors to find, above 0, at most 1. Where "    \
+    "no\n"                                                                               \
+    "    vectors are kept, of what the best estimates find.\n"                           \
+    "progress: function (queries_done, queries_total), of many searches of all "         \
+    "queries.\n"                                                                         \
+    "    An exception it raises stops the call, and so does Ctrl-C; then nothing has\n"  \
+    "    changed.\n\n"                                                                   \
+    "The cheapest settings that reach the recall on every other query. Returns\n"        \
+    "Tuning(nprobe, epsilon, recall), the recall that of the queries between. Cost is\n" \
+    "counted, not timed: the same queries give the same settings everywhere. Files\n"    \
+    "keep them. Raises DimensionMismatch, ValueError, TypeError."
+
+#define DOC_TUNE_FLAT                                                                    \
+    SIGNATURE_TUNE "Raises ValueError: exact search has nothing to tune."
 
 /* ---- changes ---------------------------------------------------------------- */
 
@@ -207,10 +251,17 @@
 #define DOC_EPSILON "Width of the error bound of searches that name none."
 #define DOC_RERANK_FACTOR                                                                \
     "Least share of exact checks of searches that name none, or None."
+#define DOC_BITS "Bits of a code per dimension."
 #define DOC_LISTS "Number of groups the codes are held in."
+#define DOC_DEFAULT_NPROBE                                                               \
+    "Groups that searches look into which name no number, or 'all'."
 #define DOC_MEMORY "Bytes allocated or mapped; `memory_usage` splits them."
 #define DOC_IDS "Ids in insertion order, a new (n,) uint64 array."
 #define DOC_NORMS "Euclidean norms of the vectors, a new (n,) float32 array."
 #define DOC_CODES                                                                        \
-    "Codes, a new (n, code_bytes) uint8 array: bit j of byte j // 8 is dimension j of\n" \
-    "the rotated vector, relative to the centre of its group."
+    "Codes, a new (n, bits * padded_dim / 8) uint8 array.\n\n"                           \
+    "A row is `bits` planes of padded_dim / 8 bytes, the sign first, then from the\n"    \
+    "highest bit down. In each, bit j % 8 (from the lowest) of byte j // 8 belongs to\n" \
+    "dimension j of the rotated vector less the centre of its group. The bits of a\n"    \
+    "dimension, read together, are a number x that stands for a coordinate in\n"         \
+    "proportion to x - (2**bits - 1) / 2."

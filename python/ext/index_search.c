@@ -1,13 +1,15 @@
 /*
- * index_search.c - search and search_batch. `search` answers with a list of Hit,
- * `search_batch` with two arrays the library writes into directly.
+ * index_search.c - search, search_batch, and tune, which chooses their defaults.
+ * `search` answers with a list of Hit, `search_batch` with two arrays the library
+ * writes into directly.
  */
 #include "rvpy.h"
 
 #define STACK_HITS 64 /* results that need no allocation */
 
 typedef struct search_args {
-    PyObject *query, *k, *allow, *epsilon, *rerank_factor, *max_rerank, *progress;
+    PyObject *query, *k, *allow, *nprobe, *epsilon, *rerank_factor, *max_rerank,
+        *progress;
 } search_args;
 
 /* Everything a search borrows. */
@@ -47,11 +49,13 @@ static int parse_options(search *s, rv_kind kind, const char *method,
     uint64_t factor;
     *o = (rv_search_options)RV_SEARCH_DEFAULT;
     s->k = 10;
-    if (rvpy_check_option(kind, RVPY_RERANKED, method, "epsilon", a->epsilon) < 0 ||
+    if (rvpy_check_option(kind, RVPY_CODED, method, "nprobe", a->nprobe) < 0 ||
+        rvpy_check_option(kind, RVPY_RERANKED, method, "epsilon", a->epsilon) < 0 ||
         rvpy_check_option(kind, RVPY_RERANKED, method, "rerank_factor",
                           a->rerank_factor) < 0 ||
         rvpy_check_option(kind, RVPY_RERANKED, method, "max_rerank", a->max_rerank) < 0 ||
         (a->k && rvpy_parse_k(a->k, &s->k) < 0) ||
+        rvpy_parse_nprobe(a->nprobe, &o->nprobe) < 0 ||
         rvpy_parse_epsilon(a->epsilon, &o->epsilon) < 0 ||
         rvpy_parse_count(a->rerank_factor, "rerank_factor", 1024, &factor) < 0 ||
         rvpy_parse_count(a->max_rerank, "max_rerank", UINT64_MAX, &o->max_rerank) < 0)
@@ -116,12 +120,12 @@ static PyObject *search_many(PyObject *self, search *s) {
 }
 
 PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"query",         "k",          "allow", "epsilon",
-                               "rerank_factor", "max_rerank", NULL};
+    static char *keywords[] = {
+        "query", "k", "allow", "nprobe", "epsilon", "rerank_factor", "max_rerank", NULL};
     search_args a = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOO:search", keywords, &a.query,
-                                     &a.k, &a.allow, &a.epsilon, &a.rerank_factor,
-                                     &a.max_rerank))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOOO:search", keywords, &a.query,
+                                     &a.k, &a.allow, &a.nprobe, &a.epsilon,
+                                     &a.rerank_factor, &a.max_rerank))
         return NULL;
     search s = {0};
     PyObject *hits = NULL;
@@ -182,11 +186,12 @@ static PyObject *search_batch(PyObject *self, const search *s, PyObject *progres
 }
 
 PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"queries",       "k",          "allow",    "epsilon",
-                               "rerank_factor", "max_rerank", "progress", NULL};
+    static char *keywords[] = {"queries",    "k",        "allow",
+                               "nprobe",     "epsilon",  "rerank_factor",
+                               "max_rerank", "progress", NULL};
     search_args a = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOOO:search_batch", keywords,
-                                     &a.query, &a.k, &a.allow, &a.epsilon,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOOOO:search_batch", keywords,
+                                     &a.query, &a.k, &a.allow, &a.nprobe, &a.epsilon,
                                      &a.rerank_factor, &a.max_rerank, &a.progress))
         return NULL;
     search s = {0};
@@ -196,5 +201,62 @@ PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwar
         take_allow(&s, a.allow, s.query.shape[0]) == 0)
         result = search_batch(self, &s, a.progress);
     release(&s);
+    return result;
+}
+
+/* ---- tuning ----------------------------------------------------------------- */
+
+PyObject *rvpy_nprobe(uint32_t nprobe, uint32_t n_lists) {
+    if (nprobe >= n_lists) return PyUnicode_FromString("all");
+    return PyLong_FromUnsignedLong(nprobe);
+}
+
+static PyObject *new_tuning(PyObject *self, const rv_tuning *t) {
+    rv_index_info info;
+    rvpy_info(self, &info);
+    PyObject *fields[] = {rvpy_nprobe(t->nprobe, info.n_lists),
+                          PyFloat_FromDouble((double)t->epsilon),
+                          PyFloat_FromDouble(t->recall)};
+    PyObject *value = PyStructSequence_New(rvpy_state_of(self)->tuning_type);
+    bool complete = value && fields[0] && fields[1] && fields[2];
+    for (int i = 0; i < 3; i++) {
+        if (complete)
+            PyStructSequence_SetItem(value, i, fields[i]);
+        else
+            Py_XDECREF(fields[i]);
+    }
+    if (!complete) Py_CLEAR(value);
+    return value;
+}
+
+static PyObject *tune(PyObject *self, const rvpy_array *queries, uint64_t k,
+                      double recall, PyObject *progress) {
+    rvpy_call call;
+    rv_tuning tuning;
+    rv_error error = {0};
+    if (rvpy_call_begin(&call, progress) < 0) return NULL;
+    rv_status status =
+        rv_index_tune(rvpy_handle(self), queries->data, (uint64_t)queries->shape[0],
+                      rvpy_dim(queries), k, recall, &call.progress, &tuning, &error);
+    if (rvpy_call_end(&call, status) < 0)
+        return rvpy_raise(rvpy_state_of(self), &error, NULL);
+    return new_tuning(self, &tuning);
+}
+
+PyObject *rvpy_index_tune(PyObject *self, PyObject *args, PyObject *kwargs) {
+    static char *keywords[] = {"queries", "k", "recall", "progress", NULL};
+    PyObject *queries_arg, *k_arg = NULL, *recall_arg = NULL, *progress = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOO:tune", keywords, &queries_arg,
+                                     &k_arg, &recall_arg, &progress))
+        return NULL;
+    uint64_t k = 10;
+    double recall = 0.99;
+    rvpy_array queries = {0};
+    PyObject *result = NULL;
+    if ((!k_arg || rvpy_parse_k(k_arg, &k) == 0) &&
+        (!recall_arg || rvpy_parse_double(recall_arg, "recall", &recall) == 0) &&
+        rvpy_take_floats(queries_arg, "queries", RVPY_MATRIX, &queries) == 0)
+        result = tune(self, &queries, k, recall, progress);
+    rvpy_array_release(&queries);
     return result;
 }

@@ -113,9 +113,16 @@ static PyObject *index_repr(PyObject *self) {
     }
     char amount[32];
     PyOS_snprintf(amount, sizeof amount, unit ? "%.1f" : "%.0f", memory);
-    return PyUnicode_FromFormat("%s(n=%llu, dim=%u, metric='%s', memory=%s %s)",
+    char codes[64] = "";
+    int length = 0;
+    if (info.bits > 1)
+        length = PyOS_snprintf(codes, sizeof codes, ", bits=%u", info.bits);
+    if (info.nprobe < info.n_lists)
+        PyOS_snprintf(codes + length, sizeof codes - (size_t)length,
+                      ", n_lists=%u, nprobe=%u", info.n_lists, info.nprobe);
+    return PyUnicode_FromFormat("%s(n=%llu, dim=%u, metric='%s'%s, memory=%s %s)",
                                 class_names[info.kind], (unsigned long long)info.n,
-                                info.dim, rvpy_metric_name(info.metric), amount,
+                                info.dim, rvpy_metric_name(info.metric), codes, amount,
                                 units[unit]);
 }
 
@@ -178,6 +185,20 @@ static PyObject *get_n_lists(PyObject *self, void *unused) {
     return PyLong_FromUnsignedLong(info.n_lists);
 }
 
+static PyObject *get_bits(PyObject *self, void *unused) {
+    (void)unused;
+    rv_index_info info;
+    rvpy_info(self, &info);
+    return PyLong_FromUnsignedLong(info.bits);
+}
+
+static PyObject *get_nprobe(PyObject *self, void *unused) {
+    (void)unused;
+    rv_index_info info;
+    rvpy_info(self, &info);
+    return rvpy_nprobe(info.nprobe, info.n_lists);
+}
+
 static PyObject *get_memory_bytes(PyObject *self, void *unused) {
     (void)unused;
     return PyLong_FromUnsignedLongLong(memory_total(self));
@@ -201,7 +222,8 @@ static PyObject *rotation(PyObject *self, PyObject *unused) {
     (void)unused;
     rv_index_info info;
     rvpy_info(self, &info);
-    unsigned long long fields[] = {info.dim, info.code_bytes * 8ull, info.seed};
+    unsigned long long fields[] = {info.dim, info.code_bytes * 8ull / info.bits,
+                                   info.seed};
     PyObject *value = PyStructSequence_New(rvpy_state_of(self)->rotation_type);
     for (Py_ssize_t i = 0; value && i < 3; i++) {
         PyObject *field = PyLong_FromUnsignedLongLong(fields[i]);
@@ -219,10 +241,11 @@ static PyObject *rotation(PyObject *self, PyObject *unused) {
 #define KEYWORDS(function)                                                               \
     (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS
 
-#define METHODS(build_doc, search_doc, batch_doc)                                        \
+#define METHODS(build_doc, search_doc, batch_doc, tune_doc)                              \
     {"build", KEYWORDS(rvpy_index_build) | METH_CLASS, build_doc},                       \
         {"search", KEYWORDS(rvpy_index_search), search_doc},                             \
         {"search_batch", KEYWORDS(rvpy_index_search_batch), batch_doc},                  \
+        {"tune", KEYWORDS(rvpy_index_tune), tune_doc},                                   \
         {"add", KEYWORDS(rvpy_index_add), DOC_ADD},                                      \
         {"add_batch", KEYWORDS(rvpy_index_add_batch), DOC_ADD_BATCH},                    \
         {"upsert", KEYWORDS(rvpy_index_upsert), DOC_UPSERT},                             \
@@ -242,13 +265,14 @@ static PyObject *rotation(PyObject *self, PyObject *unused) {
     { NULL, NULL, 0, NULL }
 
 static PyMethodDef flat_methods[] = {
-    METHODS(DOC_BUILD_FLAT, DOC_SEARCH_PLAIN, DOC_SEARCH_BATCH_PLAIN), END_OF_METHODS};
+    METHODS(DOC_BUILD_FLAT, DOC_SEARCH_FLAT, DOC_SEARCH_BATCH_FLAT, DOC_TUNE_FLAT),
+    END_OF_METHODS};
 static PyMethodDef rabitq_methods[] = {
-    METHODS(DOC_BUILD_RABITQ, DOC_SEARCH_PLAIN, DOC_SEARCH_BATCH_PLAIN), ROTATION,
-    END_OF_METHODS};
+    METHODS(DOC_BUILD_RABITQ, DOC_SEARCH_RABITQ, DOC_SEARCH_BATCH_RABITQ, DOC_TUNE),
+    ROTATION, END_OF_METHODS};
 static PyMethodDef reranked_methods[] = {
-    METHODS(DOC_BUILD_RERANKED, DOC_SEARCH_RERANKED, DOC_SEARCH_BATCH_RERANKED), ROTATION,
-    END_OF_METHODS};
+    METHODS(DOC_BUILD_RERANKED, DOC_SEARCH_RERANKED, DOC_SEARCH_BATCH_RERANKED, DOC_TUNE),
+    ROTATION, END_OF_METHODS};
 
 #define GETTER(name, function, doc)                                                      \
     { name, function, NULL, doc, NULL }
@@ -259,7 +283,8 @@ static PyMethodDef reranked_methods[] = {
         GETTER("ids", rvpy_index_ids, DOC_IDS),                                          \
         GETTER("norms", rvpy_index_norms, DOC_NORMS)
 #define CODED_GETTERS                                                                    \
-    GETTER("n_lists", get_n_lists, DOC_LISTS),                                           \
+    GETTER("bits", get_bits, DOC_BITS), GETTER("n_lists", get_n_lists, DOC_LISTS),       \
+        GETTER("nprobe", get_nprobe, DOC_DEFAULT_NPROBE),                                \
         GETTER("codes", rvpy_index_codes, DOC_CODES)
 #define END_OF_GETTERS                                                                   \
     { NULL, NULL, NULL, NULL, NULL }

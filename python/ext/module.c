@@ -98,7 +98,17 @@ static int add_struct_types(PyObject *module, rvpy_state *state) {
     state->hit_type = PyStructSequence_NewType(&hit);
     if (rvpy_module_add_type(module, "Hit", state->hit_type) < 0) return -1;
     state->rotation_type = PyStructSequence_NewType(&rotation);
-    return rvpy_module_add_type(module, "Rotation", state->rotation_type);
+    if (rvpy_module_add_type(module, "Rotation", state->rotation_type) < 0) return -1;
+    PyStructSequence_Field tuning_fields[] = {
+        {"nprobe", "Groups a search looks into, or 'all'."},
+        {"epsilon", "Width of the error bound."},
+        {"recall", "What that finds for the queries that took no part in the choice."},
+        {NULL, NULL},
+    };
+    PyStructSequence_Desc tuning = {"ruvector.Tuning", "What `tune` has chosen.",
+                                    tuning_fields, 3};
+    state->tuning_type = PyStructSequence_NewType(&tuning);
+    return rvpy_module_add_type(module, "Tuning", state->tuning_type);
 }
 
 static int module_exec(PyObject *module) {
@@ -123,6 +133,8 @@ static PyObject **state_slot(rvpy_state *state, int i) {
         return (PyObject **)&state->hit_type;
     case 2:
         return (PyObject **)&state->rotation_type;
+    case 3:
+        return (PyObject **)&state->tuning_type;
     default:
         return NULL;
     }

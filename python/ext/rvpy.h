@@ -44,6 +44,7 @@ typedef struct rvpy_state {
     PyTypeObject *iterator_type;
     PyTypeObject *hit_type;
     PyTypeObject *rotation_type;
+    PyTypeObject *tuning_type;
     PyObject *error[RVPY_N_ERRORS];
 } rvpy_state;
 
@@ -106,6 +107,12 @@ int rvpy_parse_u64(PyObject *arg, const char *name, uint64_t *out);
 int rvpy_parse_k(PyObject *arg, uint64_t *out);
 /* 1..max; 0 if not given. */
 int rvpy_parse_count(PyObject *arg, const char *name, uint64_t max, uint64_t *out);
+/* 1..8; *out stays if `arg` is NULL. */
+#define RVPY_MAX_BITS 8u
+int rvpy_parse_bits(PyObject *arg, uint32_t *out);
+/* 1..RV_MAX_LISTS, or RV_ALL_LISTS for 'all'; 0 if not given. */
+int rvpy_parse_nprobe(PyObject *arg, uint32_t *out);
+int rvpy_parse_double(PyObject *arg, const char *name, double *out);
 /* A finite number above 0; *out stays if not given. */
 int rvpy_parse_epsilon(PyObject *arg, float *out);
 int rvpy_parse_metric(PyObject *arg, rv_metric *out);
@@ -184,6 +191,9 @@ PyObject *rvpy_index_vacuum(PyObject *self, PyObject *unused);
 /* index_search.c */
 PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwargs);
+PyObject *rvpy_index_tune(PyObject *self, PyObject *args, PyObject *kwargs);
+/* A number of lists as Python sees it: an int, or 'all'. */
+PyObject *rvpy_nprobe(uint32_t nprobe, uint32_t n_lists);
 
 /* index_rows.c */
 int rvpy_iterator_init(rvpy_state *state);

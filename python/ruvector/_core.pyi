@@ -1,5 +1,5 @@
 from collections.abc import Iterator
-from typing import Any, ClassVar, TypedDict, final, type_check_only
+from typing import Any, ClassVar, NoReturn, TypedDict, final, type_check_only
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ from ruvector._types import (
     MatrixLike,
     Metric,
     PathLike,
+    Probes,
     Progress,
     U64Array,
     VectorLike,
@@ -60,6 +61,16 @@ class Rotation(structseq[Any], tuple[int, int, int]):
     @property
     def seed(self) -> int: ...
 
+@final
+class Tuning(structseq[Any], tuple[Probes, float, float]):
+    __match_args__: ClassVar[tuple[str, ...]] = ("nprobe", "epsilon", "recall")
+    @property
+    def nprobe(self) -> Probes: ...
+    @property
+    def epsilon(self) -> float: ...
+    @property
+    def recall(self) -> float: ...
+
 # What all four classes share.
 @type_check_only
 class _Index:
@@ -101,20 +112,24 @@ class _Index:
     __hash__: ClassVar[None]  # type: ignore[assignment]
     def __reduce_ex__(self, protocol: int, /) -> tuple[Any, ...]: ...  # type: ignore[override]
 
+# What the classes with codes share.
 @type_check_only
-class _Plain(_Index):
-    def search(self, query: VectorLike, k: int = 10, *, allow: AllowLike = None) -> list[Hit]: ...
-    def search_batch(
-        self,
-        queries: MatrixLike,
-        k: int = 10,
-        *,
-        allow: AllowLike = None,
-        progress: Progress = None,
-    ) -> tuple[U64Array, F32Array]: ...
+class _Coded(_Index):
+    @property
+    def bits(self) -> int: ...
+    @property
+    def n_lists(self) -> int: ...
+    @property
+    def nprobe(self) -> Probes: ...
+    @property
+    def codes(self) -> npt.NDArray[np.uint8]: ...
+    def rotation(self) -> Rotation: ...
+    def tune(
+        self, queries: MatrixLike, *, k: int = 10, recall: float = 0.99, progress: Progress = None
+    ) -> Tuning: ...
 
 @type_check_only
-class _Reranked(_Index):
+class _Reranked(_Coded):
     @classmethod
     def build(
         cls,
@@ -123,26 +138,23 @@ class _Reranked(_Index):
         ids: IdsLike | None = None,
         seed: int = 42,
         metric: Metric = "l2",
+        bits: int = 1,
+        n_lists: int | None = None,
         rerank_factor: int | None = None,
         epsilon: float | None = None,
-        n_lists: int | None = None,
         progress: Progress = None,
     ) -> Self: ...
-    @property
-    def n_lists(self) -> int: ...
     @property
     def epsilon(self) -> float: ...
     @property
     def rerank_factor(self) -> int | None: ...
-    @property
-    def codes(self) -> npt.NDArray[np.uint8]: ...
-    def rotation(self) -> Rotation: ...
     def search(
         self,
         query: VectorLike,
         k: int = 10,
         *,
         allow: AllowLike = None,
+        nprobe: Probes | None = None,
         epsilon: float | None = None,
         rerank_factor: int | None = None,
         max_rerank: int | None = None,
@@ -153,6 +165,7 @@ class _Reranked(_Index):
         k: int = 10,
         *,
         allow: AllowLike = None,
+        nprobe: Probes | None = None,
         epsilon: float | None = None,
         rerank_factor: int | None = None,
         max_rerank: int | None = None,
@@ -160,7 +173,7 @@ class _Reranked(_Index):
     ) -> tuple[U64Array, F32Array]: ...
 
 @final
-class FlatF32Index(_Plain):
+class FlatF32Index(_Index):
     @classmethod
     def build(
         cls,
@@ -171,9 +184,21 @@ class FlatF32Index(_Plain):
         metric: Metric = "l2",
         progress: Progress = None,
     ) -> Self: ...
+    def search(self, query: VectorLike, k: int = 10, *, allow: AllowLike = None) -> list[Hit]: ...
+    def search_batch(
+        self,
+        queries: MatrixLike,
+        k: int = 10,
+        *,
+        allow: AllowLike = None,
+        progress: Progress = None,
+    ) -> tuple[U64Array, F32Array]: ...
+    def tune(
+        self, queries: MatrixLike, *, k: int = 10, recall: float = 0.99, progress: Progress = None
+    ) -> NoReturn: ...
 
 @final
-class RabitqIndex(_Plain):
+class RabitqIndex(_Coded):
     @classmethod
     def build(
         cls,
@@ -182,14 +207,27 @@ class RabitqIndex(_Plain):
         ids: IdsLike | None = None,
         seed: int = 42,
         metric: Metric = "l2",
+        bits: int = 1,
         n_lists: int | None = None,
         progress: Progress = None,
     ) -> Self: ...
-    @property
-    def n_lists(self) -> int: ...
-    @property
-    def codes(self) -> npt.NDArray[np.uint8]: ...
-    def rotation(self) -> Rotation: ...
+    def search(
+        self,
+        query: VectorLike,
+        k: int = 10,
+        *,
+        allow: AllowLike = None,
+        nprobe: Probes | None = None,
+    ) -> list[Hit]: ...
+    def search_batch(
+        self,
+        queries: MatrixLike,
+        k: int = 10,
+        *,
+        allow: AllowLike = None,
+        nprobe: Probes | None = None,
+        progress: Progress = None,
+    ) -> tuple[U64Array, F32Array]: ...
 
 @final
 class RabitqPlusIndex(_Reranked): ...

@@ -49,14 +49,12 @@ rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
     return status;
 }
 
-/* Rows above which an index that has not been tuned leaves lists out. */
-#define PROBING_ROWS 200000u
 #define PROBED_SHARE 8u
 #define PROBED_LEAST 32u
 
 uint32_t rvx_default_nprobe(const rv_index *index) {
     if (index->nprobe) return index->nprobe;
-    if (!index->quantizer || index->rows.n_live < PROBING_ROWS) return RV_ALL_LISTS;
+    if (!index->quantizer || index->rows.n_live < RVX_PROBING_ROWS) return RV_ALL_LISTS;
     uint32_t share = index->quantizer->n_lists / PROBED_SHARE;
     return share > PROBED_LEAST ? share : PROBED_LEAST;
 }

@@ -42,6 +42,9 @@ typedef struct rvx_quantizer {
     float *rotated_mean, *ip_weights;
 } rvx_quantizer;
 
+/* Rows from which an index that has not been tuned has many lists and leaves some out. */
+#define RVX_PROBING_ROWS 200000u
+
 uint32_t rvx_padded_dim(uint32_t dim);
 uint32_t rvx_auto_lists(uint64_t n);
 /* Most lists that n rows can be spread over. */

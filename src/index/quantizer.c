@@ -35,7 +35,7 @@ uint32_t rvx_auto_lists(uint64_t n) {
     if (n < 4096) return 1;
     uint64_t lists = n / 512;
     if (lists > RV_SMALL_LISTS) lists = RV_SMALL_LISTS;
-    if (n / 1024 > lists) lists = n / 1024;
+    if (n >= RVX_PROBING_ROWS) lists = n / 1024;
     return lists < RV_MAX_LISTS ? (uint32_t)lists : RV_MAX_LISTS;
 }
 

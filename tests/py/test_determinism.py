@@ -9,7 +9,7 @@ import numpy as np
 import ruvector
 from oracle import CLASSES, METRICS
 
-# Prints one line per index: digest of its bytes, digest of 1,000 answers.
+# Prints one line per index: digest of its bytes, digest of 1,000 answers, tuning.
 PRINT_DIGESTS = """
 import hashlib
 import numpy as np, ruvector
@@ -21,7 +21,7 @@ def digest(*data):
     return h.hexdigest()
 
 rng = np.random.default_rng(7)
-for dim, lists in ((29, 7), (100, None)):
+for dim, lists, bits, probes in ((29, 7, 1, "all"), (100, None, 4, None), (40, 60, 3, 5)):
     centres = rng.standard_normal((20, dim)) * 3
     vectors = (centres[rng.integers(0, 20, 2500)] + rng.standard_normal((2500, dim)))
     vectors = vectors.astype(np.float32)
@@ -29,13 +29,32 @@ for dim, lists in ((29, 7), (100, None)):
     queries = queries.astype(np.float32)
     for name in ("FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex"):
         for metric in ("l2", "ip", "cosine"):
-            options = {} if name == "FlatF32Index" else {"n_lists": lists}
+            coded = name != "FlatF32Index"
+            options = {"n_lists": lists, "bits": bits} if coded else {}
+            search = {"nprobe": probes} if coded else {}
             idx = getattr(ruvector, name).build(vectors, seed=5, metric=metric, **options)
             idx.remove(range(100, 200))
             idx.add_batch(-vectors[:50])
-            ids, scores = idx.search_batch(queries, k=10)
-            few, best = idx.search_batch(queries[:50], k=10, allow=idx.ids % 3 == 0)
-            print(dim, name, metric, digest(idx.to_bytes()), digest(ids, scores, few, best))
+            ids, scores = idx.search_batch(queries, k=10, **search)
+            few, best = idx.search_batch(queries[:50], k=10, allow=idx.ids % 3 == 0, **search)
+            tuned = idx.tune(queries[:100], recall=0.9) if coded else None
+            data = digest(idx.to_bytes())
+            print(dim, name, metric, data, digest(ids, scores, few, best), tuned)
+"""
+
+
+# The same of an index that ranks its lists by codes of their centres.
+PRINT_DIGESTS_OF_MANY_LISTS = """
+rng = np.random.default_rng(8)
+centres = rng.standard_normal((50, 20)) * 2
+vectors = (centres[rng.integers(0, 50, 33_500)] + rng.standard_normal((33_500, 20)))
+vectors = vectors.astype(np.float32)
+queries = vectors[::100] + np.float32(0.25)
+for metric in ("l2", "ip"):
+    idx = ruvector.RabitqPlusIndex.build(vectors, metric=metric, n_lists=520, bits=2)
+    found = [digest(*idx.search_batch(queries, 5, nprobe=p)) for p in (1, 9, 60, 400)]
+    tuned = idx.tune(queries[:60], recall=0.95)
+    print(metric, digest(idx.to_bytes()), *found, tuned)
 """
 
 
@@ -44,12 +63,14 @@ def test_threads_and_instruction_sets_make_no_difference(run_python):
     cases = [(sets[0], "1"), *((isa, "2") for isa in sets)]
     outputs = {}
     for isa, threads in cases:
-        result = run_python(PRINT_DIGESTS, RUVECTOR_ISA=isa, RUVECTOR_NUM_THREADS=threads)
+        code = PRINT_DIGESTS + PRINT_DIGESTS_OF_MANY_LISTS
+        result = run_python(code, RUVECTOR_ISA=isa, RUVECTOR_NUM_THREADS=threads)
         assert result.returncode == 0, result.stderr
         outputs[isa, threads] = result.stdout.splitlines()
     (first, expected), *others = outputs.items()
-    assert len(expected) == 2 * len(CLASSES) * len(METRICS)
+    assert len(expected) == 3 * len(CLASSES) * len(METRICS) + 2
     for case, lines in others:
+        assert len(lines) == len(expected)
         for line, want in zip(lines, expected):
             assert line == want, f"{case} differs from {first}"
 

@@ -360,6 +360,10 @@ def test_bad_search_options(cls, vectors, where, option, value, error):
 def test_options_a_class_has_no_use_for_are_named(vectors):
     with pytest.raises(TypeError, match=r"FlatF32Index\.build\(\) takes no n_lists"):
         ruvector.FlatF32Index.build(vectors, n_lists=2)
+    with pytest.raises(TypeError, match=r"FlatF32Index\.build\(\) takes no bits"):
+        ruvector.FlatF32Index.build(vectors, bits=1)
+    with pytest.raises(TypeError, match=r"FlatF32Index\.search_batch\(\) takes no nprobe"):
+        ruvector.FlatF32Index.build(vectors).search_batch(vectors, nprobe=2)
     with pytest.raises(TypeError, match=r"RabitqIndex\.search\(\) takes no max_rerank"):
         ruvector.RabitqIndex.build(vectors).search(vectors[0], max_rerank=20)
 
@@ -370,10 +374,55 @@ def test_max_rerank_below_k(vectors):
         idx.search(vectors[0], 10, max_rerank=5)
 
 
-@pytest.mark.parametrize("n_lists", [0, 65, -1, 2**40])
-def test_bad_number_of_lists(vectors, n_lists):
-    with pytest.raises(ValueError, match=r"n_lists must be 1\.\.64"):
-        ruvector.RabitqIndex.build(vectors, n_lists=n_lists)
+CODED = (*RERANKED, ruvector.RabitqIndex)
+
+
+@pytest.fixture(params=CODED, ids=lambda cls: cls.__name__)
+def coded(request):
+    return request.param
+
+
+@pytest.mark.parametrize("n_lists", [0, -1, 65537, 2**40, 2**70])
+def test_bad_number_of_lists(coded, vectors, n_lists):
+    with pytest.raises(ValueError, match=rf"n_lists must be 1\.\.65536, or None.*got {n_lists}"):
+        coded.build(vectors, n_lists=n_lists)
+
+
+@pytest.mark.parametrize(("n", "n_lists"), [(20, 65), (4159, 65), (6464, 102), (20, 65536)])
+def test_more_lists_than_rows_can_fill(coded, rng, n, n_lists):
+    vectors = rng.standard_normal((n, DIM)).astype(np.float32)
+    with pytest.raises(ValueError, match=f"n_lists is {n_lists}: {n} rows.*{max(64, n // 64)}"):
+        coded.build(vectors, n_lists=n_lists)
+
+
+@pytest.mark.parametrize("bits", [0, -1, 9, 2**32 + 1, 2**70])
+def test_bad_number_of_bits(coded, vectors, bits):
+    with pytest.raises(ValueError, match=rf"bits must be 1\.\.8, got {bits}"):
+        coded.build(vectors, bits=bits)
+
+
+@pytest.mark.parametrize("bits", [1.0, True, "4", None, [4]])
+def test_bits_that_are_no_int(coded, vectors, bits):
+    with pytest.raises(TypeError, match="bits: expected an int"):
+        coded.build(vectors, bits=bits)
+
+
+@pytest.mark.parametrize("nprobe", [0, -1, 65537, 2**32, 2**70, "every", "ALL", ""])
+def test_bad_number_of_lists_to_look_into(coded, vectors, nprobe):
+    idx = coded.build(vectors)
+    message = rf"nprobe must be 1\.\.65536, 'all', or None for the default, got .*{nprobe}"
+    for function in (
+        lambda: idx.search(vectors[0], nprobe=nprobe),
+        lambda: idx.search_batch(vectors, nprobe=nprobe),
+    ):
+        with pytest.raises(ValueError, match=message):
+            function()
+
+
+@pytest.mark.parametrize("nprobe", [1.0, True, b"all", [1]])
+def test_lists_to_look_into_that_are_no_int(coded, vectors, nprobe):
+    with pytest.raises(TypeError, match="nprobe: expected an int"):
+        coded.build(vectors).search(vectors[0], nprobe=nprobe)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
@@ -462,7 +511,7 @@ def test_classes_are_final(cls):
 
 def test_unknown_keywords(idx, vectors):
     with pytest.raises(TypeError):
-        idx.search(vectors[0], nprobe=3)
+        idx.search(vectors[0], probes=3)
     with pytest.raises(TypeError):
         type(idx).build(vectors, dim=6)
 

@@ -26,6 +26,9 @@ SEEDS = st.integers(0, 2**32 - 1)
 DIMS = st.one_of(st.integers(1, 257), st.sampled_from([384, 768, 1536]))
 IDS = st.one_of(st.integers(0, 60), st.integers(0, 2**64 - 2))
 KS = st.sampled_from([1, 2, 7, 64, 65, 1000])
+BITS = st.sampled_from([1, 1, 2, 3, 5, 8])
+LISTS = st.none() | st.integers(1, 64)
+PROBES = st.sampled_from([1, 2, 5, 64, 65536, "all"])
 
 
 def make(seed: int, n: int, dim: int):
@@ -44,11 +47,14 @@ class Machine(RuleBasedStateMachine):
     cls = ruvector.FlatF32Index
     metric = "l2"
 
-    @initialize(dim=DIMS, n=st.integers(0, 120), seed=SEEDS, keep=st.booleans())
-    def start(self, dim, n, seed, keep):
+    @initialize(
+        dim=DIMS, n=st.integers(0, 120), seed=SEEDS, keep=st.booleans(), bits=BITS, lists=LISTS
+    )
+    def start(self, dim, n, seed, keep, bits, lists):
         vectors = make(seed, n, dim)
         self.dim = dim
-        self.index = build(self.cls, vectors, seed=seed, metric=self.metric, rerank=keep)
+        codes = {} if self.cls is ruvector.FlatF32Index else {"bits": bits, "n_lists": lists}
+        self.index = build(self.cls, vectors, seed=seed, metric=self.metric, rerank=keep, **codes)
         self.rows = dict(enumerate(vectors))
         self.next_id = n
 
@@ -150,14 +156,25 @@ class Machine(RuleBasedStateMachine):
         hits = self.index.search(query, k, allow=mask if by_mask else list(allowed))
         check_hits(hits, query, allowed, self.metric, k, keeps_vectors(self.index))
 
+    @precondition(lambda self: self.rows and self.cls is not ruvector.FlatF32Index)
+    @rule(seed=SEEDS, k=KS, share=st.sampled_from([0.02, 0.5, 1]), nprobe=PROBES)
+    def search_some_lists(self, seed, k, share, nprobe):
+        mask = np.random.default_rng(seed).random(len(self.rows)) < share
+        allowed = {id: v for (id, v), m in zip(self.rows.items(), mask) if m}
+        query = make(seed, 1, self.dim)[0]
+        hits = self.index.search(query, k, allow=mask, nprobe=nprobe)
+        exact, complete = keeps_vectors(self.index), nprobe in ("all", 64, 65536)
+        check_hits(hits, query, allowed, self.metric, k, exact, complete=complete)
+
     @precondition(lambda self: self.rows)
-    @rule(seed=SEEDS, m=st.integers(1, 20), k=KS)
-    def search_batch(self, seed, m, k):
+    @rule(seed=SEEDS, m=st.integers(1, 20), k=KS, nprobe=st.none() | PROBES)
+    def search_batch(self, seed, m, k, nprobe):
         queries = make(seed, m, self.dim)
-        ids, scores = self.index.search_batch(queries, k)
+        options = {} if self.cls is ruvector.FlatF32Index else {"nprobe": nprobe}
+        ids, scores = self.index.search_batch(queries, k, **options)
         for i in range(m):
             found = [h for h in zip(ids[i].tolist(), scores[i].tolist()) if h[0] != ruvector.NO_ID]
-            assert found == self.index.search(queries[i], k)
+            assert found == self.index.search(queries[i], k, **options)
 
     @precondition(lambda self: not self.rows)
     @rule()
@@ -192,12 +209,13 @@ def test_any_sequence_of_operations(cls, metric):
     metric=st.sampled_from(METRICS),
     dim=DIMS,
     n=st.integers(1, 400),
-    lists=st.none() | st.integers(1, 64),
+    lists=LISTS,
+    bits=BITS,
     k=KS,
     seed=SEEDS,
 )
-def test_any_shape(cls, metric, dim, n, lists, k, seed):
-    options = {} if cls is ruvector.FlatF32Index else {"n_lists": lists}
+def test_any_shape(cls, metric, dim, n, lists, bits, k, seed):
+    options = {} if cls is ruvector.FlatF32Index else {"n_lists": lists, "bits": bits}
     vectors = make(seed, n, dim)
     index = build(cls, vectors, seed=seed, metric=metric, **options)
     for query in (*make(seed + 1, 3, dim), vectors[0]):

@@ -89,7 +89,11 @@ def test_readers_while_a_writer_changes_the_index(cls, rng):
             loaded = cls.from_bytes(idx.to_bytes())
             assert len(loaded.search(queries[0], k=3)) == 3
 
-    run_threads(write, read_one, read_batch, look, save)
+    def tune():
+        while cls is not ruvector.FlatF32Index and not done.is_set():
+            assert 0 < idx.tune(queries[:10], k=5, recall=0.9).recall <= 1
+
+    run_threads(write, read_one, read_batch, look, save, tune)
     assert len(idx) == 6_000 - 100 * 20
 
 

@@ -16,12 +16,17 @@ import numpy.typing as npt
 import ruvector
 
 vectors = np.zeros((10, 4), dtype=np.float32)
-idx = ruvector.RabitqPlusIndex.build(vectors, seed=42, rerank_factor=20, metric="ip")
+idx = ruvector.RabitqPlusIndex.build(vectors, seed=42, rerank_factor=20, metric="ip", bits=4)
 for h in idx.search(vectors[0], k=10):
     id: int = h.id
     score: float = h.score
 ids, scores = idx.search_batch(vectors, 3, allow=[1, 2], epsilon=2.0)
 found: npt.NDArray[np.uint64] = ids
+idx.search(vectors[0], nprobe="all")
+tuning: ruvector.Tuning = ruvector.RabitqIndex.build(vectors).tune(vectors, k=3, recall=0.9)
+if tuning.nprobe != "all" and idx.nprobe != "all":
+    groups: int = tuning.nprobe + idx.nprobe + idx.n_lists + idx.bits
+bound: float = tuning.epsilon + tuning.recall
 n: int = idx.remove(np.arange(3)) + len(idx) + idx.add(None, [1.0, 2.0, 3.0, 4.0])
 idx2: ruvector.RabitqPlusIndex = ruvector.RabitqPlusIndex.load("x", mmap=False)
 vector: npt.NDArray[np.float32] = idx[3]
@@ -59,6 +64,9 @@ ruvector.RabitqPlusIndex.build({1.0, 2.0})
 ruvector.RabitqPlusIndex.build(vectors, metric="manhattan")
 ruvector.RabitqPlusIndex.build(vectors).search("query")
 ruvector.RabitqPlusIndex.build(vectors).dim = 3
+ruvector.RabitqPlusIndex.build(vectors).search(vectors[0], nprobe="some")
+ruvector.RabitqPlusIndex.build(vectors).nprobe = 3
+ruvector.FlatF32Index.build(vectors, bits=2)
 """
 
 
@@ -104,4 +112,4 @@ def test_mistakes_are_found(mypy, tmp_path):
     (tmp_path / "bad.py").write_text(BAD)
     result = mypy(tmp_path, "mypy", "--strict", "--follow-imports=silent", "bad.py")
     lines = {int(line.split(":")[1]) for line in result.stdout.splitlines() if ": error:" in line}
-    assert lines == set(range(5, 12)), result.stdout
+    assert lines == set(range(5, 15)), result.stdout
