@@ -197,7 +197,8 @@ static size_t sample(uint8_t *out, size_t room, unsigned choice) {
             RV_OK);
     rv_tuning tuned; /* its settings stand in the file */
     if (n > 0 && o.kind != RV_FLAT && choice / 41472 % 2)
-        require(rv_index_tune(index, rows, 4, o.dim, 1, 0.5, NULL, &tuned, NULL) == RV_OK);
+        require(rv_index_tune(index, rows, 4, o.dim, 1, 0.5, NULL, &tuned, NULL) ==
+                RV_OK);
     uint64_t size = rv_index_serialized_size(index);
     if (size <= room) require(rv_index_serialize(index, out, size, NULL) == RV_OK);
     rv_index_free(index);

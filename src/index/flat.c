@@ -2,29 +2,149 @@
  * flat.c - the exact scan of the float32 rows, for some queries at once: rows are taken
  * in tiles that stay in the cache while every query is compared with them.
  *
- * Several queries' squared distances start from inner products, half the work of
- * differences: |x|^2 + |q|^2 - 2 <x, q> less all it may be off by rules most rows out,
- * and the distance of the others is then computed as ever. With u = 2^-24, n dimensions,
- * L = n/16 + 1 steps and 4 folds per sum, and S = |x|^2 + |q|^2 >= 2 |x| |q|:
- *   2 <x, q>     off by (L + 4) u S
- *   |x|^2, |q|^2 from rounded norms, (L + 8) u S
- *   the two sums 3 u S, and S itself when it is scaled 2 u S
- *   the distance as it will be computed, at most 2 S, off by (L + 8) u times that
- * together less than (4 L + 40) u S.
+ * For several queries a lower bound rules most rows out, and only the others' keys are
+ * computed, as ever. The bounds start from inner products, of floats or of bytes, and
+ * subtract all they may be off by. With u = 2^-24, n dimensions, L = n/16 + 1 steps per
+ * lane and 4 of folding, and S = |x|^2 + |q|^2 >= 2 |x| |q|:
+ *
+ *   the key        at most 2 S, off by (L + 8) u times that, or by (L + 8) u |x| |q|
+ *   |x|^2, |q|^2   off by (L + 8) u S
+ *   2 <x, q>       in floats off by (L + 4) u S
+ *   what is left   a few sums and products of at most 10 S, off by 100 u S
+ *
+ * together less than (4 L + 200) u S. Squares too small for a float lose less than
+ * n 2^-150, which is below FLT_MIN.
+ *
+ * With x = s b + e and q = t c + f, b and c bytes,
+ *   |<x, q> - s t <b, c>| = |<s b, f> + <e, q>| <= (|x| + |e|) |f| + |e| |q|.
  */
 #include "index/index_i.h"
 
 #include <float.h>
 #include <math.h>
 
-#define TILE_ROWS 256u
-#define TILE_FLOATS 32768u /* 128 KB: half of a small second-level cache */
-
 static void push_row(rvx_scratch *s, size_t row, float key) {
     if (key > s->top.worst || !rvx_row_live(&s->index->rows, row)) return;
     uint64_t id = rvx_row_id(&s->index->rows, row);
     rvx_topk_push(&s->top, (rvx_hit){.key = key, .row = (uint32_t)row, .id = id});
 }
+
+/* A row that the bounds have let pass. */
+static void decide(rvx_scratch *s, const rvx_filter *filter, size_t row) {
+    if (filter && !rvx_filter_passes(filter, row)) return;
+    push_row(s, row, rvx_exact_key(s, row));
+}
+
+static float slack(size_t dim) { return (float)(4 * (dim / 16 + 1) + 200) * 0x1p-24f; }
+
+/* A square less its share of what may be off. */
+static float lowered(float norm2, size_t dim) {
+    return norm2 * (1 - slack(dim)) - FLT_MIN;
+}
+
+/* ---- by bytes ------------------------------------------------------------------------
+ */
+
+#define SCREEN_QUERIES 4u /* for fewer, memory is the limit; rounding takes as long */
+#define MOST_PACKS (RVX_FLAT_AT_ONCE / RVK_PACK)
+
+typedef struct screen {
+    rvk_pack rows, queries[MOST_PACKS];
+    float own[RVX_FLAT_AT_ONCE], limit[RVX_FLAT_AT_ONCE];
+    uint8_t *bytes; /* of all packs */
+} screen;
+
+static bool open_screen(screen *c, size_t n_queries, size_t dim) {
+    size_t n = (n_queries + RVK_PACK - 1) / RVK_PACK, bytes = rvk_pack_bytes(dim);
+    memset(c, 0, sizeof *c);
+    c->bytes = rvb_alloc_zero(n + 1, bytes);
+    if (!c->bytes) return false;
+    for (size_t i = 0; i < n; i++) c->queries[i].bytes = c->bytes + i * bytes;
+    c->rows.bytes = c->bytes + n * bytes;
+    return true;
+}
+
+/* Upper bounds of the lengths, from sums in float: these are off by less than 2^-10, and
+ * by 2^-67 where squares underflow. A cosine is the product of vectors of length 1; those
+ * whose length is too small to divide by are never ruled out. */
+static void finish_pack(rvk_pack *p, size_t n, size_t dim, bool unit) {
+    for (size_t i = 0; i < n; i++) {
+        float norm = sqrtf(p->norm2[i]), error = p->error[i] * (1 + 0x1p-10f) + 0x1p-66f;
+        p->length[i] = (norm + error) * (1 + 0x1p-10f) + 0x1p-66f;
+        p->error[i] = error + slack(dim) * p->length[i];
+        if (!unit) continue;
+        float by = p->norm2[i] >= 0x1p-80f ? 1 / norm : 0;
+        p->scale[i] *= by;
+        p->length[i] *= by;
+        p->error[i] *= by;
+        if (by == 0 && p->norm2[i] != 0) p->error[i] = INFINITY;
+    }
+}
+
+static void pack_queries(screen *c, const rvx_scratch *s, size_t n_queries) {
+    const rv_index *index = s->index;
+    bool l2 = index->metric == RV_L2;
+    for (size_t i = 0; i < n_queries; i += RVK_PACK) {
+        rvk_pack *p = &c->queries[i / RVK_PACK];
+        size_t n = n_queries - i < RVK_PACK ? n_queries - i : RVK_PACK;
+        s->ops->pack(s[i].query, index->dim * sizeof(float), n, index->dim, false, p);
+        finish_pack(p, n, index->dim, index->metric == RV_COSINE);
+        for (size_t k = 0; k < n; k++) {
+            c->own[i + k] = l2 ? lowered(p->norm2[k], index->dim) : 0;
+            c->limit[i + k] = s[i + k].top.worst - c->own[i + k];
+            p->scale[k] *= l2 ? 2.0f : 1.0f;
+            p->error[k] *= l2 ? 2.0f : 1.0f;
+            p->length[k] *= l2 ? 2.0f : 1.0f;
+        }
+    }
+}
+
+static void screen_pack(screen *c, rvx_scratch *s, size_t n_queries,
+                        const rvx_filter *const *filters, size_t first, size_t n) {
+    const rv_index *index = s->index;
+    const rvx_column *v = &index->rows.column[RVX_VECTORS];
+    float term[RVK_PACK] = {0};
+    s->ops->pack(rvx_cell(v, first), v->stride, n, index->dim, true, &c->rows);
+    finish_pack(&c->rows, n, index->dim, index->metric == RV_COSINE);
+    for (size_t r = 0; index->metric == RV_L2 && r < n; r++)
+        term[r] = lowered(c->rows.norm2[r], index->dim);
+    for (size_t i = 0; i < n_queries; i += RVK_PACK) {
+        uint16_t masks[RVK_PACK];
+        size_t m = n_queries - i < RVK_PACK ? n_queries - i : RVK_PACK;
+        s->ops->screen(&c->rows, term, &c->queries[i / RVK_PACK], c->limit + i,
+                       index->dim, masks);
+        for (size_t k = i; k < i + m; k++) {
+            unsigned passed = masks[k - i] & ((1u << n) - 1);
+            if (!passed) continue;
+            for (; passed; passed &= passed - 1)
+                decide(&s[k], filters[k], first + rvx_lowest_bit(passed));
+            c->limit[k] = s[k].top.worst - c->own[k];
+        }
+    }
+}
+
+/* Whether it could be done. */
+static bool screened(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
+    screen c;
+    size_t n = s->index->rows.n;
+    if (!s->ops->screen || n_queries < SCREEN_QUERIES) return false;
+    if (!open_screen(&c, n_queries, s->index->dim)) return false;
+    pack_queries(&c, s, n_queries);
+    for (size_t first = 0; first < n; first += RVK_PACK) {
+        size_t rows = n - first < RVK_PACK ? n - first : RVK_PACK;
+        screen_pack(&c, s, n_queries, filters, first, rows);
+    }
+    rvb_free(c.bytes);
+    return true;
+}
+
+/* ---- by floats -----------------------------------------------------------------------
+ */
+
+#define TILE_QUERIES 32u
+#define TILE_ROWS 256u
+#define TILE_FLOATS 32768u /* 128 KB: half of a small second-level cache */
+#define PRODUCT_QUERIES 4u /* for fewer, memory is the limit, and products do not pay */
 
 static void push_tile(rvx_scratch *s, const rvx_filter *filter, size_t first, size_t n,
                       const float *value) {
@@ -38,20 +158,13 @@ static void push_tile(rvx_scratch *s, const rvx_filter *filter, size_t first, si
     }
 }
 
-/* ---- squared distances by way of inner products ------------------------------------ */
-
-static float shrink(size_t dim) {
-    return 1 - (float)(4 * (dim / 16 + 1) + 40) * 0x1p-24f;
-}
-
-/* |x|^2 of a tile of rows, less its share of what may be off. */
+/* |x|^2 of a tile of rows. */
 static void row_terms(const rv_index *index, size_t first, size_t n, float *terms) {
     const rvx_column *norms = &index->rows.column[RVX_NORMS];
-    float kept = shrink(index->dim);
     for (size_t i = 0; i < n; i++) {
         float norm;
         memcpy(&norm, rvx_cell(norms, first + i), sizeof norm);
-        terms[i] = norm * norm * kept - FLT_MIN;
+        terms[i] = lowered(norm * norm, index->dim);
     }
 }
 
@@ -60,36 +173,28 @@ static void row_terms(const rv_index *index, size_t first, size_t n, float *term
 /* Rows whose distance cannot be above the threshold, from the products of a tile. */
 static void push_near(rvx_scratch *s, const rvx_filter *filter, size_t first, size_t n,
                       const float *product, const float *terms) {
-    float own = s->query_norm * s->query_norm * shrink(s->index->dim) - FLT_MIN;
+    float own = lowered(s->query_norm * s->query_norm, s->index->dim);
     for (size_t i = 0; i < n; i += AT_ONCE) {
         size_t m = n - i < AT_ONCE ? n - i : AT_ONCE;
         float worst = s->top.worst - own;
         int far = 1;
-        for (size_t k = 0; k < m; k++)
-            far &= terms[i + k] - 2 * product[i + k] > worst;
+        for (size_t k = 0; k < m; k++) far &= terms[i + k] - 2 * product[i + k] > worst;
         for (size_t k = 0; !far && k < m; k++) {
-            size_t row = first + i + k;
             if (terms[i + k] - 2 * product[i + k] > s->top.worst - own) continue;
-            if (filter && !rvx_filter_passes(filter, row)) continue;
-            push_row(s, row, rvx_exact_key(s, row));
+            decide(s, filter, first + i + k);
         }
     }
 }
-
-/* Products pay from this many queries on; for fewer, memory is the limit. */
-#define PRODUCT_QUERIES 4u
-
-/* ---- all rows ------------------------------------------------------------------------ */
 
 static size_t tile_rows(const rv_index *index) {
     size_t rows = TILE_FLOATS / index->dim / 4 * 4;
     return rows < 4 ? 4 : rows > TILE_ROWS ? TILE_ROWS : rows;
 }
 
-static void dense(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
+static void tiled(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
     const rv_index *index = s->index;
     const rvx_column *v = &index->rows.column[RVX_VECTORS];
-    float value[RVX_FLAT_AT_ONCE * TILE_ROWS], terms[TILE_ROWS];
+    float value[TILE_QUERIES * TILE_ROWS], terms[TILE_ROWS];
     size_t n = index->rows.n, step = tile_rows(index);
     bool products = index->metric == RV_L2 && n_queries >= PRODUCT_QUERIES;
     for (size_t first = 0; first < n; first += step) {
@@ -110,6 +215,17 @@ static void dense(rvx_scratch *s, size_t n_queries, const rvx_filter *const *fil
     }
 }
 
+/* ---- all rows ------------------------------------------------------------------------
+ */
+
+static void dense(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
+    if (screened(s, n_queries, filters)) return;
+    for (size_t i = 0; i < n_queries; i += TILE_QUERIES) {
+        size_t n = n_queries - i < TILE_QUERIES ? n_queries - i : TILE_QUERIES;
+        tiled(s + i, n, filters + i);
+    }
+}
+
 /* Where few rows are allowed, only those are read. */
 static bool is_sparse(const rvx_filter *filter, size_t n_rows) {
     return filter && filter->count < n_rows / 4;
@@ -122,16 +238,11 @@ static void sparse(rvx_scratch *s, const rvx_filter *filter) {
 
 void rvx_flat_search(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
     size_t n_rows = s->index->rows.n;
-    bool together = true;
-    for (size_t i = 0; i < n_queries; i++) together &= !is_sparse(filters[i], n_rows);
-    if (together) {
-        dense(s, n_queries, filters);
-        return;
-    }
-    for (size_t i = 0; i < n_queries; i++) {
-        if (is_sparse(filters[i], n_rows))
-            sparse(&s[i], filters[i]);
+    for (size_t i = 0, end; i < n_queries; i = end) {
+        for (end = i; end < n_queries && !is_sparse(filters[end], n_rows);) end++;
+        if (end > i)
+            dense(s + i, end - i, filters + i);
         else
-            dense(&s[i], 1, &filters[i]);
+            sparse(&s[i], filters[end++]);
     }
 }

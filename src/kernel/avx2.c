@@ -100,12 +100,32 @@ static inline float v16_fold(v16 v) {
     return _mm_cvtss_f32(_mm_add_ss(s2, _mm_movehdup_ps(s2)));
 }
 
+#define V16_TILE 2
+
+/* Each step of the fold for two and four sums at once: the parts to be added come to lie
+ * in two registers. */
+static inline __m256 merge8_and_4(v16 a, v16 b) {
+    __m256 x = _mm256_add_ps(a.lo, a.hi), y = _mm256_add_ps(b.lo, b.hi);
+    return _mm256_add_ps(_mm256_permute2f128_ps(x, y, 0x20),
+                         _mm256_permute2f128_ps(x, y, 0x31));
+}
+static inline void v16_fold_tile(v16 s[V16_TILE][V16_TILE], float *out, size_t pitch) {
+    __m256 first = merge8_and_4(s[0][0], s[0][1]),
+           second = merge8_and_4(s[1][0], s[1][1]);
+    __m256 s2 = _mm256_add_ps(_mm256_shuffle_ps(first, second, 0x44),
+                              _mm256_shuffle_ps(first, second, 0xEE));
+    __m256 s1 = _mm256_add_ps(s2, _mm256_movehdup_ps(s2));
+    __m128 lo = _mm256_castps256_ps128(s1), hi = _mm256_extractf128_ps(s1, 1);
+    _mm_storel_pi((__m64 *)(void *)out, _mm_unpacklo_ps(lo, hi));
+    _mm_storel_pi((__m64 *)(void *)(out + pitch), _mm_unpackhi_ps(lo, hi));
+}
+
 typedef __m256i b32;
 
 static inline b32 b32_zero(void) { return _mm256_setzero_si256(); }
 static inline b32 b32_add_bits(b32 x, uint32_t bits, unsigned p) {
-    const __m256i byte_of = _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202,
-                                               0x0303030303030303);
+    const __m256i byte_of =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit_of = _mm256_set1_epi64x((long long)0x8040201008040201u);
     __m256i spread = _mm256_shuffle_epi8(_mm256_set1_epi32((int)bits), byte_of);
     __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit_of), bit_of);

@@ -1,6 +1,6 @@
 /*
  * avx512.c - AVX-512 F, BW, VL and DQ: sixteen lanes are one register. Also holds the
- * table for machines with VBMI, which differs in the scan alone.
+ * table for machines with VBMI and VNNI, which differs in the scan and the screen.
  */
 #include <immintrin.h>
 
@@ -87,7 +87,9 @@ static inline __m512 merge2(__m512 a, __m512 b) {
 static inline __m512 merge1(__m512 a, __m512 b) {
     return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD));
 }
-static inline void v16_fold_tile(v16 s[4][4], float *out, size_t pitch) {
+#define V16_TILE 4
+
+static inline void v16_fold_tile(v16 s[V16_TILE][V16_TILE], float *out, size_t pitch) {
     __m512 row[4];
     RVK_UNROLL
     for (int k = 0; k < 4; k++)
@@ -99,7 +101,6 @@ static inline void v16_fold_tile(v16 s[4][4], float *out, size_t pitch) {
     _mm_storeu_ps(out + 3 * pitch, _mm512_extractf32x4_ps(all, 3));
 }
 
-#define V16_WIDE_TILE
 #include "lanes.h"
 
 const rvk_ops rvk_ops_avx512 = {
@@ -119,6 +120,8 @@ const rvk_ops rvk_ops_avx512 = {
 };
 
 #ifdef RVK_HAVE_AVX512VBMI
+#include "screen_avx512vbmi.h"
+
 const rvk_ops rvk_ops_avx512vbmi = {
     .name = "avx512vbmi",
     .group = 6,
@@ -126,6 +129,8 @@ const rvk_ops rvk_ops_avx512vbmi = {
     .l2sq = l2sq,
     .dot_tile = dot_tile,
     .l2sq_tile = l2sq_tile,
+    .pack = pack,
+    .screen = screen,
     .rotate = rotate,
     .encode = encode,
     .code_dot = code_dot,

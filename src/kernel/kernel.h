@@ -48,12 +48,30 @@ typedef struct rvk_levels {
 typedef struct rvk_scan {
     const uint8_t *blocks;
     size_t n_blocks;
-    const uint64_t *allow; /* one word per block, bit i = lane i may pass; NULL = all */
     const uint8_t *lut;
     size_t padded;
     float step, bias; /* inner-product estimate = step * sum + bias */
     float limit;      /* a lane passes if A + B * estimate < limit */
 } rvk_scan;
+
+#define RVK_PACK 16u /* vectors of a pack */
+
+/* Sixteen vectors rounded to bytes: component j of vector i is about scale[i] times its
+ * byte, the integer nearest to 127 times its share of the largest magnitude. The bytes
+ * are rvk_pack_bytes(dim), 64-byte aligned; those of components 4g..4g+3 of vector i
+ * start at 64 g + 4 i, in a pack of rows with 128 added. */
+typedef struct rvk_pack {
+    uint8_t *bytes;
+    int32_t start[RVK_PACK]; /* of sums of products with these bytes */
+    float scale[RVK_PACK];
+    float norm2[RVK_PACK];  /* squared length of the vector */
+    float error[RVK_PACK];  /* length of the vector less its bytes times scale */
+    float length[RVK_PACK]; /* the caller's */
+} rvk_pack;
+
+static inline size_t rvk_pack_bytes(size_t dim) {
+    return RVK_PACK * ((dim + 15) / 16 * 16);
+}
 
 typedef struct rvk_ops {
     const char *name;
@@ -69,6 +87,19 @@ typedef struct rvk_ops {
                      size_t stride_bytes, size_t n_rows, size_t dim, float *out);
     void (*l2sq_tile)(const float *queries, size_t n_queries, const void *rows,
                       size_t stride_bytes, size_t n_rows, size_t dim, float *out);
+
+    /* Both NULL where bytes are not multiplied much faster than floats.
+     *
+     * The first n = 1..RVK_PACK vectors of a pack of rows or of queries; its other lanes
+     * are undefined. norm2 and error are sums like those of dot(), in another order. */
+    void (*pack)(const void *vectors, size_t stride_bytes, size_t n, size_t dim,
+                 bool rows, rvk_pack *out);
+    /* Bit r of masks[i] is clear if term[r] - (scale of row r * scale of query i * their
+     * bytes' inner product + length of row * error of query + error of row * length of
+     * query) > limit[i], in floats; set if it is not, or a NaN. */
+    void (*screen)(const rvk_pack *rows, const float term[RVK_PACK],
+                   const rvk_pack *queries, const float limit[RVK_PACK], size_t dim,
+                   uint16_t masks[RVK_PACK]);
 
     /* In place: four rounds of sign flips (padded bits per round, bit j of word
      * j/32 set = negate), fast Hadamard transform and Kac butterfly. Orthonormal. */

@@ -15,15 +15,15 @@
  *   v16_level(v, top)                 v cut to an integer where that is < top, else top
  *   v16_hadamard(v)                   butterflies at distance 1, 2, 4, 8 in that order
  *   v16_fold(v)                       s[i] + s[i+8], then +4, +2, +1
+ *   v16_fold_tile(s, out, pitch)      out[i * pitch + k] = v16_fold(s[i][k]) for i and k
+ *                                     below V16_TILE: its square of sums and as many
+ *                                     inputs as its side stay in registers
  *
- * over a vector of thirty-two bytes, b32:
+ * and over a vector of thirty-two bytes, b32:
  *
  *   b32_zero()
  *   b32_add_bits(x, bits, p)          x + 2^p in the bytes whose bit is set
  *   b32_low(x)  b32_high(x)           the first and the last sixteen as floats
- *
- * and with V16_WIDE_TILE, where 24 values stay in registers,
- *   v16_fold_tile(s, out, pitch)      out[i * pitch + k] = v16_fold(s[i][k]), i and k < 4
  *
  * Everything here is static: each includer gets its own copy under its own flags.
  */
@@ -57,61 +57,54 @@ static inline const float *row_at(const uint8_t *rows, size_t stride, size_t i) 
     return (const float *)(const void *)(rows + i * stride);
 }
 
-#ifdef V16_WIDE_TILE
-/* Four queries by four rows: sixteen sums and eight inputs fit 32 registers of sixteen
- * lanes, and every load serves four steps. */
-RVK_INLINE void four_by_four(const float *const q[4], const float *const r[4],
-                                size_t n, size_t pitch, float *out, bool squared) {
-    v16 s[4][4];
+enum { TILE = V16_TILE };
+
+/* TILE queries by as many rows: every load serves that many steps. */
+RVK_INLINE void square(const float *const q[TILE], const float *const r[TILE], size_t n,
+                       size_t pitch, float *out, bool squared) {
+    v16 s[TILE][TILE], x[TILE];
     size_t j = 0;
     RVK_UNROLL
-    for (int i = 0; i < 16; i++) s[i / 4][i % 4] = v16_zero();
+    for (int i = 0; i < TILE * TILE; i++) s[i / TILE][i % TILE] = v16_zero();
     for (; j + 16 <= n; j += 16) {
-        v16 x[4];
-    RVK_UNROLL
-        for (int i = 0; i < 4; i++) x[i] = v16_load(r[i] + j);
-    RVK_UNROLL
-        for (int i = 0; i < 4; i++) {
+        RVK_UNROLL
+        for (int i = 0; i < TILE; i++) x[i] = v16_load(r[i] + j);
+        RVK_UNROLL
+        for (int i = 0; i < TILE; i++) {
             v16 y = v16_load(q[i] + j);
-    RVK_UNROLL
-            for (int k = 0; k < 4; k++) s[i][k] = step(s[i][k], y, x[k], squared);
+            RVK_UNROLL
+            for (int k = 0; k < TILE; k++) s[i][k] = step(s[i][k], y, x[k], squared);
         }
     }
     if (j < n) {
-        v16 x[4];
-    RVK_UNROLL
-        for (int i = 0; i < 4; i++) x[i] = v16_load_part(r[i] + j, n - j);
-    RVK_UNROLL
-        for (int i = 0; i < 4; i++) {
+        RVK_UNROLL
+        for (int i = 0; i < TILE; i++) x[i] = v16_load_part(r[i] + j, n - j);
+        RVK_UNROLL
+        for (int i = 0; i < TILE; i++) {
             v16 y = v16_load_part(q[i] + j, n - j);
-    RVK_UNROLL
-            for (int k = 0; k < 4; k++) s[i][k] = step(s[i][k], y, x[k], squared);
+            RVK_UNROLL
+            for (int k = 0; k < TILE; k++) s[i][k] = step(s[i][k], y, x[k], squared);
         }
     }
     v16_fold_tile(s, out, pitch);
 }
-#endif
 
 RVK_INLINE void tile(const float *queries, size_t n_queries, const uint8_t *rows,
-                        size_t stride, size_t n_rows, size_t n, float *out,
-                        bool squared) {
+                     size_t stride, size_t n_rows, size_t n, float *out, bool squared) {
     size_t i = 0;
-#ifdef V16_WIDE_TILE
-    for (; i + 4 <= n_queries; i += 4) {
-        const float *q[4];
+    for (; i + TILE <= n_queries; i += TILE) {
+        const float *q[TILE], *x[TILE];
         size_t r = 0;
-        for (size_t k = 0; k < 4; k++) q[k] = queries + (i + k) * n;
-        for (; r + 4 <= n_rows; r += 4) {
-            const float *x[4];
-            for (size_t k = 0; k < 4; k++) x[k] = row_at(rows, stride, r + k);
-            four_by_four(q, x, n, n_rows, out + i * n_rows + r, squared);
+        for (size_t k = 0; k < TILE; k++) q[k] = queries + (i + k) * n;
+        for (; r + TILE <= n_rows; r += TILE) {
+            for (size_t k = 0; k < TILE; k++) x[k] = row_at(rows, stride, r + k);
+            square(q, x, n, n_rows, out + i * n_rows + r, squared);
         }
         for (; r < n_rows; r++)
-            for (size_t k = 0; k < 4; k++)
+            for (size_t k = 0; k < TILE; k++)
                 out[(i + k) * n_rows + r] =
                     pair(q[k], row_at(rows, stride, r), n, squared);
     }
-#endif
     /* Row after row, as memory is fetched best: the processor overlaps their sums. */
     for (; i < n_queries; i++)
         for (size_t r = 0; r < n_rows; r++)
@@ -274,7 +267,7 @@ RVK_INLINE void try_scales(const float *x, const float *centroid, size_t padded,
                            float scale, float step, float top, rvk_best *best) {
     v16 t[RVK_SCALES], dot_y[RVK_SCALES], norm2[RVK_SCALES];
     float scales[RVK_SCALES];
-RVK_UNROLL
+    RVK_UNROLL
     for (unsigned i = 0; i < RVK_SCALES; i++, scale *= step) {
         scales[i] = scale;
         t[i] = v16_all(scale);
@@ -282,14 +275,14 @@ RVK_UNROLL
     }
     for (size_t j = 0; j < padded; j += 16) {
         v16 a = v16_abs(v16_sub(v16_load(x + j), v16_load(centroid + j)));
-RVK_UNROLL
+        RVK_UNROLL
         for (unsigned i = 0; i < RVK_SCALES; i++) {
             v16 y = level_of(a, t[i], v16_all(top));
             dot_y[i] = v16_fma(a, y, dot_y[i]);
             norm2[i] = v16_fma(y, y, norm2[i]);
         }
     }
-RVK_UNROLL
+    RVK_UNROLL
     for (unsigned i = 0; i < RVK_SCALES; i++)
         rvk_keep_better(best, scales[i], v16_fold(dot_y[i]), v16_fold(norm2[i]));
 }

@@ -94,6 +94,13 @@ static inline float v16_fold(v16 v) {
     return vget_lane_f32(s2, 0) + vget_lane_f32(s2, 1);
 }
 
+#define V16_TILE 2
+
+static inline void v16_fold_tile(v16 s[V16_TILE][V16_TILE], float *out, size_t pitch) {
+    for (size_t i = 0; i < V16_TILE; i++)
+        for (size_t k = 0; k < V16_TILE; k++) out[i * pitch + k] = v16_fold(s[i][k]);
+}
+
 typedef uint8x16x2_t b32;
 
 static inline b32 b32_zero(void) { return (b32){{vdupq_n_u8(0), vdupq_n_u8(0)}}; }
@@ -101,7 +108,8 @@ static inline b32 b32_add_bits(b32 x, uint32_t bits, unsigned p) {
     const uint8x16_t bit_of = vreinterpretq_u8_u64(vdupq_n_u64(0x8040201008040201u));
     const uint8x16_t weight = vdupq_n_u8((uint8_t)(1u << p));
     for (unsigned i = 0; i < 2; i++, bits >>= 16) {
-        uint8x8_t first = vdup_n_u8((uint8_t)bits), second = vdup_n_u8((uint8_t)(bits >> 8));
+        uint8x8_t first = vdup_n_u8((uint8_t)bits),
+                  second = vdup_n_u8((uint8_t)(bits >> 8));
         uint8x16_t set = vtstq_u8(vcombine_u8(first, second), bit_of);
         x.val[i] = vaddq_u8(x.val[i], vandq_u8(set, weight));
     }

@@ -35,18 +35,4 @@ rvk_scan_many_function rvk_scan_many_scalar, rvk_scan_many_avx2, rvk_scan_many_a
 #define RVK_UNROLL
 #endif
 
-RVK_INLINE uint64_t rvk_allowed(const rvk_scan *s, size_t block) {
-    return s->allow != NULL ? s->allow[block] : UINT64_MAX;
-}
-
-/* First block >= start of which one of n scans allows a lane, else n_blocks. */
-RVK_INLINE size_t rvk_next_block(const rvk_scan *s, size_t n, size_t start) {
-    for (size_t block = start; block < s->n_blocks; block++) {
-        uint64_t any = 0;
-        for (size_t q = 0; q < n; q++) any |= rvk_allowed(&s[q], block);
-        if (any != 0) return block;
-    }
-    return s->n_blocks;
-}
-
 #endif

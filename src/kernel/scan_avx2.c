@@ -72,11 +72,10 @@ RVK_INLINE void sum_block(const rvk_scan *s, size_t n, const uint8_t *codes,
     }
 }
 
-/* Bits of the allowed lanes below the limit; if there are any, the bounds of all lanes
- * are stored. */
+/* Bits of the lanes below the limit; if there are any, the bounds of all lanes are
+ * stored. */
 static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b,
-                               const __m256i totals[4], uint64_t allowed,
-                               float bounds[RVK_BLOCK]) {
+                               const __m256i totals[4], float bounds[RVK_BLOCK]) {
     const __m256 step_ = _mm256_set1_ps(s->step), bias = _mm256_set1_ps(s->bias);
     const __m256 limit = _mm256_set1_ps(s->limit);
     __m256 bound[8];
@@ -92,7 +91,6 @@ static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b
         int bits = _mm256_movemask_ps(_mm256_cmp_ps(bound[i], limit, _CMP_LT_OQ));
         mask |= (uint64_t)(unsigned)bits << (8 * i);
     }
-    mask &= allowed;
     if (mask == 0) return 0;
     for (unsigned i = 0; i < 8; i++) _mm256_storeu_ps(bounds + 8 * i, bound[i]);
     return mask;
@@ -102,8 +100,7 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
                        float (*bounds)[RVK_BLOCK]) {
     const size_t code_bytes = rvk_block_code_bytes(4, s->padded);
     const size_t block_bytes = rvk_block_bytes(4, s->padded);
-    size_t block = rvk_next_block(s, n, start);
-    for (; block < s->n_blocks; block = rvk_next_block(s, n, block + 1)) {
+    for (size_t block = start; block < s->n_blocks; block++) {
         const uint8_t *codes = s->blocks + block * block_bytes;
         const float *a = (const float *)(const void *)(codes + code_bytes);
         __m256i totals[RVK_SCANS][4];
@@ -111,8 +108,7 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
         sum_block(s, n, codes, code_bytes / 32, totals);
         RVK_UNROLL
         for (size_t q = 0; q < n; q++) {
-            masks[q] = passing(&s[q], a, a + RVK_BLOCK, totals[q],
-                               rvk_allowed(&s[q], block), bounds[q]);
+            masks[q] = passing(&s[q], a, a + RVK_BLOCK, totals[q], bounds[q]);
             any |= masks[q];
         }
         if (any != 0) return block;

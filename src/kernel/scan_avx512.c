@@ -61,8 +61,7 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
                        float (*bounds)[RVK_BLOCK]) {
     const size_t code_bytes = rvk_block_code_bytes(4, s->padded);
     const size_t block_bytes = rvk_block_bytes(4, s->padded);
-    size_t block = rvk_next_block(s, n, start);
-    for (; block < s->n_blocks; block = rvk_next_block(s, n, block + 1)) {
+    for (size_t block = start; block < s->n_blocks; block++) {
         const uint8_t *codes = s->blocks + block * block_bytes;
         const float *a = (const float *)(const void *)(codes + code_bytes);
         lane_totals totals[RVK_SCANS];
@@ -73,8 +72,7 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
             const rvk_wide512 *lower = &totals[q].lower, *upper = &totals[q].upper;
             __m512i even = fold_halves(rvk_even512(lower), rvk_even512(upper));
             __m512i odd = fold_halves(lower->odd, upper->odd);
-            masks[q] = rvk_passing512(&s[q], a, a + RVK_BLOCK, even, odd,
-                                      rvk_allowed(&s[q], block), bounds[q]);
+            masks[q] = rvk_passing512(&s[q], a, a + RVK_BLOCK, even, odd, bounds[q]);
             any |= masks[q];
         }
         if (any != 0) return block;

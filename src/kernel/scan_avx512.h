@@ -42,10 +42,10 @@ static inline __mmask16 rvk_below512(const rvk_scan *s, const float *a, const fl
     return _mm512_cmp_ps_mask(*bound, _mm512_set1_ps(s->limit), _CMP_LT_OQ);
 }
 
-/* Bits of the allowed lanes below the limit; if there are any, the bounds of all lanes
- * are stored. `even` and `odd` are the totals of the even and the odd lanes. */
+/* Bits of the lanes below the limit; if there are any, the bounds of all lanes are
+ * stored. `even` and `odd` are the totals of the even and the odd lanes. */
 static inline uint64_t rvk_passing512(const rvk_scan *s, const float *a, const float *b,
-                                      __m512i even, __m512i odd, uint64_t allowed,
+                                      __m512i even, __m512i odd,
                                       float bounds[RVK_BLOCK]) {
     /* Word j of the even lanes, then word j of the odd ones (32 on), zero-extended. */
     const __m512i first =
@@ -60,7 +60,7 @@ static inline uint64_t rvk_passing512(const rvk_scan *s, const float *a, const f
     }
     __mmask32 low = _mm512_kunpackw(below[1], below[0]);
     __mmask32 high = _mm512_kunpackw(below[3], below[2]);
-    uint64_t mask = _mm512_kunpackd(high, low) & allowed;
+    uint64_t mask = _mm512_kunpackd(high, low);
     if (mask == 0) return 0;
     for (unsigned i = 0; i < 4; i++) _mm512_storeu_ps(bounds + 16 * i, bound[i]);
     return mask;

@@ -58,27 +58,27 @@ RVK_INLINE void sum(const rvk_scan *s, size_t n, const uint8_t *const codes[],
     }
 }
 
-/* Tests the blocks at[0..n_at), in this order, until one has a passing lane. */
-RVK_INLINE size_t test(const rvk_scan *s, size_t n, size_t code_bytes, const size_t at[2],
-                       size_t n_at, uint64_t *masks, float (*bounds)[RVK_BLOCK]) {
+/* Tests `count` blocks from `first` on, in this order, until one has a passing lane. */
+RVK_INLINE size_t test(const rvk_scan *s, size_t n, size_t code_bytes, size_t first,
+                       size_t count, uint64_t *masks, float (*bounds)[RVK_BLOCK]) {
     const size_t block_bytes = code_bytes + 2 * RVK_BLOCK * sizeof(float);
     const uint8_t *codes[2];
     rvk_wide512 totals[2 * RVK_SCANS];
     RVK_UNROLL
-    for (size_t i = 0; i < n_at; i++) codes[i] = s->blocks + at[i] * block_bytes;
-    sum(s, n, codes, n_at, code_bytes / 64, totals);
+    for (size_t i = 0; i < count; i++) codes[i] = s->blocks + (first + i) * block_bytes;
+    sum(s, n, codes, count, code_bytes / 64, totals);
     RVK_UNROLL
-    for (size_t i = 0; i < n_at; i++) {
+    for (size_t i = 0; i < count; i++) {
         const float *a = (const float *)(const void *)(codes[i] + code_bytes);
         uint64_t any = 0;
         RVK_UNROLL
         for (size_t q = 0; q < n; q++) {
             const rvk_wide512 *total = &totals[i * n + q];
             masks[q] = rvk_passing512(&s[q], a, a + RVK_BLOCK, rvk_even512(total),
-                                      total->odd, rvk_allowed(&s[q], at[i]), bounds[q]);
+                                      total->odd, bounds[q]);
             any |= masks[q];
         }
-        if (any != 0) return at[i];
+        if (any != 0) return first + i;
     }
     return s->n_blocks;
 }
@@ -92,17 +92,12 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
                        float (*bounds)[RVK_BLOCK]) {
     const size_t code_bytes = rvk_block_code_bytes(6, s->padded), end = s->n_blocks;
     const bool crowded = n > 1 && n * rvk_lut_bytes(6, s->padded) > CROWDED;
-    size_t at[2] = {rvk_next_block(s, n, start), end}, passed;
-    for (bool pair = false; at[0] < end; pair = crowded) {
-        at[1] = pair ? rvk_next_block(s, n, at[0] + 1) : end;
-        if (at[1] < end) {
-            passed = test(s, n, code_bytes, at, 2, masks, bounds);
-        } else {
-            passed = test(s, n, code_bytes, at, 1, masks, bounds);
-            at[1] = at[0];
-        }
+    for (size_t block = start, next; block < end; block = next) {
+        const bool pair = crowded && block > start && end - block > 1;
+        const size_t passed = pair ? test(s, n, code_bytes, block, 2, masks, bounds)
+                                   : test(s, n, code_bytes, block, 1, masks, bounds);
         if (passed < end) return passed;
-        at[0] = rvk_next_block(s, n, at[1] + 1);
+        next = block + (pair ? 2 : 1);
     }
     for (size_t q = 0; q < n; q++) masks[q] = 0;
     return end;

@@ -56,11 +56,10 @@ RVK_INLINE void sum_block(const rvk_scan *s, size_t n, const uint8_t *codes,
     }
 }
 
-/* Bits of the allowed lanes below the limit; if there are any, the bounds of all lanes
- * are stored. */
+/* Bits of the lanes below the limit; if there are any, the bounds of all lanes are
+ * stored. */
 static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b,
-                               const uint16x8_t totals[8], uint64_t allowed,
-                               float bounds[RVK_BLOCK]) {
+                               const uint16x8_t totals[8], float bounds[RVK_BLOCK]) {
     const float32x4_t step4 = vdupq_n_f32(s->step), bias = vdupq_n_f32(s->bias);
     const float32x4_t limit = vdupq_n_f32(s->limit);
     float32x4_t bound[16];
@@ -73,7 +72,6 @@ static inline uint64_t passing(const rvk_scan *s, const float *a, const float *b
         bound[i] = vfmaq_f32(vld1q_f32(a + 4 * i), vld1q_f32(b + 4 * i), estimate);
         mask |= (uint64_t)mask4(vcltq_f32(bound[i], limit)) << (4 * i);
     }
-    mask &= allowed;
     if (mask == 0) return 0;
     for (unsigned i = 0; i < 16; i++) vst1q_f32(bounds + 4 * i, bound[i]);
     return mask;
@@ -83,8 +81,7 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
                        float (*bounds)[RVK_BLOCK]) {
     const size_t code_bytes = rvk_block_code_bytes(6, s->padded);
     const size_t block_bytes = rvk_block_bytes(6, s->padded);
-    size_t block = rvk_next_block(s, n, start);
-    for (; block < s->n_blocks; block = rvk_next_block(s, n, block + 1)) {
+    for (size_t block = start; block < s->n_blocks; block++) {
         const uint8_t *codes = s->blocks + block * block_bytes;
         const float *a = (const float *)(const void *)(codes + code_bytes);
         uint16x8_t totals[RVK_SCANS][8];
@@ -92,8 +89,7 @@ RVK_INLINE size_t scan(const rvk_scan *s, size_t n, size_t start, uint64_t *mask
         sum_block(s, n, codes, code_bytes / 64, totals);
         RVK_UNROLL
         for (size_t q = 0; q < n; q++) {
-            masks[q] = passing(&s[q], a, a + RVK_BLOCK, totals[q],
-                               rvk_allowed(&s[q], block), bounds[q]);
+            masks[q] = passing(&s[q], a, a + RVK_BLOCK, totals[q], bounds[q]);
             any |= masks[q];
         }
         if (any != 0) return block;

@@ -25,18 +25,16 @@ static uint64_t test(const rvk_scan *s, size_t block, float bounds[RVK_BLOCK]) {
             total[i] = (uint16_t)(total[i] + entries[column[i] & 63]);
         }
     }
-    return passing(s, a, b, total, bounds) & rvk_allowed(s, block);
+    return passing(s, a, b, total, bounds);
 }
 
 size_t rvk_scan_many_scalar(const rvk_scan *s, size_t n, size_t start,
                             uint64_t masks[RVK_SCANS],
                             float bounds[RVK_SCANS][RVK_BLOCK]) {
-    size_t block = rvk_next_block(s, n, start);
-    for (; block < s->n_blocks; block = rvk_next_block(s, n, block + 1)) {
+    for (size_t block = start; block < s->n_blocks; block++) {
         uint64_t any = 0;
         for (size_t q = 0; q < n; q++) {
-            const bool allowed = rvk_allowed(&s[q], block) != 0;
-            masks[q] = allowed ? test(&s[q], block, bounds[q]) : 0;
+            masks[q] = test(&s[q], block, bounds[q]);
             any |= masks[q];
         }
         if (any != 0) return block;

@@ -35,7 +35,9 @@ static bool has_avx512(void) {
 #endif
 
 #ifdef RVK_HAVE_AVX512VBMI
-static bool has_avx512vbmi(void) { return has_avx512() && CPU_HAS("avx512vbmi"); }
+static bool has_avx512vbmi(void) {
+    return has_avx512() && CPU_HAS("avx512vbmi") && CPU_HAS("avx512vnni");
+}
 #endif
 
 /* Best first. */

@@ -414,8 +414,8 @@ static void lying_widths(void **state) {
 /* Any number of lists to look into means something. */
 static void any_default_nprobe(void **state) {
     (void)state;
-    const uint32_t numbers[] = {0, 1, 2, 1000, RV_MAX_LISTS + 1, RV_ALL_LISTS - 1,
-                                RV_ALL_LISTS};
+    const uint32_t numbers[] = {
+        0, 1, 2, 1000, RV_MAX_LISTS + 1, RV_ALL_LISTS - 1, RV_ALL_LISTS};
     for (size_t s = 0; s < 12; s++) {
         file_bytes b = sample(s);
         for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {

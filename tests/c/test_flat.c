@@ -5,6 +5,8 @@
  */
 #include "index_cases.h"
 
+#include <math.h>
+
 static void compare(size_t n, size_t m, size_t dim, bool with_removed, bool filtered) {
     float *rows = whole_rows(n + dim, n, dim), *queries = whole_rows(m, m, dim);
     uint64_t *ids = scattered_ids(n, n), seed = n * m;
@@ -66,11 +68,67 @@ static void long_rows(void **state) {
             compare(i < 3 ? 300 : 21, 5, dims[i], mode & 1, mode & 2);
 }
 
+/* ---- many queries against one at a time, where bounds could go wrong ---- */
+
+enum { CLOSE, SCALES, LARGE, TINY, WHOLE, N_SORTS };
+
+/* Vectors that differ in the last places, of very different lengths, near either end of
+ * the range, and many at the same distance. */
+static void fill_sort(uint64_t *seed, int sort, float *x, size_t dim) {
+    static const float base[] = {0.9f, -0.7f, 0.1f, 0.5f, -0.3f};
+    float scale = 1;
+    if (sort == SCALES) scale = ldexpf(1, (int)next_below(seed, 60) - 30);
+    if (sort == LARGE) scale = 0x1p52f / sqrtf((float)dim);
+    if (sort == TINY) scale = ldexpf(1, -50 - (int)next_below(seed, 90));
+    for (size_t j = 0; j < dim; j++) {
+        x[j] = next_normal(seed) * scale;
+        if (sort == CLOSE) x[j] = base[j % 5] + 1e-3f * x[j];
+        if (sort == WHOLE) x[j] = (float)next_below(seed, 3) - 1;
+    }
+    if (next_below(seed, 50) == 0) memset(x, 0, dim * sizeof *x);
+}
+
+static void compare_with_single(int sort, rv_metric metric, size_t n, size_t m,
+                                size_t dim, size_t k) {
+    float *rows = need(n * dim, sizeof *rows), *queries = need(m * dim, sizeof *queries);
+    uint64_t seed = (uint64_t)sort * 100 + dim;
+    for (size_t i = 0; i < n; i++) fill_sort(&seed, sort, rows + i * dim, dim);
+    for (size_t i = 0; i < m; i++) fill_sort(&seed, sort, queries + i * dim, dim);
+    uint64_t *ids = scattered_ids(n, n);
+    rv_index *index = build(RV_FLAT, metric, dim, rows, ids, n);
+    answer all = answer_of(index, queries, m, dim, k, NULL);
+    for (size_t i = 0; i < m; i++) {
+        answer one = answer_of(index, queries + i * dim, 1, dim, k, NULL);
+        assert_memory_equal(one.ids, all.ids + i * k, k * sizeof *one.ids);
+        assert_memory_equal(one.scores, all.scores + i * k, k * sizeof *one.scores);
+        answer_free(&one);
+    }
+    answer_free(&all);
+    rv_index_free(index);
+    free(rows);
+    free(queries);
+    free(ids);
+}
+
+static void batches_answer_as_single_queries_do(void **state) {
+    (void)state;
+    static const size_t dims[] = {1, 3, 16, 33, 128, 200};
+    for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
+        for (int sort = 0; sort < N_SORTS; sort++) {
+            for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
+                compare_with_single(sort, (rv_metric)metric, 700, 11 + 7 * i, dims[i],
+                                    1 + 4 * i);
+            compare_with_single(sort, (rv_metric)metric, 300, 270, 20, 10);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tiles_of_rows),
         cmocka_unit_test(tiles_of_queries),
         cmocka_unit_test(long_rows),
+        cmocka_unit_test(batches_answer_as_single_queries_do),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

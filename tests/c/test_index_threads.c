@@ -104,7 +104,8 @@ static void tune(shared *s, uint64_t *seed) {
     for (size_t i = 0; i < 6; i++)
         make_row(next_below(seed, N_IDS), next_u64(seed) & 1, queries + i * DIM);
     double recall = 0.2 + 0.7 * next_unit(seed);
-    rv_status status = rv_index_tune(s->index, queries, 6, DIM, K, recall, NULL, &t, NULL);
+    rv_status status =
+        rv_index_tune(s->index, queries, 6, DIM, K, recall, NULL, &t, NULL);
     CHECK(s, status == (s->has_codes ? RV_OK : RV_ERR_ARGUMENT));
     if (status != RV_OK) return;
     CHECK(s, t.nprobe >= 1 && t.epsilon > 0 && t.recall >= 0 && t.recall <= 1);

@@ -429,6 +429,108 @@ static void encodings_agree(void **state) {
     compare_all(compare_encode, padded_at);
 }
 
+/* ---- packs ---- */
+
+static double larger(double a, double b) { return a > b ? a : b; }
+
+static int byte_of(const rvk_pack *p, bool rows, size_t i, size_t j) {
+    const uint8_t byte = p->bytes[64 * (j / 4) + 4 * i + j % 4];
+    return rows ? (int)byte - 128 : (int)(int8_t)byte;
+}
+
+static void check_pack(const rvk_pack *p, bool rows, const float *x, size_t n,
+                       size_t dim) {
+    for (size_t i = 0; i < n; i++, x += dim) {
+        double norm2 = 0, error2 = 0, most = 0;
+        for (size_t j = 0; j < dim; j++) most = larger(most, fabs((double)x[j]));
+        for (size_t j = 0; j < dim; j++) {
+            const double back = byte_of(p, rows, i, j) * (double)p->scale[i];
+            const double d = (double)x[j] - back;
+            assert_true(fabs(d) <= most / 254 * (1 + 1e-4));
+            norm2 += (double)x[j] * (double)x[j];
+            error2 += d * d;
+        }
+        assert_true(fabs((double)p->norm2[i] - norm2) <= 1e-4 * norm2);
+        assert_true(fabs((double)p->error[i] - sqrt(error2)) <= 1e-4 * sqrt(norm2));
+    }
+}
+
+/* Limits lie around the values, and a value too close to its limit counts as either. */
+static void check_screen(const rvk_ops *ops, uint64_t *rng, const rvk_pack *rows,
+                         size_t n_rows, rvk_pack *queries, size_t n_queries, size_t dim) {
+    float term[RVK_PACK] = {0}, limit[RVK_PACK] = {0};
+    double value[RVK_PACK][RVK_PACK], size = 0;
+    for (size_t r = 0; r < n_rows; r++) term[r] = next_unit(rng);
+    for (size_t i = 0; i < n_queries; i++) {
+        for (size_t r = 0; r < n_rows; r++) {
+            double sum = 0;
+            for (size_t j = 0; j < dim; j++)
+                sum += (double)byte_of(queries, false, i, j) *
+                       (double)byte_of(rows, true, r, j);
+            value[i][r] = (double)term[r] -
+                          (double)rows->scale[r] * (double)queries->scale[i] * sum -
+                          (double)rows->length[r] * (double)queries->error[i] -
+                          (double)rows->error[r] * (double)queries->length[i];
+            size = larger(size, fabs(value[i][r]));
+        }
+        limit[i] = (float)value[i][next_below(rng, n_rows)] + next_unit(rng) * 0.1f;
+    }
+    uint16_t masks[RVK_PACK];
+    ops->screen(rows, term, queries, limit, dim, masks);
+    for (size_t i = 0; i < n_queries; i++) {
+        for (size_t r = 0; r < n_rows; r++) {
+            const double over = value[i][r] - (double)limit[i];
+            if (fabs(over) > 1e-5 * (size + 10))
+                assert_int_equal(masks[i] >> r & 1, over < 0);
+        }
+    }
+    limit[0] = INFINITY;
+    queries->error[n_queries - 1] = NAN;
+    ops->screen(rows, term, queries, limit, dim, masks);
+    assert_int_equal(masks[0] & ((1u << n_rows) - 1), (1u << n_rows) - 1);
+    assert_int_equal(masks[n_queries - 1] & ((1u << n_rows) - 1), (1u << n_rows) - 1);
+}
+
+static void fill_vectors(uint64_t *rng, float *x, size_t n, size_t dim) {
+    for (size_t i = 0; i < n; i++) {
+        fill_floats(rng, PLAIN, x + i * dim, dim);
+        if (i % 7 == 5) memset(x + i * dim, 0, dim * sizeof *x);
+        if (i % 7 == 6) /* a magnitude that rounds upwards on the way to 127 */
+            for (size_t j = 0; j < dim; j++) x[i * dim + j] *= 0x1.fffffep-1f;
+    }
+}
+
+static void packs_and_screens_are_as_documented(void **state) {
+    (void)state;
+    uint64_t rng = 11;
+    const rvk_ops *ops;
+    for (size_t t = 0; (ops = rvk_ops_at(t)) != NULL; t++) {
+        assert_true((ops->pack == NULL) == (ops->screen == NULL));
+        if (ops->pack == NULL) continue;
+        for (size_t i = 0, dim; (dim = dim_at(i)) != 0 && dim <= 1000; i++) {
+            const size_t n_rows = 1 + next_below(&rng, RVK_PACK);
+            const size_t n_queries = 1 + next_below(&rng, RVK_PACK);
+            float *x = fence_floats(&fences[0], n_rows * dim);
+            float *y = fence_floats(&fences[1], n_queries * dim);
+            rvk_pack rows = {0}, queries = {0};
+            fill_vectors(&rng, x, n_rows, dim);
+            fill_vectors(&rng, y, n_queries, dim);
+            const fence memory[2] = {fence_open(rvk_pack_bytes(dim)),
+                                     fence_open(rvk_pack_bytes(dim))};
+            rows.bytes = memory[0].end - rvk_pack_bytes(dim);
+            queries.bytes = memory[1].end - rvk_pack_bytes(dim);
+            ops->pack(x, dim * sizeof *x, n_rows, dim, true, &rows);
+            ops->pack(y, dim * sizeof *y, n_queries, dim, false, &queries);
+            check_pack(&rows, true, x, n_rows, dim);
+            check_pack(&queries, false, y, n_queries, dim);
+            fill_floats(&rng, PLAIN, rows.length, RVK_PACK);
+            fill_floats(&rng, PLAIN, queries.length, RVK_PACK);
+            check_screen(ops, &rng, &rows, n_rows, &queries, n_queries, dim);
+            for (size_t k = 0; k < 2; k++) munmap(memory[k].map, memory[k].map_bytes);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lanes_and_fold_are_as_documented),
@@ -446,6 +548,7 @@ int main(void) {
         cmocka_unit_test(rows_agree),
         cmocka_unit_test(rotations_agree),
         cmocka_unit_test(encodings_agree),
+        cmocka_unit_test(packs_and_screens_are_as_documented),
     };
     return cmocka_run_group_tests(tests, open_fences, close_fences);
 }

@@ -134,7 +134,8 @@ static void can_be_cancelled(void **state) {
 static void nearest_of_many(void **state) {
     (void)state;
     static const size_t counts[] = {1, 2, 7, 63, 64, 65, 200};
-    float *points = normal_rows(8, RVX_NEAREST_ROWS, DIM), *rows = normal_rows(9, 200, DIM);
+    float *points = normal_rows(8, RVX_NEAREST_ROWS, DIM),
+          *rows = normal_rows(9, 200, DIM);
     float scratch[RVX_NEAREST_SCRATCH], half[200], value[RVX_NEAREST_ROWS];
     uint32_t nearest[RVX_NEAREST_ROWS];
     memcpy(rows + 5 * DIM, rows + 1 * DIM, DIM * sizeof *rows); /* ties go to the lower */
@@ -146,7 +147,8 @@ static void nearest_of_many(void **state) {
                     value);
         for (size_t i = 0; i < n; i++) {
             const float *x = points + i * DIM;
-            double best = INFINITY, got = exact_score(RV_L2, x, rows + nearest[i] * DIM, DIM);
+            double best = INFINITY,
+                   got = exact_score(RV_L2, x, rows + nearest[i] * DIM, DIM);
             for (size_t r = 0; r < k; r++)
                 best = fmin(best, exact_score(RV_L2, x, rows + r * DIM, DIM));
             assert_true(nearest[i] < k && nearest[i] != 5 && nearest[i] != 70);

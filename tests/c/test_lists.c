@@ -195,7 +195,8 @@ static void lists_move_one_by_one(void **state) {
     (void)state;
     rvx_quantizer q = {.n_lists = 4, .padded = PADDED};
     rvx_rows rows = random_rows(5, 600, 1);
-    for (size_t row = 0; row < 600; row++) { /* 64 of the first, 70 of each of the others */
+    for (size_t row = 0; row < 600;
+         row++) { /* 64 of the first, 70 of each of the others */
         uint32_t list = row < 64 ? 0 : row < 274 ? 1 + (uint32_t)(row % 3) : 0;
         memcpy(rvx_cell(&rows.column[RVX_LISTS], row), &list, sizeof list);
     }
@@ -273,7 +274,8 @@ static void assert_coded_centroids(const rvx_lists *lists, const rvx_quantizer *
         if (l < q->n_lists) {
             assert_true(fabs((double)a[l % 64] - wanted_a) < 1e-5 * (1 + norm2));
             assert_true(fabs((double)b[l % 64] - wanted_b) < 1e-5 * (1 + s));
-            rvk_block_put(lists->group, PADDED, block, l % 64, code, a[l % 64], b[l % 64]);
+            rvk_block_put(lists->group, PADDED, block, l % 64, code, a[l % 64],
+                          b[l % 64]);
         }
         if (l % 64 == 63) assert_memory_equal(got, block, lists->block_bytes);
     }

@@ -205,7 +205,8 @@ static void measure(const rvx_quantizer *q, const float *rows, size_t n,
 static void assert_theory(const sums *s, size_t dim, unsigned bits,
                           double width_tolerance) {
     double mean = s->error / s->n, deviation = sqrt(s->error2 / s->n - mean * mean);
-    double wanted = bits > 1 ? 1 : 0.7555 / sqrt((double)rvx_padded_dim((uint32_t)dim) - 1);
+    double wanted =
+        bits > 1 ? 1 : 0.7555 / sqrt((double)rvx_padded_dim((uint32_t)dim) - 1);
     if (fabs(mean) > 4 * deviation / sqrt(s->n))
         fail_msg("dim %zu: mean error %g, %g standard errors", dim, mean,
                  fabs(mean) / deviation * sqrt(s->n));
@@ -356,8 +357,7 @@ static void assert_factors(const rvx_quantizer *q, const coded *row, bool zero_r
         ry += r * y;
         y2 += y * y;
         yc += y * (double)c[j];
-        if (q->metric == RV_IP)
-            rw += r * ((double)q->rotated_mean[j] + (double)c[j]);
+        if (q->metric == RV_IP) rw += r * ((double)q->rotated_mean[j] + (double)c[j]);
     }
     bool ip = q->metric == RV_IP;
     double scale = ip ? 1 : 2, s = norm2 / ry, cosine2 = ry * ry / (norm2 * y2);
@@ -446,8 +446,7 @@ static void fine_estimates_over_many_rotations(void **state) {
         sums s = {0};
         for (uint64_t seed = 0; seed < sized(1500); seed++) {
             rvx_quantizer *q;
-            assert_ok(
-                rvx_quantizer_create((uint32_t)dim, RV_L2, seed, 1, bits, &q, err));
+            assert_ok(rvx_quantizer_create((uint32_t)dim, RV_L2, seed, 1, bits, &q, err));
             measure(q, rows, 4, query, 1, &s);
             rvx_quantizer_free(q);
         }

@@ -176,7 +176,8 @@ static void nearest_of_very_many_lists(void **state) {
     float *rows = clustered_rows(1, n, DIM), *queries = clustered_rows(2, m, DIM);
     for (size_t run = 0; run < 12; run++) {
         uint32_t n_lists = lists[run % 4];
-        rv_index *index = crowded(RV_RABITQ, (rv_metric)(run / 4), 1, n_lists, rows, NULL, n);
+        rv_index *index =
+            crowded(RV_RABITQ, (rv_metric)(run / 4), 1, n_lists, rows, NULL, n);
         if (run % 4 == 3) thin_out(index, n);
         assert_ok(rv_index_vacuum(index, err));
         size_t asked = 0, found = 0, estimated = 0;
@@ -379,9 +380,9 @@ static void answers_come_from_the_lists_in_reach(void **state) {
         rv_kind kind = kinds[run % 3];
         rv_metric metric = (rv_metric)(run / 3 % 3);
         rv_build_options o = coded_options(kind, metric, DIM, run % 2 ? 3 : 1, LISTS);
-        rv_index *index = run < 9 ? build_with(&o, f->rows, f->ids, f->n)
-                                  : crowded(kind, metric, o.bits, MANY_LISTS, f->rows,
-                                            f->ids, f->n);
+        rv_index *index =
+            run < 9 ? build_with(&o, f->rows, f->ids, f->n)
+                    : crowded(kind, metric, o.bits, MANY_LISTS, f->rows, f->ids, f->n);
         for (size_t i = 0; i < 3; i++) {
             for (size_t k = 0; k < 4; k++) {
                 probing p = {.nprobe = nprobes[i], .k = ks[k]};
@@ -434,8 +435,8 @@ static void as_many_answers_as_there_are_rows(void **state) {
     uint8_t *mask = need(f->n, 1);
     for (size_t run = 0; run < 12; run++) {
         rv_kind kind = kinds[run % 2];
-        rv_build_options b = coded_options(kind, (rv_metric)(run / 2 % 3), DIM,
-                                           run < 6 ? 1 : 5, LISTS);
+        rv_build_options b =
+            coded_options(kind, (rv_metric)(run / 2 % 3), DIM, run < 6 ? 1 : 5, LISTS);
         rv_index *index = build_with(&b, f->rows, f->ids, f->n);
         if (run % 3 == 0) { /* lists that are there are kept, those to come are not */
             answer a = answer_of(index, f->queries, 1, DIM, 1, NULL);

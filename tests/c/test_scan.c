@@ -174,8 +174,8 @@ static void filters_are_exact(void **state) {
     uint64_t *ids = scattered_ids(3, n), *allowed = need(n, sizeof *allowed);
     uint8_t *mask = need(n, 1);
     exact_hit *exact = need(n, sizeof *exact);
-    const size_t counts[] = {0, 1, k - 1, k, n / 64 + k - 1, n / 64 + k, n / 64 + k + 1,
-                             n / 8, n - 1, n};
+    const size_t counts[] = {
+        0, 1, k - 1, k, n / 64 + k - 1, n / 64 + k, n / 64 + k + 1, n / 8, n - 1, n};
     for (size_t run = 0; run < 18; run++) {
         rv_metric metric = (rv_metric)(run / 3 % 3);
         rv_build_options o = coded_options(kinds[run % 3], metric, dim, 1, 30);
@@ -222,9 +222,12 @@ static void filters_are_exact(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(codes),         cmocka_unit_test(codes_and_vectors),
-        cmocka_unit_test(a_floor_of_its_own), cmocka_unit_test(vectors),
-        cmocka_unit_test(after_changes), cmocka_unit_test(filters_are_exact),
+        cmocka_unit_test(codes),
+        cmocka_unit_test(codes_and_vectors),
+        cmocka_unit_test(a_floor_of_its_own),
+        cmocka_unit_test(vectors),
+        cmocka_unit_test(after_changes),
+        cmocka_unit_test(filters_are_exact),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -151,8 +151,8 @@ static void equal_rows_by_id(void **state) {
         d.queries[dim] += 2e-4f;
         for (int metric = RV_L2; metric <= RV_COSINE; metric++)
             for (size_t kind = 0; kind < 4; kind++) {
-                rv_build_options o = coded_options(exact_kinds[kind % 3],
-                                                   (rv_metric)metric, dim, 1, 0);
+                rv_build_options o =
+                    coded_options(exact_kinds[kind % 3], (rv_metric)metric, dim, 1, 0);
                 if (kind % 3) o.bits = 1 + (uint32_t)(i + kind) % 8;
                 rv_index *index = build_with(&o, d.rows, d.ids, n);
                 answer a = answer_of(index, d.queries, d.m, dim, 40, NULL);
@@ -198,8 +198,8 @@ static void large_and_small_numbers(void **state) {
         for (size_t kind = 0; kind < 3; kind++)
             for (int metric = RV_L2; metric <= RV_COSINE; metric++)
                 for (uint32_t bits = 1; bits <= (kind ? 8 : 1); bits += 7)
-                    compare_bits(&d, exact_kinds[kind], (rv_metric)metric, bits, 10, &wide,
-                                 tolerance_of(&d, (rv_metric)metric));
+                    compare_bits(&d, exact_kinds[kind], (rv_metric)metric, bits, 10,
+                                 &wide, tolerance_of(&d, (rv_metric)metric));
         data_free(&d);
     }
 }

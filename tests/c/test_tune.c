@@ -5,6 +5,8 @@
  */
 #include "index_cases.h"
 
+#include "index/index_i.h"
+
 #define DIM 32u
 #define K 10u
 #define LISTS 64u
@@ -92,9 +94,10 @@ static void other_queries_reach_the_recall(void **state) {
             double error = sqrt(recall * (1 - recall) / (double)(f->m * K));
             double got = share_found(f, index);
             if (!(got >= recall - 3 * error && t.recall >= recall - 5 * error))
-                fail_msg("recall %g: tuning says %g, other queries %g (nprobe %u, epsilon "
-                         "%g)",
-                         recall, t.recall, got, t.nprobe, (double)t.epsilon);
+                fail_msg(
+                    "recall %g: tuning says %g, other queries %g (nprobe %u, epsilon "
+                    "%g)",
+                    recall, t.recall, got, t.nprobe, (double)t.epsilon);
             if (i == 0) assert_true(t.nprobe < LISTS / 4);
             if (i == 3) assert_true(t.nprobe > last); /* more was asked for */
             last = i == 0 ? t.nprobe : last;
@@ -123,6 +126,64 @@ static void the_recall_is_that_of_the_odd_queries(void **state) {
     rv_index_free(index);
 }
 
+typedef struct trial {
+    double recall;
+    uint64_t cost;
+} trial;
+
+/* What a setting is worth on every second query, and what it costs. */
+static trial try_setting(const fixture *f, const rv_index *index, uint32_t nprobe,
+                         float epsilon) {
+    const size_t half = f->m / 2;
+    float *queries = need(half * DIM, sizeof *queries), *scores = need(half * K, 4);
+    uint64_t *ids = need(half * K, sizeof *ids);
+    for (size_t i = 0; i < half; i++)
+        memcpy(queries + i * DIM, f->others + 2 * i * DIM, DIM * sizeof *queries);
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    o.nprobe = nprobe;
+    o.epsilon = epsilon;
+    trial t = {0};
+    assert_ok(rvx_search(index, queries, half, DIM, K, &o, ids, scores, &t.cost, err));
+    answer a = {half, K, ids, scores};
+    for (size_t i = 0; i < half; i++)
+        t.recall += (double)count_correct(&a, i, f->exact + 2 * i * f->n, f->n);
+    t.recall /= (double)(half * K);
+    answer_free(&a);
+    free(queries);
+    return t;
+}
+
+/* Wider bounds, and the same with more lists, cost more wherever they are good enough. */
+static void nothing_cheaper_is_good_enough(void **state) {
+    const fixture *f = *state;
+    static const float widths[] = {1, 1.3f, 1.6f, 1.9f, 2.2f, 2.6f, 3};
+    const double recall = 0.9, n = (double)(f->m / 2 * K);
+    const double target = recall + 2 * sqrt(recall * (1 - recall) / n);
+    for (uint32_t bits = 1; bits <= 4; bits += 3) {
+        rv_index *index = index_of(f, RV_PLUS, RV_L2, bits);
+        rv_tuning chosen = tuned(index, f->others, f->m, recall);
+        trial best = try_setting(f, index, chosen.nprobe, chosen.epsilon);
+        assert_true(best.recall >= target - 1e-9 && best.cost > 0);
+        size_t compared = 0;
+        for (size_t w = 0; w < 7; w++) {
+            const uint32_t nprobes[] = {chosen.nprobe, chosen.nprobe * 3 / 2,
+                                        2 * chosen.nprobe, LISTS / 2, RV_ALL_LISTS};
+            for (size_t i = 0; i < 5; i++) {
+                trial t = try_setting(f, index, nprobes[i], widths[w]);
+                if (t.recall < target) continue;
+                compared++;
+                assert_true(t.cost >= best.cost);
+            }
+        }
+        assert_true(compared > 10);
+        /* and with fewer lists it is not, but for a step of the search for them */
+        uint32_t fewer = chosen.nprobe - 1 - chosen.nprobe / 8;
+        if (fewer > 0)
+            assert_true(try_setting(f, index, fewer, chosen.epsilon).recall < target);
+        rv_index_free(index);
+    }
+}
+
 /* Nothing short of everything may be enough, and then that is the choice. */
 static void all_of_the_recall(void **state) {
     const fixture *f = *state;
@@ -136,7 +197,34 @@ static void all_of_the_recall(void **state) {
     rv_index_free(index);
 }
 
-/* Without vectors the best estimates are the truth; signs alone have no bound to widen. */
+/* Where no setting is enough, the best there is: all lists, and the widest bound. Rows
+ * all but equally far from the query are lost just when a bound fails. */
+static void more_than_there_is(void **state) {
+    (void)state;
+    const size_t n = 6000, k = n / 2;
+    float *rows = normal_rows(5, n, DIM), queries[2 * DIM] = {0};
+    uint64_t seed = 5;
+    for (size_t i = 0; i < n; i++) {
+        float *row = rows + i * DIM;
+        row[0] = fabsf(row[0]); /* so that their mean is not the query */
+        double length = sqrt(exact_score(RV_IP, row, row, DIM));
+        for (size_t j = 0; j < DIM; j++)
+            row[j] *= (float)((1 + 1e-3 * next_unit(&seed)) / length);
+    }
+    rv_build_options o = coded_options(RV_PLUS, RV_L2, DIM, 1, 2);
+    rv_index *index = build_with(&o, rows, NULL, n);
+    rv_tuning t;
+    assert_ok(rv_index_tune(index, queries, 2, DIM, k, 1, NULL, &t, err));
+    assert_true(t.recall > 0.99 && t.recall < 1); /* of the same query again */
+    assert_int_equal(t.nprobe, RV_ALL_LISTS);
+    assert_true(t.epsilon == 3);
+    assert_defaults(index, RV_ALL_LISTS, 3);
+    rv_index_free(index);
+    free(rows);
+}
+
+/* Without vectors the best estimates are the truth; signs alone have no bound to widen.
+ */
 static void codes_alone(void **state) {
     const fixture *f = *state;
     for (uint32_t bits = 1; bits <= 4; bits += 3) {
@@ -208,8 +296,8 @@ static void the_same_everywhere(void **state) {
 static void the_choice_becomes_the_default(void **state) {
     const fixture *f = *state;
     for (size_t run = 0; run < 4; run++) {
-        rv_index *index = index_of(f, run % 2 ? RV_PLUS : RV_RABITQ, RV_COSINE,
-                                   run / 2 ? 4 : 1);
+        rv_index *index =
+            index_of(f, run % 2 ? RV_PLUS : RV_RABITQ, RV_COSINE, run / 2 ? 4 : 1);
         rv_build_options built = RV_BUILD_DEFAULT;
         assert_defaults(index, RV_ALL_LISTS, built.epsilon);
         rv_tuning t = tuned(index, f->queries, 60, 0.7);
@@ -304,7 +392,7 @@ static void progress_and_cancelling(void **state) {
     rv_progress progress = {watching, &w};
     assert_ok(rv_set_num_threads(1, err)); /* who else reports not the queries it takes */
     assert_ok(rv_index_tune(index, f->queries, 60, DIM, K, 0.99, &progress, &t, err));
-    assert_true(w.calls > 10 && w.done > 0);
+    assert_true(w.calls > 10 && w.done > w.total / 4);
     assert_true(t.nprobe > before.nprobe || t.epsilon > before.epsilon);
     before = t;
     uint64_t calls = w.calls;
@@ -355,9 +443,8 @@ static void bad_arguments(void **state) {
         memcpy(queries, f->queries, sizeof queries);
         queries[at * DIM + 3] = at % 3 ? NAN : INFINITY;
         rv_error error = {0};
-        assert_int_equal(
-            rv_index_tune(index, queries, 10, DIM, K, 0.9, NULL, &t, &error),
-            RV_ERR_VALUE);
+        assert_int_equal(rv_index_tune(index, queries, 10, DIM, K, 0.9, NULL, &t, &error),
+                         RV_ERR_VALUE);
         assert_int_equal(error.actual, at);
     }
     file_bytes after = bytes_of(index);
@@ -375,7 +462,9 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(other_queries_reach_the_recall),
         cmocka_unit_test(the_recall_is_that_of_the_odd_queries),
+        cmocka_unit_test(nothing_cheaper_is_good_enough),
         cmocka_unit_test(all_of_the_recall),
+        cmocka_unit_test(more_than_there_is),
         cmocka_unit_test(codes_alone),
         cmocka_unit_test(ties_count),
         cmocka_unit_test(the_same_everywhere),

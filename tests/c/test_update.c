@@ -72,7 +72,7 @@ static void check_rows(const rv_index *index, const model *m, bool vectors,
     assert_ok(rv_index_copy_rows(index, begin, some, ids, NULL, NULL, NULL, err));
     assert_memory_equal(ids, m->ids + begin, some * sizeof *ids);
     assert_fails(RV_ERR_NOT_FOUND, rv_index_copy_rows(index, begin, m->n - begin + 1, ids,
-                                                     NULL, NULL, NULL, err));
+                                                      NULL, NULL, NULL, err));
     free(ids);
     free(rows);
     free(norms);
