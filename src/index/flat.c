@@ -42,8 +42,7 @@ static float lowered(float norm2, size_t dim) {
     return norm2 * (1 - slack(dim)) - FLT_MIN;
 }
 
-/* ---- by bytes ------------------------------------------------------------------------
- */
+/* ---- by bytes -------------------------------------------------------------------- */
 
 #define SCREEN_QUERIES 4u /* for fewer, memory is the limit; rounding takes as long */
 #define MOST_PACKS (RVX_FLAT_AT_ONCE / RVK_PACK)
@@ -138,8 +137,7 @@ static bool screened(rvx_scratch *s, size_t n_queries, const rvx_filter *const *
     return true;
 }
 
-/* ---- by floats -----------------------------------------------------------------------
- */
+/* ---- by floats ------------------------------------------------------------------- */
 
 #define TILE_QUERIES 32u
 #define TILE_ROWS 256u
@@ -215,8 +213,7 @@ static void tiled(rvx_scratch *s, size_t n_queries, const rvx_filter *const *fil
     }
 }
 
-/* ---- all rows ------------------------------------------------------------------------
- */
+/* ---- all rows -------------------------------------------------------------------- */
 
 static void dense(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
     if (screened(s, n_queries, filters)) return;

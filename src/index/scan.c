@@ -120,22 +120,18 @@ static void scan_list(rvx_scratch *s, uint32_t l, const rvx_filter *filter) {
 
 /* ---- queries ------------------------------------------------------------------------ */
 
-/* How many answers there can be. */
-static size_t answers(const rvx_scratch *s, const rvx_filter *filter) {
-    size_t most = s->params.cap && s->pool.k < s->params.k ? s->pool.k : s->params.k;
-    return filter && filter->count < most ? filter->count : most;
-}
-
-static bool is_filled(rvx_scratch *s, const rvx_filter *filter) {
+/* Filters that allow fewer rows than k do not get here. */
+static bool is_filled(rvx_scratch *s) {
     rvx_settle(s);
-    return (s->params.cap ? s->pool.n : s->top.n) >= answers(s, filter);
+    return s->params.cap ? s->pool.n >= s->pool.k || s->pool.n >= s->params.k
+                         : s->top.n >= s->params.k;
 }
 
 /* The lists that were to be seen may hold fewer rows than were asked for. */
 static void finish(rvx_scratch *s, const rvx_filter *filter) {
-    if (s->n_probed < s->n_order && !is_filled(s, filter)) {
+    if (s->n_probed < s->n_order && !is_filled(s)) {
         rvx_order_rest(s);
-        for (size_t i = s->n_probed; i < s->n_order && !is_filled(s, filter); i++)
+        for (size_t i = s->n_probed; i < s->n_order && !is_filled(s); i++)
             scan_list(s, s->order[i].row, filter);
     }
     rvx_settle(s);

@@ -3,8 +3,8 @@
  *
  * The best scale t lies between two that are cheap to find: one at which the largest
  * magnitude just fits the levels, and one at which a residual of even magnitudes would.
- * For normally distributed residuals, which rotated ones are close to, they are less
- * than a factor 3 apart; where few components hold most of the length, twenty and more.
+ * For normally distributed residuals, which rotated ones are close to, they are a factor
+ * of two to four apart; where few components hold most of the length, twenty and more.
  * Nine scales in geometric progression cover the range, and six at quarter steps
  * surround the best of these.
  *

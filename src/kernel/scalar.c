@@ -2,8 +2,8 @@
  * scalar.c - the specification of every kernel, in plain C. The other files are this
  * one made fast: they perform the same roundings in the same order.
  */
-#include "levels.h"
 #include "scalar.h"
+#include "levels.h"
 
 #include <math.h>
 
