@@ -406,7 +406,8 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
 
 /* flat.c: fills s[i].top for n_queries <= RVX_FLAT_AT_ONCE queries that lie one after the
  * other in memory. filters[i] may be NULL. */
-#define RVX_FLAT_AT_ONCE 32u /* reading the rows once for so many is not the limit */
+#define RVX_FLAT_AT_ONCE 256u /* reading and packing the rows once for so many is little */
+#define RVX_FLAT_LEAST 32u
 void rvx_flat_search(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters);
 
 /* ---- the index ------------------------------------------------------------- */

@@ -77,7 +77,7 @@ static rv_status answer_coded(const search *c, rvx_scratch *s, size_t begin, siz
 
 static rv_status answer_flat(const search *c, rvx_scratch *s, size_t begin, size_t end,
                              rvx_filter *own, rv_error *err) {
-    const rvx_filter *filters[RVX_FLAT_AT_ONCE];
+    const rvx_filter *filters[RVX_FLAT_AT_ONCE] = {NULL};
     for (size_t i = begin; i < end; i++) {
         RVB_TRY(rvx_topk_init(&s[i - begin].top, s->params.k, err));
         RVB_TRY(current_filter(c, i, own, &filters[i - begin], err));
@@ -90,7 +90,8 @@ static rv_status answer_flat(const search *c, rvx_scratch *s, size_t begin, size
 
 static rv_status answer_locked(const search *c, size_t begin, size_t end, rv_error *err) {
     const rv_index *index = c->index;
-    rvx_scratch s[RVX_FLAT_AT_ONCE];
+    rvx_scratch *s = rvb_alloc(end - begin, sizeof *s);
+    if (!s) return rvb_fail_memory(err, (end - begin) * sizeof *s);
     rvx_params p = c->params;
     if (p.k > index->rows.n_live) p.k = index->rows.n_live;
     if (!(p.epsilon > 0)) p.epsilon = index->epsilon;
@@ -111,6 +112,7 @@ static rv_status answer_locked(const search *c, size_t begin, size_t end, rv_err
         rvx_scan_clear(&s[i]);
         rvx_topk_clear(&s[i].top);
     }
+    rvb_free(s);
     return status;
 }
 
@@ -222,6 +224,15 @@ static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, ui
     return RV_OK;
 }
 
+/* Flat batches want to be large, but every thread is to have two of them. */
+static size_t flat_at_once(uint64_t m, const rvb_pool *pool) {
+    size_t workers = rvb_pool_workers(pool), shares = workers > 1 ? 2 * workers : 1;
+    uint64_t share = (m + shares - 1) / shares;
+    if (share < RVX_FLAT_LEAST) return RVX_FLAT_LEAST;
+    if (share > RVX_FLAT_AT_ONCE) return RVX_FLAT_AT_ONCE;
+    return ((size_t)share + RVK_PACK - 1) / RVK_PACK * RVK_PACK;
+}
+
 rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
                      uint32_t dim, uint64_t k, const rv_search_options *options,
                      uint64_t *ids, float *scores, uint64_t *cost, rv_error *err) {
@@ -241,9 +252,8 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
     if (status == RV_OK) status = build_filters(&c, m, err);
     if (status == RV_OK) {
         rvb_pool *pool = m > 1 ? rvb_pool_acquire() : NULL;
-        size_t at_once = index->has_codes ? RVX_QUERIES_AT_ONCE : RVX_FLAT_AT_ONCE;
-        status =
-            rvb_pool_for(pool, m, at_once, answer, &c, c.options.progress, err);
+        size_t at_once = index->has_codes ? RVX_QUERIES_AT_ONCE : flat_at_once(m, pool);
+        status = rvb_pool_for(pool, m, at_once, answer, &c, c.options.progress, err);
         rvb_pool_release(pool);
     }
     for (size_t i = 0; i < c.n_filters; i++) rvx_filter_clear(&c.filters[i]);
