@@ -224,10 +224,18 @@ static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, ui
     return RV_OK;
 }
 
-/* Flat batches want to be large, but every thread is to have two of them. */
-static size_t flat_at_once(uint64_t m, const rvb_pool *pool) {
+/* Products after which a thread lets writers in and asks whether to go on: some 30 ms. */
+#define FLAT_WORK (UINT64_C(1) << 32)
+
+/* Flat batches want to be large, but every thread is to have two of them, and none is to
+ * take long. */
+static size_t flat_at_once(const rv_index *index, uint64_t m, const rvb_pool *pool) {
     size_t workers = rvb_pool_workers(pool), shares = workers > 1 ? 2 * workers : 1;
+    rvb_rwlock_read(index->state);
+    uint64_t each = (uint64_t)index->rows.n * index->dim + 1;
+    rvb_rwlock_unread(index->state);
     uint64_t share = (m + shares - 1) / shares;
+    if (share > FLAT_WORK / each) share = FLAT_WORK / each;
     if (share < RVX_FLAT_LEAST) return RVX_FLAT_LEAST;
     if (share > RVX_FLAT_AT_ONCE) return RVX_FLAT_AT_ONCE;
     return ((size_t)share + RVK_PACK - 1) / RVK_PACK * RVK_PACK;
@@ -252,7 +260,8 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
     if (status == RV_OK) status = build_filters(&c, m, err);
     if (status == RV_OK) {
         rvb_pool *pool = m > 1 ? rvb_pool_acquire() : NULL;
-        size_t at_once = index->has_codes ? RVX_QUERIES_AT_ONCE : flat_at_once(m, pool);
+        size_t at_once =
+            index->has_codes ? RVX_QUERIES_AT_ONCE : flat_at_once(index, m, pool);
         status = rvb_pool_for(pool, m, at_once, answer, &c, c.options.progress, err);
         rvb_pool_release(pool);
     }

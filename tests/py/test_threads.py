@@ -157,7 +157,7 @@ def test_the_gil_is_free_while_the_library_works(rng):
 
     def work():
         started.set()
-        idx.search_batch(vectors[:300], k=10)
+        idx.search_batch(vectors[:6000], k=10)
         finished.set()
 
     thread = threading.Thread(target=work)
@@ -203,7 +203,7 @@ try:
         "build": lambda: ruvector.RabitqPlusIndex.build(long, progress=progress),
         "add_batch": lambda: idx.add_batch(long, progress=progress),
         "upsert": lambda: idx.upsert(range(len(long)), long, progress=progress),
-        "search_batch": lambda: flat.search_batch(base, progress=progress),
+        "search_batch": lambda: flat.search_batch(long, progress=progress),
     }[what]()
 except KeyboardInterrupt:
     print("interrupted", reports[-1] < 1, idx.to_bytes() == before)
@@ -249,12 +249,12 @@ def test_signal_handlers_run_during_a_long_call(rng):
     old = signal.signal(signal.SIGALRM, lambda *_: seen.append("inside"))
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.02)
-        idx.search_batch(vectors[:300], progress=lambda done, total: seen.append(done))
+        idx.search_batch(vectors[:6000], progress=lambda done, total: seen.append(done))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
     assert "inside" in seen
-    assert seen.index("inside") < seen.index(300)
+    assert seen.index("inside") < seen.index(6000)
 
 
 # ---- fork --------------------------------------------------------------------------
