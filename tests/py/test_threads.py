@@ -106,7 +106,7 @@ def test_iteration_pairs_ids_with_their_own_rows_while_rows_move():
 
     def write():
         try:
-            for id in range(20, 1_500):
+            for id in range(20, 300):
                 idx.add(id, row(id))
                 idx.remove(id - 20)
                 idx.vacuum()
