@@ -53,7 +53,7 @@ typedef struct rv_build_options {
     uint64_t seed;
     const rv_progress *progress; /* NULL = none */
 } rv_build_options;
-#define RV_BUILD_DEFAULT \
+#define RV_BUILD_DEFAULT                                                                 \
     { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1, 2.2f, 42, NULL }
 
 /* vectors: n x dim float32, row-major, finite. ids: n values, none RV_NO_ID,
@@ -66,28 +66,29 @@ RV_API void rv_index_free(rv_index *index);
 
 typedef struct rv_search_options {
     size_t size;
-    float epsilon;          /* 0 = the index's */
-    uint32_t nprobe;        /* lists to look into, nearest first; 0 = the index's,
-                               RV_ALL_LISTS = all */
-    uint32_t rerank_factor; /* floor: the best k * factor estimates are checked
-                               exactly as well. 0 = the index's */
-    uint64_t max_rerank;    /* cap on exact distances per query, >= k; 0 = none */
+    float epsilon;             /* 0 = the index's */
+    uint32_t nprobe;           /* lists to look into, nearest first; 0 = the index's,
+                                  RV_ALL_LISTS = all */
+    uint32_t rerank_factor;    /* floor: the best k * factor estimates are checked
+                                  exactly as well. 0 = the index's */
+    uint64_t max_rerank;       /* cap on exact distances per query, >= k; 0 = none */
     const uint64_t *allow_ids; /* search these only; unknown ids are ignored */
     uint64_t allow_count;
-    const uint8_t *allow_mask; /* or: one byte per live row, in row order, non-zero = allowed */
+    const uint8_t *allow_mask; /* or: a byte per live row, in row order; 0 = forbidden */
     uint64_t allow_mask_len;   /* must equal the number of live rows */
     int allow_mask_per_query;  /* non-zero: the mask holds one such row per query */
     const rv_progress *progress;
 } rv_search_options;
-#define RV_SEARCH_DEFAULT \
+#define RV_SEARCH_DEFAULT                                                                \
     { sizeof(rv_search_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL }
 
 /* queries: m x dim. ids, scores: m x k, best first; places beyond min(k, live
  * allowed rows) hold RV_NO_ID and the worst value (+inf for L2, -inf else).
  * allow_ids selects when non-NULL (also with allow_count 0), else allow_mask. */
 RV_API rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t m,
-                                 uint32_t dim, uint64_t k, const rv_search_options *options,
-                                 uint64_t *ids, float *scores, rv_error *err);
+                                 uint32_t dim, uint64_t k,
+                                 const rv_search_options *options, uint64_t *ids,
+                                 float *scores, rv_error *err);
 
 typedef struct rv_tuning {
     uint32_t nprobe; /* RV_ALL_LISTS if fewer do not reach the recall */
@@ -108,8 +109,8 @@ RV_API rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m
 /* Appends n rows. ids as in build, but NULL continues after the largest id ever
  * used; an id already present is RV_ERR_DUPLICATE. */
 RV_API rv_status rv_index_add(rv_index *index, const float *vectors, uint32_t dim,
-                              const uint64_t *ids, uint64_t n, const rv_progress *progress,
-                              rv_error *err);
+                              const uint64_t *ids, uint64_t n,
+                              const rv_progress *progress, rv_error *err);
 /* As add, but rows whose id exists are replaced; the new row goes to the end. */
 RV_API rv_status rv_index_upsert(rv_index *index, const float *vectors, uint32_t dim,
                                  const uint64_t *ids, uint64_t n,
@@ -148,12 +149,13 @@ typedef struct rv_memory_usage {
     uint64_t rotation; /* rotation signs, mean, centroids */
     uint64_t slack;    /* capacity reserved and not used */
     uint64_t total;
-    uint64_t mapped;   /* part of total that is a mapped file, not memory of this process */
+    uint64_t mapped; /* part of total that is a mapped file, not memory of this process */
 } rv_memory_usage;
 RV_API void rv_index_memory(const rv_index *index, rv_memory_usage *out);
 
-/* Copies the original vector of `id` (dim floats). RV_ERR_NO_VECTORS, RV_ERR_NOT_FOUND. */
-RV_API rv_status rv_index_get(const rv_index *index, uint64_t id, float *out, rv_error *err);
+/* Copies the original vector of `id`: dim floats. RV_ERR_NO_VECTORS, RV_ERR_NOT_FOUND */
+RV_API rv_status rv_index_get(const rv_index *index, uint64_t id, float *out,
+                              rv_error *err);
 RV_API int rv_index_contains(const rv_index *index, uint64_t id);
 
 /* Copies rows begin..begin+count of the live rows, in row order; RV_ERR_NOT_FOUND if

@@ -30,19 +30,19 @@ extern "C" {
 
 typedef enum rv_status {
     RV_OK = 0,
-    RV_ERR_MEMORY,    /* an allocation failed */
-    RV_ERR_ARGUMENT,  /* a parameter is outside its domain */
-    RV_ERR_VALUE,     /* data holds NaN, infinity, or overflows float32 when squared */
-    RV_ERR_DIM,       /* vector length is not the index dimension */
-    RV_ERR_EMPTY,     /* search on an index without vectors */
-    RV_ERR_DUPLICATE, /* id already present, or twice in one call */
-    RV_ERR_NOT_FOUND, /* id absent */
-    RV_ERR_NO_VECTORS,/* this kind of index keeps no original vectors */
-    RV_ERR_IO,        /* the operating system said no; see os_errno and path */
-    RV_ERR_FORMAT,    /* bytes are not a valid file of this kind */
-    RV_ERR_DIGEST,    /* bytes are well formed but were altered */
-    RV_ERR_LIMIT,     /* a documented size limit would be exceeded */
-    RV_ERR_CANCELLED  /* the progress callback asked to stop */
+    RV_ERR_MEMORY,     /* an allocation failed */
+    RV_ERR_ARGUMENT,   /* a parameter is outside its domain */
+    RV_ERR_VALUE,      /* data holds NaN, infinity, or overflows float32 when squared */
+    RV_ERR_DIM,        /* vector length is not the index dimension */
+    RV_ERR_EMPTY,      /* search on an index without vectors */
+    RV_ERR_DUPLICATE,  /* id already present, or twice in one call */
+    RV_ERR_NOT_FOUND,  /* id absent */
+    RV_ERR_NO_VECTORS, /* this kind of index keeps no original vectors */
+    RV_ERR_IO,         /* the operating system said no; see os_errno and path */
+    RV_ERR_FORMAT,     /* bytes are not a valid file of this kind */
+    RV_ERR_DIGEST,     /* bytes are well formed but were altered */
+    RV_ERR_LIMIT,      /* a documented size limit would be exceeded */
+    RV_ERR_CANCELLED   /* the progress callback asked to stop */
 } rv_status;
 
 /* What went wrong, in words that name what came and what to do. `expected` and
@@ -90,7 +90,8 @@ RV_API unsigned rv_get_num_threads(void);
  * RUVECTOR_ISA names the one to use; unknown or unsupported names are ignored
  * in favour of the best one found (rv_isa_requested tells). */
 RV_API const char *rv_isa_active(void);
-/* Fills up to `capacity` names this machine can run, best first; returns how many there are. */
+/* Fills up to `capacity` names this machine can run, best first; returns how many there
+ * are. */
 RV_API size_t rv_isa_available(const char **names, size_t capacity);
 /* Forces one by name, for tests and comparisons; NULL returns to the best.
  * RV_ERR_ARGUMENT if this machine cannot run it. Indexes built before stay

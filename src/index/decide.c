@@ -25,7 +25,8 @@
 #define ROUNDING_SIGMAS 4.0f
 /* Relative float32 error allowed for in G and in the rotated query. */
 #define ROUNDING_SLACK 0x1p-20f
-#define FETCH_BYTES 512u /* of a row; what comes after, the processor fetches by itself */
+#define FETCH_BYTES 512u /* of a row; what comes after, the processor fetches by itself  \
+                          */
 
 /* ---- keys ----------------------------------------------------------------------- */
 
@@ -273,7 +274,8 @@ void rvx_finish_pool(rvx_scratch *s) {
     for (size_t i = 0; i < s->pool.n; i++) {
         uint32_t note = (uint32_t)s->pool.hit[i].id;
         rvx_waiting w = {.row = s->pool.hit[i].row, .bound = -INFINITY};
-        memcpy(&w.list, rvx_cell(&s->index->rows.column[RVX_LISTS], w.row), sizeof w.list);
+        memcpy(&w.list, rvx_cell(&s->index->rows.column[RVX_LISTS], w.row),
+               sizeof w.list);
         if (s->params.cap) {
             memcpy(&w.bound, &note, sizeof w.bound);
             await_decision(s, w);

@@ -53,8 +53,9 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
                                uint32_t n_lists, unsigned bits, rvx_quantizer **out,
                                rv_error *err);
 void rvx_quantizer_free(rvx_quantizer *q);
-/* Mean and centroids from n > 0 rows; at most rvx_most_lists(n) lists are made. Rows rvx_norm would
- * refuse count as zero if `skip_bad`; else they make the quantizer useless. */
+/* Mean and centroids from n > 0 rows; at most rvx_most_lists(n) lists are made. Rows
+ * rvx_norm would refuse count as zero if `skip_bad`; else they make the quantizer
+ * useless. */
 rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
                               size_t stride_bytes, size_t n, bool skip_bad,
                               rvb_pool *pool, const rv_progress *progress, rv_error *err);
@@ -179,8 +180,7 @@ static inline bool rvx_bit(const uint64_t *bits, size_t i) {
 /* A request to fetch `bytes` bytes from p on. */
 static inline void rvx_fetch(const void *p, size_t bytes) {
 #if defined(__GNUC__)
-    for (size_t at = 0; at < bytes; at += 64)
-        __builtin_prefetch((const char *)p + at);
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)p + at);
 #else
     (void)p, (void)bytes;
 #endif
@@ -352,14 +352,14 @@ typedef struct rvx_scratch {
     float mean_dot;  /* RV_IP only: <m, query> */
     float magnitude; /* RV_IP only: |query| |m|, what G is made of besides centroids */
 
-    rvx_hit *order;    /* lists: first those to look into, in that order */
-    size_t n_order;    /* lists that are not empty */
-    size_t n_near;     /* of those, the nearest; nearest first */
-    size_t n_probed;   /* n_near and, in ascending order, others that are to be seen */
-    rvx_topk pool;     /* best estimates, where a floor or a cap asks for them */
-    rvx_ring coarse;   /* rows whose magnitudes come next */
-    rvx_ring fine;     /* rows to be decided */
-    uint32_t list;     /* being scanned; and of it, see rvx_enter_list: */
+    rvx_hit *order;  /* lists: first those to look into, in that order */
+    size_t n_order;  /* lists that are not empty */
+    size_t n_near;   /* of those, the nearest; nearest first */
+    size_t n_probed; /* n_near and, in ascending order, others that are to be seen */
+    rvx_topk pool;   /* best estimates, where a floor or a cap asks for them */
+    rvx_ring coarse; /* rows whose magnitudes come next */
+    rvx_ring fine;   /* rows to be decided */
+    uint32_t list;   /* being scanned; and of it, see rvx_enter_list: */
     float t, g;
     uint64_t cost;
 } rvx_scratch;
@@ -380,7 +380,7 @@ void rvx_order_rest(rvx_scratch *s);
 void rvx_measure_list(rvx_scratch *s, uint32_t list);
 
 /* decide.c: from rows that pass a bound to answers. */
-void rvx_enter_list(rvx_scratch *s, uint32_t list); 
+void rvx_enter_list(rvx_scratch *s, uint32_t list);
 /* Lower bounds below this pass (with a cap and no magnitudes: estimates). */
 float rvx_limit(const rvx_scratch *s);
 /* Whether the scan compares estimates with the limit, not lower bounds. */
@@ -406,7 +406,8 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
 
 /* flat.c: fills s[i].top for n_queries <= RVX_FLAT_AT_ONCE queries that lie one after the
  * other in memory. filters[i] may be NULL. */
-#define RVX_FLAT_AT_ONCE 256u /* reading and packing the rows once for so many is little */
+#define RVX_FLAT_AT_ONCE                                                                 \
+    256u /* reading and packing the rows once for so many is little */
 #define RVX_FLAT_LEAST 32u
 void rvx_flat_search(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters);
 

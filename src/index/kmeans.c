@@ -51,7 +51,8 @@ void rvx_nearest(const rvk_ops *ops, const float *points, size_t n,
                       scratch);
         for (size_t i = 0; i < n; i++) {
             float *product = scratch + i * m;
-            for (size_t c = 0; c < m; c++) product[c] = half_norms[first + c] - product[c];
+            for (size_t c = 0; c < m; c++)
+                product[c] = half_norms[first + c] - product[c];
             size_t best = argmin(product, m);
             if (product[best] < value[i]) {
                 value[i] = product[best];

@@ -77,7 +77,8 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
 size_t rvx_quantizer_bytes(const rvx_quantizer *q) {
     if (!q) return 0;
     size_t lists = (size_t)q->n_lists * q->padded;
-    size_t floats = q->dim + lists + q->n_lists + (q->rotated_mean ? q->padded + lists : 0);
+    size_t floats =
+        q->dim + lists + q->n_lists + (q->rotated_mean ? q->padded + lists : 0);
     return sizeof *q + 4 * q->padded / 32 * sizeof *q->signs + floats * sizeof(float);
 }
 
@@ -124,7 +125,8 @@ void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops, const uint8
                          float *scratch, float *y, uint32_t *lists) {
     float value[RVX_NEAREST_ROWS];
     for (size_t i = 0; i < n; i++)
-        rvx_quantizer_rotate(q, ops, (const float *)(const void *)(rows + i * stride_bytes),
+        rvx_quantizer_rotate(q, ops,
+                             (const float *)(const void *)(rows + i * stride_bytes),
                              scale_for(q->metric, norms[i]), y + i * q->padded);
     memset(lists, 0, n * sizeof *lists);
     if (q->n_lists == 1) return;
@@ -157,7 +159,8 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
     factors->sign.b = (float)(-scale * s);
     if (!q->extra) return;
     rvk_levels level;
-    ops->quantize(y, centroid, q->padded, r.norm2, q->extra, code + q->padded / 8, &level);
+    ops->quantize(y, centroid, q->padded, r.norm2, q->extra, code + q->padded / 8,
+                  &level);
     bool some = r.norm2 > 0 && level.dot > 0;
     s = some ? (double)r.norm2 / level.dot : 0;
     factors->a = (float)(a + scale * s * level.sign_c);
@@ -247,8 +250,8 @@ static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
                                  const rv_progress *progress, rv_error *err) {
     if (q->n_lists > rvx_most_lists(t->n)) q->n_lists = rvx_most_lists(t->n);
     if (q->n_lists == 1) return RV_OK; /* the mean itself, which is 0 here */
-    t->n_sample = (size_t)q->n_lists * (q->n_lists > RV_SMALL_LISTS ? SAMPLE_PER_MANY_LISTS
-                                                                 : SAMPLE_PER_LIST);
+    t->n_sample = (size_t)q->n_lists *
+                  (q->n_lists > RV_SMALL_LISTS ? SAMPLE_PER_MANY_LISTS : SAMPLE_PER_LIST);
     if (t->n_sample > t->n) t->n_sample = t->n;
     size_t floats;
     if (rvb_mul(t->n_sample, q->padded, &floats))

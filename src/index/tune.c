@@ -18,10 +18,10 @@ static const float widths[] = {1.0f, 1.3f, 1.6f, 1.9f, 2.2f, 2.6f, 3.0f};
 typedef struct tuning {
     rv_index *index;
     uint32_t dim, n_lists;
-    uint64_t k, m; /* of each half */
-    float *queries;  /* the half that is asked */
-    float *worst;    /* score of the true k-th row of each of its queries */
-    uint64_t *ids;   /* of one search */
+    uint64_t k, m;  /* of each half */
+    float *queries; /* the half that is asked */
+    float *worst;   /* score of the true k-th row of each of its queries */
+    uint64_t *ids;  /* of one search */
     float *scores;
     double target;
     const rv_progress *progress;
@@ -151,8 +151,8 @@ static rv_status check_queries(const rv_index *index, const float *queries, uint
     const rvk_ops *ops = rvk_ops_active();
     for (uint64_t i = 0; i < m; i++) {
         float norm;
-        RVB_TRY(rvx_norm(ops, queries + i * index->dim, index->dim, "query", i, &norm,
-                         err));
+        RVB_TRY(
+            rvx_norm(ops, queries + i * index->dim, index->dim, "query", i, &norm, err));
     }
     return RV_OK;
 }
@@ -164,8 +164,8 @@ static rv_status check(const rv_index *index, const rv_index_info *info, uint64_
                         "a FlatF32Index compares every row exactly: there is nothing to "
                         "tune");
     if (!(recall > 0 && recall <= 1))
-        return rvb_fail(err, RV_ERR_ARGUMENT, "recall must be above 0 and at most 1, got %g",
-                        recall);
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "recall must be above 0 and at most 1, got %g", recall);
     if (m < 2)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, 2, m,
                                 "tuning needs queries to choose with and others to check "
@@ -175,8 +175,7 @@ static rv_status check(const rv_index *index, const rv_index_info *info, uint64_
         return rvb_fail(err, RV_ERR_EMPTY, "the index holds no vectors; add some first");
     if (dim != index->dim)
         return rvb_fail_numbers(err, RV_ERR_DIM, index->dim, dim,
-                                "query has %u dimensions, the index %u", dim,
-                                index->dim);
+                                "query has %u dimensions, the index %u", dim, index->dim);
     if (k == 0) return rvb_fail(err, RV_ERR_ARGUMENT, "k must be at least 1, got 0");
     if (k > info->n)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, info->n, k,

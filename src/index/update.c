@@ -61,8 +61,8 @@ static rv_status take_rows(const encoding *e, size_t i, size_t n, float *norms,
     for (size_t k = 0; k < n; k++) {
         const float *v = (const float *)(e->vectors + (i + k) * e->stride);
         size_t row = e->first + i + k;
-        rv_status status = rvx_norm(e->ops, v, dim, "vector", i + k, &norms[k],
-                                    e->recode ? NULL : err);
+        rv_status status =
+            rvx_norm(e->ops, v, dim, "vector", i + k, &norms[k], e->recode ? NULL : err);
         if (status != RV_OK && !e->recode) return status;
         *bad |= (uint64_t)(status != RV_OK) << k;
         memcpy(rvx_cell(&column[RVX_NORMS], row), &norms[k], sizeof norms[k]);
@@ -138,9 +138,8 @@ static rv_status train(const rv_index *index, const void *vectors, size_t stride
     if (lists > rvx_most_lists(n)) lists = rvx_most_lists(n); /* room for no more */
     asking a = {progress, n};
     rv_progress quiet = {ask, &a};
-    RVB_TRY(
-        rvx_quantizer_create(index->dim, index->metric, index->seed, lists, index->bits,
-                             out, err));
+    RVB_TRY(rvx_quantizer_create(index->dim, index->metric, index->seed, lists,
+                                 index->bits, out, err));
     rv_status status = rvx_quantizer_train(*out, index->seed, vectors, stride, n,
                                            skip_bad, pool, progress ? &quiet : NULL, err);
     if (status != RV_OK) {

@@ -168,8 +168,8 @@ def test_stopping_drops_the_batches_that_no_thread_has_begun() -> None:
         raise KeyboardInterrupt
 
     session = Gated()
+    texts = ["a" * 40] * 12 + ["x" * 40] * 5000
     with pytest.raises(KeyboardInterrupt):
-        texts = ["a" * 40] * 12 + ["x" * 40] * 5000
         make(session, threads=2).embed_batch(texts, progress=stop)
     assert len(session.shapes) <= 2 + 2  # the probe, one batch, and one a thread
 

@@ -259,7 +259,8 @@ def test_magnitudes_mean_what_the_document_says(metric, dim, bits, path):
     r, y = reader.residuals(file), reader.code_levels(file)
     clear = np.abs(r) > 1e-5  # nearer to 0 the sign is rounding
     np.testing.assert_array_equal((r > 0)[clear], (y > 0)[clear])
-    assert np.abs(y).min() >= 0.5 and np.abs(y).max() <= 2 ** (bits - 1) - 0.5
+    assert np.abs(y).min() >= 0.5
+    assert np.abs(y).max() <= 2 ** (bits - 1) - 0.5
 
     c = file.centroids[file.lists].astype(np.float64)
     norm2, dot = (r * r).sum(axis=1), (r * y).sum(axis=1)
