@@ -52,9 +52,10 @@ typedef struct rv_build_options {
     float epsilon;          /* width of the error bound, > 0; default of searches */
     uint64_t seed;
     const rv_progress *progress; /* NULL = none */
+    int repeated_ids; /* non-zero: an id may stand twice; calls by id take the first */
 } rv_build_options;
 #define RV_BUILD_DEFAULT                                                                 \
-    { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1, 2.2f, 42, NULL }
+    { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1, 2.2f, 42, NULL, 0 }
 
 /* vectors: n x dim float32, row-major, finite. ids: n values, none RV_NO_ID,
  * none twice, or NULL for 0..n-1. n may be 0. Bytes of the result depend on
@@ -62,6 +63,9 @@ typedef struct rv_build_options {
 RV_API rv_status rv_index_build(const rv_build_options *options, const float *vectors,
                                 const uint64_t *ids, uint64_t n, rv_index **out,
                                 rv_error *err);
+/* One more owner of the same index. */
+RV_API rv_index *rv_index_retain(rv_index *index);
+/* Gives one ownership up; the index goes with the last. NULL is fine. */
 RV_API void rv_index_free(rv_index *index);
 
 typedef struct rv_search_options {
@@ -188,6 +192,21 @@ RV_API int rv_index_equal(const rv_index *a, const rv_index *b);
 /* Files (docs/format.md). Saving is atomic: `path` holds either what it held
  * before or the whole new index. */
 RV_API rv_status rv_index_save(const rv_index *index, const char *path, rv_error *err);
+
+#define RV_MAX_NOTE 4096u
+typedef struct rv_save_options {
+    size_t size;
+    int row_numbers;    /* records for readers of version 1 carry row numbers, not ids */
+    const void *note;   /* bytes of the caller's own that go into the file; NULL = none */
+    uint32_t note_size; /* at most RV_MAX_NOTE */
+} rv_save_options;
+#define RV_SAVE_DEFAULT                                                                  \
+    { sizeof(rv_save_options), 0, NULL, 0 }
+RV_API rv_status rv_index_save_as(const rv_index *index, const char *path,
+                                  const rv_save_options *options, rv_error *err);
+/* The note of the file the index was read from: copies up to `capacity` bytes, returns
+ * how many there are. */
+RV_API uint32_t rv_index_note(const rv_index *index, void *out, uint32_t capacity);
 
 typedef enum rv_verify {
     RV_VERIFY_AUTO = 0, /* check the digest of files under 1 GB */

@@ -42,7 +42,10 @@ typedef enum rv_status {
     RV_ERR_FORMAT,     /* bytes are not a valid file of this kind */
     RV_ERR_DIGEST,     /* bytes are well formed but were altered */
     RV_ERR_LIMIT,      /* a documented size limit would be exceeded */
-    RV_ERR_CANCELLED   /* the progress callback asked to stop */
+    RV_ERR_CANCELLED,  /* the progress callback asked to stop */
+    RV_ERR_BACKEND,    /* the source of a lake's vectors failed, or gave bad data */
+    RV_ERR_CACHE_MISS, /* not in the cache, and only that was asked for */
+    RV_ERR_WITNESS     /* data is not what its witness says */
 } rv_status;
 
 /* What went wrong, in words that name what came and what to do. `expected` and

@@ -44,6 +44,12 @@ const char *rv_status_name(rv_status status) {
         return "digest";
     case RV_ERR_LIMIT:
         return "limit";
+    case RV_ERR_BACKEND:
+        return "backend";
+    case RV_ERR_CACHE_MISS:
+        return "cache miss";
+    case RV_ERR_WITNESS:
+        return "witness";
     case RV_ERR_CANCELLED:
         return "cancelled";
     }
