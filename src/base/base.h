@@ -30,6 +30,8 @@ rv_status rvb_fail_numbers(rv_error *err, rv_status code, uint64_t expected,
                            uint64_t actual, const char *format, ...) RVB_PRINTF(5, 6);
 /* RV_ERR_IO from an errno value: "<what> <path>: <strerror>". */
 rv_status rvb_fail_os(rv_error *err, int os_errno, const char *what, const char *path);
+/* Names the file an error that is filled in is about. */
+void rvb_error_path(rv_error *err, const char *path);
 /* RV_ERR_MEMORY naming the size asked for. */
 rv_status rvb_fail_memory(rv_error *err, uint64_t bytes);
 
@@ -133,12 +135,41 @@ rv_status rvb_file_open(const char *path, bool use_mmap, rvb_bytes *out,
                         rv_error *err) RVB_MUST_CHECK;
 void rvb_file_close(rvb_bytes *bytes); /* safe on a zeroed struct */
 
+/* A regular file open to be read from its start, for readers that want a part of it or
+ * must know whether it changes meanwhile. Messages are "<what> <path>: <reason>". */
+typedef struct rvb_input {
+    intptr_t fd;
+    const char *what, *path; /* borrowed */
+} rvb_input;
+/* What tells one state of a file from the next. Times are since 1970. */
+typedef struct rvb_stamp {
+    int64_t modified_s;               /* the time the data changed, rounded down */
+    uint64_t modified_ns, changed_ns; /* of data; of data or attributes; modulo 2^64 */
+    uint64_t size, inode;
+} rvb_stamp;
+rv_status rvb_input_open(const char *what, const char *path, bool follow_links,
+                         rvb_input *out, rv_error *err) RVB_MUST_CHECK;
+rv_status rvb_input_stamp(const rvb_input *in, rvb_stamp *out,
+                          rv_error *err) RVB_MUST_CHECK;
+/* *got < size at the end of the file only. */
+rv_status rvb_input_read(const rvb_input *in, void *data, size_t size, size_t *got,
+                         rv_error *err) RVB_MUST_CHECK;
+void rvb_input_close(const rvb_input *in);
+
+/* Makes a directory, and those it lies in, unless they are there. "" is there. */
+rv_status rvb_make_directories(const char *path, rv_error *err) RVB_MUST_CHECK;
+/* "<directory>/<name>", or the name alone for "". NULL when memory is out. */
+char *rvb_join_path(const char *directory, const char *name);
+
 /* Writes a file beside `path`, flushes it to disk, renames it over `path` at commit
  * and flushes the directory. A symbolic link stays and the file it names is
  * replaced; permissions of an existing file are kept. Buffered. */
 typedef struct rvb_writer rvb_writer;
 rv_status rvb_writer_open(const char *path, rvb_writer **out,
                           rv_error *err) RVB_MUST_CHECK;
+/* The same, but a symbolic link is itself replaced by the file. */
+rv_status rvb_writer_open_at(const char *path, rvb_writer **out,
+                             rv_error *err) RVB_MUST_CHECK;
 /* After a failure every later call on the writer fails with the same error. */
 rv_status rvb_writer_write(rvb_writer *w, const void *data, size_t size,
                            rv_error *err) RVB_MUST_CHECK;

@@ -106,6 +106,17 @@ rv_status rvb_fail_numbers(rv_error *err, rv_status code, uint64_t expected,
     return code;
 }
 
+enum { PATH_ROOM = sizeof((rv_error){0}.path) };
+
+static void keep_tail(char out[PATH_ROOM], const char *path) {
+    const char *end = tail(path, PATH_ROOM - 1);
+    memmove(out, end, strlen(end) + 1);
+}
+
+void rvb_error_path(rv_error *err, const char *path) {
+    if (err) keep_tail(err->path, path);
+}
+
 rv_status rvb_fail_os(rv_error *err, int os_errno, const char *what, const char *path) {
     if (!err) return RV_ERR_IO;
     char reason[128];
@@ -116,9 +127,8 @@ rv_status rvb_fail_os(rv_error *err, int os_errno, const char *what, const char 
 #endif
     if (failed) snprintf(reason, sizeof reason, "error %d", os_errno);
 
-    char kept[sizeof err->path];
-    const char *end = tail(path, sizeof kept - 1);
-    memcpy(kept, end, strlen(end) + 1);
+    char kept[PATH_ROOM];
+    keep_tail(kept, path);
 
     size_t room = sizeof err->message - 1;
     size_t used = strlen(what) + strlen(reason) + strlen(" : ");

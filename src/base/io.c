@@ -78,6 +78,73 @@ void rvb_file_close(rvb_bytes *bytes) {
     *bytes = (rvb_bytes){NULL, 0, false};
 }
 
+/* ---- reading by parts ---------------------------------------------------- */
+
+rv_status rvb_input_open(const char *what, const char *path, bool follow_links,
+                         rvb_input *out, rv_error *err) {
+    uint64_t size;
+    *out = (rvb_input){RVB_NO_FD, what, path};
+    int failed = follow_links ? rvb_os_open(path, &out->fd, &size)
+                              : rvb_os_open_no_link(path, &out->fd, &size);
+    return failed ? fail(err, failed, what, path) : RV_OK;
+}
+
+rv_status rvb_input_stamp(const rvb_input *in, rvb_stamp *out, rv_error *err) {
+    int failed = rvb_os_stamp(in->fd, out);
+    return failed ? fail(err, failed, in->what, in->path) : RV_OK;
+}
+
+rv_status rvb_input_read(const rvb_input *in, void *data, size_t size, size_t *got,
+                         rv_error *err) {
+    int failed = rvb_os_read(in->fd, data, size, got);
+    return failed ? fail(err, failed, in->what, in->path) : RV_OK;
+}
+
+void rvb_input_close(const rvb_input *in) { rvb_os_close(in->fd); }
+
+/* ---- directories --------------------------------------------------------- */
+
+char *rvb_join_path(const char *directory, const char *name) {
+    size_t length = strlen(directory), size = strlen(name) + 1;
+    char *path = rvb_alloc(length + 1 + size, 1);
+    if (!path) return NULL;
+    memcpy(path, directory, length);
+    if (rvb_os_directory_length(directory) < length) path[length++] = RVB_SEPARATOR;
+    memcpy(path + length, name, size);
+    return path;
+}
+
+/* Makes the directory and flushes the one it lies in, so that it lasts. */
+static int make_directory(char *path) {
+    int failed = rvb_os_make_directory(path);
+    if (failed) return rvb_os_is_directory(path) ? 0 : failed;
+    rvb_fd fd;
+    path[rvb_os_directory_length(path)] = '\0';
+    failed = rvb_os_open_directory(path, &fd);
+    if (!failed && fd != RVB_NO_FD) {
+        failed = rvb_os_sync_directory(fd);
+        rvb_os_close(fd);
+    }
+    return failed;
+}
+
+rv_status rvb_make_directories(const char *path, rv_error *err) {
+    size_t length = strlen(path);
+    if (length == 0 || rvb_os_is_directory(path)) return RV_OK;
+    char *part = rvb_alloc(length + 1, 1);
+    if (!part) return rvb_fail_memory(err, length + 1);
+    int failed = 0;
+    for (size_t i = 1; !failed && i <= length; i++) {
+        if (i < length && !rvb_is_separator(path[i])) continue;
+        if (rvb_is_separator(path[i - 1])) continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        failed = make_directory(part);
+    }
+    rvb_free(part);
+    return failed ? fail(err, failed, "cannot make directory", path) : RV_OK;
+}
+
 /* ---- writing ------------------------------------------------------------- */
 
 struct rvb_writer {
@@ -119,7 +186,8 @@ static int create_temporary(rvb_writer *w, int mode) {
     return failed;
 }
 
-rv_status rvb_writer_open(const char *path, rvb_writer **out, rv_error *err) {
+static rv_status open_writer(const char *path, bool follow_links, rvb_writer **out,
+                             rv_error *err) {
     *out = NULL;
     rvb_writer *w = rvb_alloc(1, sizeof *w);
     if (!w) return rvb_fail_memory(err, sizeof *w);
@@ -128,7 +196,7 @@ rv_status rvb_writer_open(const char *path, rvb_writer **out, rv_error *err) {
     w->fill = 0;
     w->path = copy(path);
     int mode = -1;
-    int failed = w->path ? rvb_os_target(path, &w->target, &mode) : ENOMEM;
+    int failed = w->path ? rvb_os_target(path, follow_links, &w->target, &mode) : ENOMEM;
     if (!failed) failed = create_temporary(w, mode);
     if (failed) {
         free_writer(w);
@@ -137,6 +205,14 @@ rv_status rvb_writer_open(const char *path, rvb_writer **out, rv_error *err) {
     }
     *out = w;
     return RV_OK;
+}
+
+rv_status rvb_writer_open(const char *path, rvb_writer **out, rv_error *err) {
+    return open_writer(path, true, out, err);
+}
+
+rv_status rvb_writer_open_at(const char *path, rvb_writer **out, rv_error *err) {
+    return open_writer(path, false, out, err);
 }
 
 static void write_now(rvb_writer *w, const void *data, size_t size) {

@@ -88,6 +88,13 @@ unsigned rvb_cgroup_cpus(const char *membership, const char *mount);
 
 /* ---- files --------------------------------------------------------------- */
 
+#ifdef _WIN32
+#define RVB_SEPARATOR '\\'
+#else
+#define RVB_SEPARATOR '/'
+#endif
+static inline bool rvb_is_separator(char c) { return c == '/' || c == RVB_SEPARATOR; }
+
 typedef intptr_t rvb_fd;
 #define RVB_NO_FD ((rvb_fd)-1)
 /* Returned beside errno values: there is something, but neither file nor directory. */
@@ -95,15 +102,18 @@ typedef intptr_t rvb_fd;
 
 /* Opens a regular file to read, without ever blocking on a pipe or device. */
 int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size);
+/* The same, but fails if `path` itself is a symbolic link. */
+int rvb_os_open_no_link(const char *path, rvb_fd *fd, uint64_t *size);
+int rvb_os_stamp(rvb_fd fd, rvb_stamp *out);
 /* Stops early at the end of the file only. */
 int rvb_os_read(rvb_fd fd, void *data, size_t size, size_t *got);
 /* Read-only; size > 0. The mapping outlives the descriptor. */
 int rvb_os_map(rvb_fd fd, size_t size, const uint8_t **data);
 void rvb_os_unmap(const uint8_t *data, size_t size);
 
-/* Where a write to `path` would go: links followed, rvb_free it. *mode is the
- * permission of the file there, -1 if there is none. */
-int rvb_os_target(const char *path, char **target, int *mode);
+/* Where a write to `path` would go: rvb_free it. Links are followed, or stand for no
+ * file. *mode is the permission of the file there, -1 if there is none. */
+int rvb_os_target(const char *path, bool follow_links, char **target, int *mode);
 /* Bytes of `path` up to and including the last separator. */
 size_t rvb_os_directory_length(const char *path);
 /* Creates a file that must not exist, with exactly `mode`, or -1 for the default. */
@@ -112,6 +122,9 @@ int rvb_os_write(rvb_fd fd, const void *data, size_t size); /* all of it */
 int rvb_os_sync(rvb_fd fd);
 int rvb_os_close(rvb_fd fd);
 int rvb_os_rename(const char *from, const char *to);
+/* With the permissions the process gives to new ones. */
+int rvb_os_make_directory(const char *path);
+bool rvb_os_is_directory(const char *path);
 /* Flushing a directory makes renames in it last. "" is the current one. *fd is
  * RVB_NO_FD where it cannot be flushed or need not be. */
 int rvb_os_open_directory(const char *directory, rvb_fd *fd);

@@ -263,8 +263,8 @@ static int open_retry(const char *path, int flags, mode_t mode, rvb_fd *fd) {
     return got < 0 ? errno : 0;
 }
 
-int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size) {
-    int failed = open_retry(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0, fd);
+static int open_regular(const char *path, int flags, rvb_fd *fd, uint64_t *size) {
+    int failed = open_retry(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | flags, 0, fd);
     if (failed) return failed == ENXIO ? RVB_NOT_A_FILE : failed; /* ENXIO: a socket */
     struct stat s;
     failed = fstat((int)*fd, &s) != 0 ? errno : kind_of(&s);
@@ -274,6 +274,31 @@ int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size) {
         return failed;
     }
     *size = (uint64_t)s.st_size;
+    return 0;
+}
+
+int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size) {
+    return open_regular(path, 0, fd, size);
+}
+
+int rvb_os_open_no_link(const char *path, rvb_fd *fd, uint64_t *size) {
+    return open_regular(path, O_NOFOLLOW, fd, size);
+}
+
+static uint64_t in_ns(struct timespec t) {
+    return (uint64_t)t.tv_sec * UINT64_C(1000000000) + (uint64_t)t.tv_nsec;
+}
+
+int rvb_os_stamp(rvb_fd fd, rvb_stamp *out) {
+    struct stat s;
+    if (fstat((int)fd, &s) != 0) return errno;
+#ifdef __APPLE__
+    struct timespec modified = s.st_mtimespec, changed = s.st_ctimespec;
+#else
+    struct timespec modified = s.st_mtim, changed = s.st_ctim;
+#endif
+    *out = (rvb_stamp){modified.tv_sec, in_ns(modified), in_ns(changed),
+                       (uint64_t)s.st_size, (uint64_t)s.st_ino};
     return 0;
 }
 
@@ -336,7 +361,7 @@ static int follow(char **path) {
     return 0;
 }
 
-int rvb_os_target(const char *path, char **target, int *mode) {
+int rvb_os_target(const char *path, bool follow_links, char **target, int *mode) {
     if (!*path) return ENOENT;
     char *at = join(path, 0, path);
     if (!at) return ENOMEM;
@@ -345,9 +370,10 @@ int rvb_os_target(const char *path, char **target, int *mode) {
     for (int links = 0;; links++) {
         struct stat s;
         failed = lstat(at, &s) != 0 ? errno : 0;
-        if (failed || !S_ISLNK(s.st_mode)) {
-            if (!failed) failed = kind_of(&s);
-            if (!failed) *mode = (int)(s.st_mode & 0777);
+        bool link = !failed && S_ISLNK(s.st_mode);
+        if (!link || !follow_links) {
+            if (!failed && !link) failed = kind_of(&s);
+            if (!failed && !link) *mode = (int)(s.st_mode & 0777);
             break;
         }
         failed = links < LINKS_MAX ? follow(&at) : ELOOP;
@@ -403,6 +429,13 @@ int rvb_os_close(rvb_fd fd) {
 
 int rvb_os_rename(const char *from, const char *to) {
     return rename(from, to) != 0 ? errno : 0;
+}
+
+int rvb_os_make_directory(const char *path) { return mkdir(path, 0777) != 0 ? errno : 0; }
+
+bool rvb_os_is_directory(const char *path) {
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
 int rvb_os_open_directory(const char *directory, rvb_fd *fd) {

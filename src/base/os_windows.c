@@ -160,12 +160,15 @@ static int narrow(const wchar_t *wide, char **out) {
     return 0;
 }
 
-/* CreateFileW that answers with an errno and refuses what is not a file on disk. */
-static int open_file(const wchar_t *wide, DWORD access, DWORD disposition, HANDLE *out) {
+/* CreateFileW that answers with an errno and refuses what is not a file on disk. With
+ * `links` 0 a symbolic link is opened itself. */
+static int open_file(const wchar_t *wide, DWORD access, DWORD disposition, bool links,
+                     HANDLE *out) {
     DWORD share = FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE;
     /* The flag lets a directory be opened, so that it can be told apart. */
-    HANDLE h = CreateFileW(wide, access, share, NULL, disposition,
-                           FILE_ATTRIBUTE_NORMAL | FILE_FLAG_BACKUP_SEMANTICS, NULL);
+    DWORD flags = FILE_ATTRIBUTE_NORMAL | FILE_FLAG_BACKUP_SEMANTICS;
+    if (!links) flags |= FILE_FLAG_OPEN_REPARSE_POINT;
+    HANDLE h = CreateFileW(wide, access, share, NULL, disposition, flags, NULL);
     if (h == INVALID_HANDLE_VALUE) return last_error();
     BY_HANDLE_FILE_INFORMATION info;
     int failed = 0;
@@ -175,6 +178,8 @@ static int open_file(const wchar_t *wide, DWORD access, DWORD disposition, HANDL
         failed = last_error();
     } else if (info.dwFileAttributes & FILE_ATTRIBUTE_DIRECTORY) {
         failed = EISDIR;
+    } else if (!links && (info.dwFileAttributes & FILE_ATTRIBUTE_REPARSE_POINT)) {
+        failed = ELOOP;
     }
     if (failed) {
         CloseHandle(h);
@@ -186,13 +191,13 @@ static int open_file(const wchar_t *wide, DWORD access, DWORD disposition, HANDL
 
 /* ---- reading files ------------------------------------------------------- */
 
-int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size) {
+static int open_regular(const char *path, bool links, rvb_fd *fd, uint64_t *size) {
     wchar_t *wide;
     HANDLE h;
     LARGE_INTEGER bytes;
     int failed = widen(path, &wide);
     if (failed) return failed;
-    failed = open_file(wide, GENERIC_READ, OPEN_EXISTING, &h);
+    failed = open_file(wide, GENERIC_READ, OPEN_EXISTING, links, &h);
     rvb_free(wide);
     if (failed) return failed;
     if (!GetFileSizeEx(h, &bytes)) {
@@ -202,6 +207,34 @@ int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size) {
     }
     *size = (uint64_t)bytes.QuadPart;
     *fd = (rvb_fd)h;
+    return 0;
+}
+
+int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size) {
+    return open_regular(path, true, fd, size);
+}
+
+int rvb_os_open_no_link(const char *path, rvb_fd *fd, uint64_t *size) {
+    return open_regular(path, false, fd, size);
+}
+
+/* Nanoseconds since 1970 of a count of 100 ns since 1601. */
+static int64_t since_1970(LARGE_INTEGER time) {
+    return (time.QuadPart - INT64_C(116444736000000000)) * 100;
+}
+
+int rvb_os_stamp(rvb_fd fd, rvb_stamp *out) {
+    BY_HANDLE_FILE_INFORMATION info;
+    FILE_BASIC_INFO times;
+    if (!GetFileInformationByHandle(handle_of(fd), &info) ||
+        !GetFileInformationByHandleEx(handle_of(fd), FileBasicInfo, &times, sizeof times))
+        return last_error();
+    int64_t modified = since_1970(times.LastWriteTime);
+    out->modified_s = modified / 1000000000 - (modified % 1000000000 < 0);
+    out->modified_ns = (uint64_t)modified;
+    out->changed_ns = (uint64_t)since_1970(times.ChangeTime);
+    out->size = (uint64_t)info.nFileSizeHigh << 32 | info.nFileSizeLow;
+    out->inode = (uint64_t)info.nFileIndexHigh << 32 | info.nFileIndexLow;
     return 0;
 }
 
@@ -254,18 +287,18 @@ static int final_path(HANDLE h, char **out) {
     return failed;
 }
 
-int rvb_os_target(const char *path, char **target, int *mode) {
+int rvb_os_target(const char *path, bool follow_links, char **target, int *mode) {
     wchar_t *wide;
     HANDLE h;
     if (!*path) return ENOENT;
     *mode = -1; /* permissions come from the directory */
     int failed = widen(path, &wide);
     if (failed) return failed;
-    failed = open_file(wide, FILE_READ_ATTRIBUTES, OPEN_EXISTING, &h);
+    failed = open_file(wide, FILE_READ_ATTRIBUTES, OPEN_EXISTING, follow_links, &h);
     if (!failed) {
         failed = final_path(h, target);
         CloseHandle(h);
-    } else if (failed == ENOENT) {
+    } else if (failed == ENOENT || (failed == ELOOP && !follow_links)) {
         failed = narrow(wide, target);
     }
     rvb_free(wide);
@@ -278,7 +311,7 @@ int rvb_os_create(const char *path, int mode, rvb_fd *fd) {
     HANDLE h;
     int failed = widen(path, &wide);
     if (failed) return failed;
-    failed = open_file(wide, GENERIC_WRITE, CREATE_NEW, &h);
+    failed = open_file(wide, GENERIC_WRITE, CREATE_NEW, true, &h);
     rvb_free(wide);
     if (!failed) *fd = (rvb_fd)h;
     return failed;
@@ -312,6 +345,24 @@ int rvb_os_rename(const char *from, const char *to) {
     }
     rvb_free(wide_from);
     return failed;
+}
+
+int rvb_os_make_directory(const char *path) {
+    wchar_t *wide;
+    int failed = widen(path, &wide);
+    if (failed) return failed;
+    if (!CreateDirectoryW(wide, NULL)) failed = last_error();
+    rvb_free(wide);
+    return failed;
+}
+
+bool rvb_os_is_directory(const char *path) {
+    wchar_t *wide;
+    if (widen(path, &wide) != 0) return false;
+    DWORD attributes = GetFileAttributesW(wide);
+    rvb_free(wide);
+    return attributes != INVALID_FILE_ATTRIBUTES &&
+           (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0;
 }
 
 /* MOVEFILE_WRITE_THROUGH does it. */

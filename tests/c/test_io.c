@@ -5,6 +5,7 @@
 #endif
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -462,6 +463,159 @@ static void writers_to_one_target_do_not_meet(void **state) {
     assert_holds(path, "first", 5);
 }
 
+/* ---- reading by parts ---------------------------------------------------- */
+
+static void an_input_is_read_in_order(void **state) {
+    (void)state;
+    char path[PATH_BYTES], bytes[8];
+    rvb_input in;
+    size_t got;
+    put(in_folder(path, "file"), "0123456789", 10);
+    assert_int_equal(rvb_input_open("test: open", path, false, &in, NULL), RV_OK);
+    assert_int_equal(rvb_input_read(&in, bytes, 8, &got, NULL), RV_OK);
+    assert_int_equal(got, 8);
+    assert_memory_equal(bytes, "01234567", 8);
+    assert_int_equal(rvb_input_read(&in, bytes, 8, &got, NULL), RV_OK);
+    assert_int_equal(got, 2);
+    assert_memory_equal(bytes, "89", 2);
+    rvb_input_close(&in);
+}
+
+static void assert_no_input(const char *path, bool follow, int os_errno,
+                            const char *message) {
+    rvb_input in;
+    rv_error err;
+    assert_int_equal(rvb_input_open("test: open", path, follow, &in, NULL), RV_ERR_IO);
+    assert_int_equal(rvb_input_open("test: open", path, follow, &in, &err), RV_ERR_IO);
+    assert_int_equal(err.os_errno, os_errno);
+    assert_string_equal(err.path, path);
+    assert_non_null(strstr(err.message, message));
+    assert_memory_equal(err.message, "test: open ", 11);
+}
+
+static void inputs_are_regular_files(void **state) {
+    (void)state;
+    char path[PATH_BYTES], link[PATH_BYTES];
+    rvb_input in;
+    put(in_folder(path, "file"), "x", 1);
+    assert_no_input(in_folder(path, "missing"), false, ENOENT, "No such file");
+    assert_no_input(folder, false, EISDIR, "directory");
+    assert_no_input("/dev/zero", true, EINVAL, "not a regular file");
+    assert_int_equal(mkfifo(in_folder(path, "pipe"), 0600), 0);
+    assert_no_input(path, false, EINVAL, "not a regular file"); /* and does not wait */
+    assert_int_equal(symlink("file", in_folder(link, "link")), 0);
+    assert_no_input(link, false, ELOOP, "symbolic links");
+    assert_int_equal(rvb_input_open("test", link, true, &in, NULL), RV_OK);
+    rvb_input_close(&in);
+    assert_int_equal(symlink(folder, in_folder(link, "here")), 0); /* on the way: fine */
+    in_folder(path, "here/file");
+    assert_int_equal(rvb_input_open("test", path, false, &in, NULL), RV_OK);
+    rvb_input_close(&in);
+}
+
+static rvb_stamp stamp_of(const char *path) {
+    rvb_input in;
+    rvb_stamp stamp;
+    assert_int_equal(rvb_input_open("test", path, true, &in, NULL), RV_OK);
+    assert_int_equal(rvb_input_stamp(&in, &stamp, NULL), RV_OK);
+    rvb_input_close(&in);
+    return stamp;
+}
+
+static void set_modified(const char *path, time_t seconds, long ns) {
+    const struct timespec times[2] = {{0, UTIME_OMIT}, {seconds, ns}};
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static void stamps(void **state) {
+    (void)state;
+    char path[PATH_BYTES];
+    put(in_folder(path, "file"), "12345", 5);
+    struct stat s;
+    assert_int_equal(stat(path, &s), 0);
+    rvb_stamp a = stamp_of(path);
+    assert_int_equal(a.size, 5);
+    assert_int_equal(a.inode, s.st_ino);
+    assert_int_equal(a.modified_s, s.st_mtime);
+    set_modified(path, 1234567890, 987654321);
+    a = stamp_of(path);
+    assert_int_equal(a.modified_s, 1234567890);
+    assert_true(a.modified_ns == UINT64_C(1234567890987654321));
+    assert_true(a.changed_ns >= a.modified_ns); /* when the test ran */
+    set_modified(path, -5, 250000000);
+    a = stamp_of(path);
+    assert_int_equal(a.modified_s, -5);
+    assert_true((int64_t)a.modified_ns == -4750000000);
+    put(path, "54321", 5); /* another file of this name */
+    assert_true(stamp_of(path).inode != a.inode);
+}
+
+/* ---- directories --------------------------------------------------------- */
+
+static void assert_directory(const char *name) {
+    char path[PATH_BYTES];
+    assert_int_equal(rvb_make_directories(in_folder(path, name), NULL), RV_OK);
+    assert_true(S_ISDIR(mode_of(path)));
+    assert_int_equal(rvb_make_directories(path, NULL), RV_OK); /* is there already */
+}
+
+static void directories_are_made_with_parents(void **state) {
+    (void)state;
+    char path[PATH_BYTES], here[PATH_BYTES];
+    rv_error err;
+    assert_directory("a");
+    assert_directory("b/c/d");
+    assert_directory("e//f///g//");
+    assert_directory("h/./i");
+    assert_int_equal(rvb_make_directories("", NULL), RV_OK);
+    assert_int_equal(rvb_make_directories("/", NULL), RV_OK);
+    assert_non_null(getcwd(here, sizeof here));
+    assert_int_equal(chdir(folder), 0);
+    assert_int_equal(rvb_make_directories("relative/path", NULL), RV_OK);
+    assert_int_equal(chdir(here), 0);
+    assert_true(S_ISDIR(mode_of(in_folder(path, "relative/path"))));
+
+    put(in_folder(path, "file"), "x", 1);
+    assert_int_equal(rvb_make_directories(path, &err), RV_ERR_IO);
+    assert_int_equal(err.os_errno, EEXIST);
+    assert_string_equal(err.path, path);
+    assert_int_equal(rvb_make_directories(in_folder(path, "file/x"), &err), RV_ERR_IO);
+    failing_allocator_install(1);
+    assert_int_equal(rvb_make_directories(in_folder(path, "z"), &err), RV_ERR_MEMORY);
+    failing_allocator_remove();
+}
+
+static void joined_paths(void **state) {
+    (void)state;
+    static const char *const cases[][3] = {
+        {"a", "b", "a/b"}, {"a/", "b", "a/b"},   {"", "b", "b"},
+        {"/", "b", "/b"},  {"a//", "b", "a//b"}, {"../x/.", "b", "../x/./b"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *path = rvb_join_path(cases[i][0], cases[i][1]);
+        assert_string_equal(path, cases[i][2]);
+        rvb_free(path);
+    }
+}
+
+static void a_link_can_be_replaced(void **state) {
+    (void)state;
+    char path[PATH_BYTES], link[PATH_BYTES];
+    rvb_writer *w;
+    put(in_folder(path, "file"), "old", 3);
+    assert_int_equal(symlink("file", in_folder(link, "link")), 0);
+    assert_int_equal(rvb_writer_open_at(link, &w, NULL), RV_OK);
+    assert_int_equal(rvb_writer_write(w, "new", 3, NULL), RV_OK);
+    assert_int_equal(rvb_writer_commit(w, NULL), RV_OK);
+    assert_true(S_ISREG(mode_of(link)));
+    assert_holds(link, "new", 3);
+    assert_holds(path, "old", 3);
+    assert_int_equal(chmod(path, 0640), 0);
+    assert_int_equal(rvb_writer_open_at(path, &w, NULL), RV_OK);
+    assert_int_equal(rvb_writer_commit(w, NULL), RV_OK);
+    assert_int_equal(mode_of(path) & 0777, 0640);
+    assert_int_equal(rvb_writer_open_at(folder, &w, NULL), RV_ERR_IO);
+}
+
 #ifdef __linux__
 
 enum { NO_MOUNT = 77 };
@@ -553,6 +707,12 @@ int main(void) {
         IN_FOLDER(a_rename_that_fails),
         IN_FOLDER(a_killed_writer_leaves_the_old_file),
         IN_FOLDER(writers_to_one_target_do_not_meet),
+        IN_FOLDER(an_input_is_read_in_order),
+        IN_FOLDER(inputs_are_regular_files),
+        IN_FOLDER(stamps),
+        IN_FOLDER(directories_are_made_with_parents),
+        IN_FOLDER(joined_paths),
+        IN_FOLDER(a_link_can_be_replaced),
 #ifdef __linux__
         IN_FOLDER(full_and_read_only_disks),
         IN_FOLDER(failures_close_what_they_opened),

@@ -385,7 +385,7 @@ static void nothing_is_created_twice(void **state) {
 static void assert_target(const char *name, const char *expected, int expected_mode) {
     char path[PATH_BYTES], wanted[PATH_BYTES], *target = NULL;
     int mode = -2;
-    assert_int_equal(rvb_os_target(in_folder(path, name), &target, &mode), 0);
+    assert_int_equal(rvb_os_target(in_folder(path, name), true, &target, &mode), 0);
     assert_string_equal(target, in_folder(wanted, expected));
     assert_int_equal(mode, expected_mode);
     rvb_free(target);
@@ -411,15 +411,16 @@ static void links_are_followed(void **state) {
     assert_target("absolute", "sub/file", 0640);
     assert_target("new-link", "sub/new", -1);
     assert_target("missing", "missing", -1);
-    assert_int_equal(rvb_os_target(in_folder(path, "loop-a"), &target, &mode), ELOOP);
-    assert_int_equal(rvb_os_target(in_folder(path, "sub"), &target, &mode), EISDIR);
-    assert_int_equal(rvb_os_target("/dev/null", &target, &mode), RVB_NOT_A_FILE);
-    assert_int_equal(rvb_os_target("", &target, &mode), ENOENT);
+    assert_int_equal(rvb_os_target(in_folder(path, "loop-a"), true, &target, &mode),
+                     ELOOP);
+    assert_int_equal(rvb_os_target(in_folder(path, "sub"), true, &target, &mode), EISDIR);
+    assert_int_equal(rvb_os_target("/dev/null", true, &target, &mode), RVB_NOT_A_FILE);
+    assert_int_equal(rvb_os_target("", true, &target, &mode), ENOENT);
 
     failing_allocator_install(1);
-    assert_int_equal(rvb_os_target(in_folder(path, "far"), &target, &mode), ENOMEM);
+    assert_int_equal(rvb_os_target(in_folder(path, "far"), true, &target, &mode), ENOMEM);
     failing_allocator_install(2);
-    assert_int_equal(rvb_os_target(in_folder(path, "far"), &target, &mode), ENOMEM);
+    assert_int_equal(rvb_os_target(in_folder(path, "far"), true, &target, &mode), ENOMEM);
     assert_int_equal(failing_allocator_live(), 0);
     failing_allocator_remove();
 }
