@@ -32,4 +32,37 @@ rv_status rvl_backend_bundle_of_pull(rv_backend *backend, const char *collection
                                      const rv_pull *pull, rv_bundle **out,
                                      rv_error *err) RVB_MUST_CHECK;
 
+/* For backends made here. The context, or NULL if `release` is not the backend's. */
+void *rvl_backend_context(const rv_backend *backend, void (*release)(void *ctx));
+/* Where a pull is from, for backends whose collections may move: borrowed from the pull.
+ * Not called before rv_backend_new has returned. */
+void rvl_backend_set_data_ref(rv_backend *backend,
+                              const char *(*of_pull)(const rv_pull *pull));
+/* "<scheme>://<place>/<name>", or without a name "<scheme>://<place>"; rvb_free it. */
+char *rvl_data_ref(const char *scheme, const char *place, const char *name);
+
+/* Within what a pull may hold? RV_ERR_ARGUMENT, RV_ERR_LIMIT, RV_ERR_VALUE for rows that
+ * are not finite. Messages start with `call`. */
+rv_status rvl_check_rows(const char *call, const float *vectors, uint32_t dim,
+                         const uint64_t *ids, uint64_t n, rv_error *err) RVB_MUST_CHECK;
+
+/* ---- named records (names.c) ---------------------------------------------------- */
+
+/* Records in order of their names, which they begin with. Not locked. */
+typedef struct rvl_named {
+    const char *name;
+} rvl_named;
+typedef struct rvl_names {
+    rvl_named **records;
+    size_t n, capacity;
+    size_t promised; /* places that rvl_names_add will need no memory for */
+} rvl_names;
+void *rvl_names_find(const rvl_names *names, const char *name);
+/* Makes room for one record more; each call must be followed by add or cancel. */
+rv_status rvl_names_reserve(rvl_names *names, rv_error *err) RVB_MUST_CHECK;
+void rvl_names_add(rvl_names *names, void *record);
+void rvl_names_cancel(rvl_names *names);
+/* Their present order, for use without the lock. NULL when memory is out. */
+rvl_named **rvl_names_copy(const rvl_names *names);
+
 #endif

@@ -1,0 +1,475 @@
+/*
+ * local.c - collections in memory.
+ *
+ * Rows lie in a buffer with spare places, shared by the collection and the pulls under
+ * way. A pull is the buffer and the number of rows at that moment: appending writes
+ * behind them, and whoever wants to change rows takes a buffer of its own while anybody
+ * else holds the old one. So pulls copy nothing and see one state.
+ */
+#include <inttypes.h>
+#include <stdatomic.h>
+
+#include "base/json.h"
+#include "lake/source_i.h"
+
+typedef struct rows {
+    _Atomic uint32_t owners;
+    size_t capacity;
+    uint64_t *ids;
+    float *vectors;
+} rows;
+
+typedef struct collection {
+    rvl_named named;
+    rows *rows; /* NULL while there are none */
+    size_t n;
+    uint32_t dim; /* 0: of the first row to come */
+    uint64_t generation;
+    char name[];
+} collection;
+
+typedef struct local {
+    rvb_rwlock *lock; /* of everything below, but not of rows that pulls hold */
+    rvl_names names;  /* of collections; these stay as long as the backend */
+    char id[];
+} local;
+
+/* ---- rows ----------------------------------------------------------------------- */
+
+#define ALIGNMENT ((size_t)64)
+
+static size_t aligned(size_t bytes) {
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* capacity <= RV_PULL_MAX_ROWS * 2, dim <= RV_MAX_DIM */
+static rows *alloc_rows(size_t capacity, uint32_t dim, rv_error *err) {
+    size_t head = aligned(sizeof(rows)) + aligned(capacity * sizeof(uint64_t));
+    size_t data, bytes = 0;
+    bool fits =
+        rvb_mul(capacity, dim * sizeof(float), &data) && rvb_add(head, data, &bytes);
+    rows *r = fits ? rvb_alloc(bytes, 1) : NULL;
+    if (!r) {
+        rvb_fail_memory(err, fits ? bytes : UINT64_MAX);
+        return NULL;
+    }
+    atomic_init(&r->owners, 1);
+    r->capacity = capacity;
+    r->ids = (uint64_t *)(void *)((char *)r + aligned(sizeof(rows)));
+    r->vectors = (float *)(void *)((char *)r + head);
+    return r;
+}
+
+static void release_rows(void *owner) {
+    rows *r = owner;
+    if (!r) return;
+    if (atomic_fetch_sub_explicit(&r->owners, 1, memory_order_acq_rel) == 1) rvb_free(r);
+}
+
+/* Under the write lock nobody can become an owner; one who has stopped being one has
+ * read all it wanted. */
+static bool shared(const rows *r) {
+    return r && atomic_load_explicit(&r->owners, memory_order_acquire) > 1;
+}
+
+static void copy_rows(rows *to, size_t at, const uint64_t *ids, const float *vectors,
+                      size_t n, uint32_t dim) {
+    if (n == 0) return;
+    memcpy(to->ids + at, ids, n * sizeof *ids);
+    memcpy(to->vectors + at * dim, vectors, n * dim * sizeof *vectors);
+}
+
+/* A buffer of the collection's rows with room for `n` in all; its own if `anew`. */
+static rv_status make_room(collection *c, uint32_t dim, size_t n, bool anew,
+                           rv_error *err) {
+    size_t capacity = c->rows ? c->rows->capacity : 0;
+    if (n <= capacity && !anew) return RV_OK;
+    if (n > capacity) capacity = c->n ? n + n / 2 : n;
+    rows *r = alloc_rows(capacity, dim, err);
+    if (!r) return RV_ERR_MEMORY;
+    if (c->n) copy_rows(r, 0, c->rows->ids, c->rows->vectors, c->n, dim);
+    release_rows(c->rows);
+    c->rows = r;
+    return RV_OK;
+}
+
+/* ---- ids of a call -------------------------------------------------------------- */
+
+/* The different ids of a call in order of their first appearance, with a hash table
+ * (open addressing) of them. */
+typedef struct id_set {
+    uint32_t *slots; /* entry + 1, or 0 */
+    size_t mask;
+    size_t n;
+    uint64_t *ids;
+    uint32_t *last;  /* where it appears last in the call */
+    uint8_t *stored; /* whether the collection has it */
+} id_set;
+
+/* Of the slot that holds the id, or that it may be put in. */
+static size_t slot_of(const id_set *s, uint64_t id) {
+    size_t at = (size_t)((id * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & s->mask;
+    while (s->slots[at] && s->ids[s->slots[at] - 1] != id) at = (at + 1) & s->mask;
+    return at;
+}
+
+static void free_set(id_set *s) {
+    rvb_free(s->slots);
+    rvb_free(s->ids);
+    rvb_free(s->last);
+    rvb_free(s->stored);
+}
+
+/* n <= RV_PULL_MAX_ROWS */
+static rv_status make_set(id_set *s, const uint64_t *ids, size_t n, rv_error *err) {
+    size_t slots = 16;
+    while (slots < 2 * n) slots *= 2;
+    *s = (id_set){.mask = slots - 1};
+    s->slots = rvb_alloc_zero(slots, sizeof *s->slots);
+    s->ids = rvb_alloc(n, sizeof *s->ids);
+    s->last = rvb_alloc(n, sizeof *s->last);
+    s->stored = rvb_alloc_zero(n, 1);
+    if (!s->slots || !s->ids || !s->last || !s->stored) {
+        free_set(s);
+        return rvb_fail_memory(err, slots * sizeof *s->slots + n * 13);
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t at = slot_of(s, ids[i]);
+        if (!s->slots[at]) {
+            s->ids[s->n] = ids[i];
+            s->slots[at] = (uint32_t)++s->n;
+        }
+        s->last[s->slots[at] - 1] = (uint32_t)i;
+    }
+    return RV_OK;
+}
+
+/* Marks the ids the collection has; returns how many of its rows have them. */
+static size_t find_stored(id_set *s, const collection *c) {
+    size_t found = 0;
+    for (size_t row = 0; row < c->n; row++) {
+        uint32_t entry = s->slots[slot_of(s, c->rows->ids[row])];
+        if (!entry) continue;
+        s->stored[entry - 1] = 1;
+        found++;
+    }
+    return found;
+}
+
+/* ---- collections ---------------------------------------------------------------- */
+
+static void release_local(void *ctx) {
+    local *l = ctx;
+    for (size_t i = 0; i < l->names.n; i++) {
+        collection *c = (collection *)l->names.records[i];
+        release_rows(c->rows);
+        rvb_free(c);
+    }
+    rvb_free(l->names.records);
+    rvb_rwlock_free(l->lock);
+    rvb_free(l);
+}
+
+static rv_status of_backend(const rv_backend *backend, local **out, rv_error *err) {
+    *out = rvl_backend_context(backend, release_local);
+    if (*out) return RV_OK;
+    return rvb_fail(err, RV_ERR_ARGUMENT, "backend %s is not one in memory",
+                    rv_backend_id(backend));
+}
+
+static rv_status find(const local *l, const char *name, collection **out, rv_error *err) {
+    *out = rvl_names_find(&l->names, name);
+    if (*out) return RV_OK;
+    return rvb_fail(err, RV_ERR_NOT_FOUND, "unknown collection: %s/%s", l->id, name);
+}
+
+/* One that is not among the others yet: add or drop it. */
+static rv_status prepare(local *l, const char *name, collection **out, rv_error *err) {
+    size_t length = strlen(name) + 1;
+    if (!rvb_utf8_valid(name, length - 1))
+        return rvb_fail(err, RV_ERR_ARGUMENT, "a collection's name must be UTF-8 text");
+    collection *c = rvb_alloc_zero(1, sizeof *c + length);
+    if (!c) return rvb_fail_memory(err, sizeof *c + length);
+    memcpy(c->name, name, length);
+    c->named.name = c->name;
+    rv_status status = rvl_names_reserve(&l->names, err);
+    if (status != RV_OK)
+        rvb_free(c);
+    else
+        *out = c;
+    return status;
+}
+
+static void drop(local *l, collection *c) {
+    rvl_names_cancel(&l->names);
+    rvb_free(c);
+}
+
+static rv_status check_dim(const collection *c, uint32_t dim, rv_error *err) {
+    if (c->dim == dim || c->dim == 0) return RV_OK;
+    return rvb_fail_numbers(err, RV_ERR_DIM, c->dim, dim,
+                            "dimension mismatch: collection dim=%" PRIu32
+                            ", vectors dim=%" PRIu32,
+                            c->dim, dim);
+}
+
+/* ---- changes -------------------------------------------------------------------- */
+
+rv_status rv_local_put(rv_backend *backend, const char *name, const float *vectors,
+                       uint32_t dim, const uint64_t *ids, uint64_t n, rv_error *err) {
+    local *l;
+    RVB_TRY(of_backend(backend, &l, err));
+    /* no rows of no dimension: the first one to come decides */
+    if (n || dim) RVB_TRY(rvl_check_rows("put_collection", vectors, dim, ids, n, err));
+    rows *r = NULL;
+    if (n && !(r = alloc_rows((size_t)n, dim, err))) return RV_ERR_MEMORY;
+    if (n) copy_rows(r, 0, ids, vectors, (size_t)n, dim);
+
+    rv_status status = RV_OK;
+    rvb_rwlock_write(l->lock);
+    collection *c = rvl_names_find(&l->names, name);
+    if (!c && (status = prepare(l, name, &c, err)) == RV_OK) rvl_names_add(&l->names, c);
+    if (status == RV_OK) {
+        rows *before = c->rows;
+        c->rows = r;
+        c->n = (size_t)n;
+        c->dim = dim;
+        c->generation++;
+        r = before;
+    }
+    rvb_rwlock_unwrite(l->lock);
+    release_rows(r);
+    return status;
+}
+
+static rv_status check_total(const collection *c, uint64_t more, uint32_t dim,
+                             rv_error *err) {
+    uint64_t n = c->n + more;
+    if (n <= RV_PULL_MAX_ROWS && n * dim * sizeof(float) <= RV_PULL_MAX_BYTES)
+        return RV_OK;
+    return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_PULL_MAX_ROWS, n,
+                            "%" PRIu64 " rows of dim %" PRIu32
+                            " are more than a collection may hold: %" PRIu64
+                            " rows, %" PRIu64 " bytes",
+                            n, dim, RV_PULL_MAX_ROWS, RV_PULL_MAX_BYTES);
+}
+
+static rv_status append(collection *c, uint64_t id, const float *vector, uint32_t dim,
+                        rv_error *err) {
+    RVB_TRY(check_dim(c, dim, err));
+    RVB_TRY(check_total(c, 1, dim, err));
+    RVB_TRY(make_room(c, dim, c->n + 1, false, err));
+    copy_rows(c->rows, c->n, &id, vector, 1, dim);
+    c->dim = dim;
+    c->n++;
+    c->generation++;
+    return RV_OK;
+}
+
+rv_status rv_local_append(rv_backend *backend, const char *name, uint64_t id,
+                          const float *vector, uint32_t dim, rv_error *err) {
+    local *l;
+    collection *c;
+    RVB_TRY(of_backend(backend, &l, err));
+    RVB_TRY(rvl_check_rows("append", vector, dim, &id, 1, err));
+    rvb_rwlock_write(l->lock);
+    rv_status status = find(l, name, &c, err);
+    if (status == RV_OK) status = append(c, id, vector, dim, err);
+    rvb_rwlock_unwrite(l->lock);
+    return status;
+}
+
+/* `s` are the ids of the call, each to be stored once. */
+static rv_status upsert(collection *c, const float *vectors, uint32_t dim, id_set *s,
+                        rv_error *err) {
+    RVB_TRY(check_dim(c, dim, err));
+    bool replaces = find_stored(s, c) > 0;
+    size_t more = 0;
+    for (size_t e = 0; e < s->n; e++) more += !s->stored[e];
+    RVB_TRY(check_total(c, more, dim, err));
+    if (c->n + more)
+        RVB_TRY(make_room(c, dim, c->n + more, replaces && shared(c->rows), err));
+    for (size_t row = 0; replaces && row < c->n; row++) {
+        uint64_t id = c->rows->ids[row];
+        uint32_t entry = s->slots[slot_of(s, id)];
+        if (entry)
+            copy_rows(c->rows, row, &id, vectors + (size_t)s->last[entry - 1] * dim, 1,
+                      dim);
+    }
+    for (size_t e = 0; e < s->n; e++) {
+        if (s->stored[e]) continue;
+        copy_rows(c->rows, c->n, &s->ids[e], vectors + (size_t)s->last[e] * dim, 1, dim);
+        c->n++;
+    }
+    c->dim = dim;
+    c->generation++;
+    return RV_OK;
+}
+
+static rv_status upsert_named(local *l, const char *name, const float *vectors,
+                              uint32_t dim, id_set *s, rv_error *err) {
+    collection *c = rvl_names_find(&l->names, name);
+    if (c) return upsert(c, vectors, dim, s, err);
+    RVB_TRY(prepare(l, name, &c, err));
+    rv_status status = upsert(c, vectors, dim, s, err);
+    if (status == RV_OK)
+        rvl_names_add(&l->names, c);
+    else
+        drop(l, c);
+    return status;
+}
+
+rv_status rv_local_upsert(rv_backend *backend, const char *name, const float *vectors,
+                          uint32_t dim, const uint64_t *ids, uint64_t n, rv_error *err) {
+    local *l;
+    id_set s;
+    RVB_TRY(of_backend(backend, &l, err));
+    RVB_TRY(rvl_check_rows("upsert", vectors, dim, ids, n, err));
+    RVB_TRY(make_set(&s, ids, (size_t)n, err));
+    rvb_rwlock_write(l->lock);
+    rv_status status = upsert_named(l, name, vectors, dim, &s, err);
+    rvb_rwlock_unwrite(l->lock);
+    free_set(&s);
+    return status;
+}
+
+/* Leaves out `found` rows, those whose ids are in `s`. */
+static rv_status remove_rows(collection *c, const id_set *s, size_t found,
+                             rv_error *err) {
+    rows *from = c->rows, *to = from;
+    if (shared(from) && !(to = alloc_rows(c->n - found, c->dim, err)))
+        return RV_ERR_MEMORY;
+    size_t kept = 0;
+    for (size_t row = 0; row < c->n; row++) {
+        uint64_t id = from->ids[row];
+        if (s->slots[slot_of(s, id)]) continue;
+        if (to != from || kept != row)
+            copy_rows(to, kept, &id, from->vectors + row * c->dim, 1, c->dim);
+        kept++;
+    }
+    if (to != from) release_rows(from);
+    c->rows = to;
+    c->n = kept;
+    c->generation++;
+    return RV_OK;
+}
+
+rv_status rv_local_remove(rv_backend *backend, const char *name, const uint64_t *ids,
+                          uint64_t n, uint64_t *removed, rv_error *err) {
+    local *l;
+    collection *c;
+    id_set s;
+    size_t found = 0;
+    RVB_TRY(of_backend(backend, &l, err));
+    if (n && !ids) return rvb_fail(err, RV_ERR_ARGUMENT, "remove: ids are missing");
+    if (n > RV_PULL_MAX_ROWS)
+        return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_PULL_MAX_ROWS, n,
+                                "remove: %" PRIu64 " ids, at most %" PRIu64
+                                " can be removed at once",
+                                n, RV_PULL_MAX_ROWS);
+    RVB_TRY(make_set(&s, ids, (size_t)n, err));
+    rvb_rwlock_write(l->lock);
+    rv_status status = find(l, name, &c, err);
+    if (status == RV_OK) found = find_stored(&s, c);
+    if (found) status = remove_rows(c, &s, found, err);
+    rvb_rwlock_unwrite(l->lock);
+    free_set(&s);
+    if (status == RV_OK && removed) *removed = found;
+    return status;
+}
+
+/* ---- what a backend does -------------------------------------------------------- */
+
+static rv_status list(void *ctx,
+                      rv_status (*each)(void *names, const char *name, rv_error *err),
+                      void *names, rv_error *err) {
+    local *l = ctx;
+    rvb_rwlock_read(l->lock);
+    size_t n = l->names.n;
+    rvl_named **records = rvl_names_copy(&l->names);
+    rvb_rwlock_unread(l->lock);
+    if (!records) return rvb_fail_memory(err, n * sizeof *records);
+    rv_status status = RV_OK;
+    for (size_t i = 0; status == RV_OK && i < n; i++)
+        status = each(names, records[i]->name, err);
+    rvb_free(records);
+    return status;
+}
+
+static rv_status pull(void *ctx, const char *name, rv_pull *out, rv_error *err) {
+    local *l = ctx;
+    collection *c;
+    rvb_rwlock_read(l->lock);
+    rv_status status = find(l, name, &c, err);
+    if (status == RV_OK) {
+        *out = (rv_pull){
+            .n_ids = c->n, .n = c->n, .dim = c->dim, .generation = c->generation};
+        if (c->n) {
+            atomic_fetch_add_explicit(&c->rows->owners, 1, memory_order_relaxed);
+            out->ids = c->rows->ids;
+            out->vectors = c->rows->vectors;
+            out->owner = c->rows;
+            out->release = release_rows;
+        }
+    }
+    rvb_rwlock_unread(l->lock);
+    return status;
+}
+
+/* dim may be NULL */
+static rv_status state_of(local *l, const char *name, uint64_t *generation, uint64_t *dim,
+                          rv_error *err) {
+    collection *c;
+    rvb_rwlock_read(l->lock);
+    rv_status status = find(l, name, &c, err);
+    if (status == RV_OK) {
+        *generation = c->generation;
+        if (dim) *dim = c->dim;
+    }
+    rvb_rwlock_unread(l->lock);
+    return status;
+}
+
+static rv_status generation(void *ctx, const char *name, uint64_t *out, rv_error *err) {
+    return state_of(ctx, name, out, NULL, err);
+}
+
+static rv_status token(void *ctx, const char *name, uint64_t out[4], rv_error *err) {
+    out[1] = out[2] = out[3] = 0;
+    return state_of(ctx, name, &out[0], NULL, err);
+}
+
+static rv_status bundle(void *ctx, const char *name, uint64_t rotation_seed,
+                        uint64_t rerank_factor, rv_bundle **out, rv_error *err) {
+    local *l = ctx;
+    rv_bundle fields = {.rotation_seed = rotation_seed, .rerank_factor = rerank_factor};
+    RVB_TRY(state_of(l, name, &fields.generation, &fields.dim, err));
+    char *ref = rvl_data_ref("local", l->id, name);
+    if (!ref) return rvb_fail_memory(err, strlen(name));
+    fields.data_ref = rvl_text(ref);
+    rv_status status = rv_bundle_sealed(&fields, out, err);
+    rvb_free(ref);
+    return status;
+}
+
+rv_status rv_local_backend_new(const char *id, rv_backend **out, rv_error *err) {
+    static const rv_backend_calls calls = {.size = sizeof calls,
+                                           .list = list,
+                                           .pull = pull,
+                                           .generation = generation,
+                                           .bundle = bundle,
+                                           .token = token,
+                                           .release = release_local,
+                                           .snapshots = 1};
+    *out = NULL;
+    if (!id) return rvb_fail(err, RV_ERR_ARGUMENT, "a backend needs an id");
+    size_t length = strlen(id) + 1;
+    local *l = rvb_alloc_zero(1, sizeof *l + length);
+    if (!l) return rvb_fail_memory(err, sizeof *l + length);
+    memcpy(l->id, id, length);
+    l->lock = rvb_rwlock_create();
+    rv_status status = l->lock ? rv_backend_new(id, &calls, l, out, err)
+                               : rvb_fail_memory(err, sizeof *l);
+    if (status != RV_OK) release_local(l);
+    return status;
+}
