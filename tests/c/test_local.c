@@ -537,8 +537,8 @@ static void without_memory(void **state) {
 
 /* ---- threads -------------------------------------------------------------------- */
 
-/* Each row (id, value) is written as (id, generation-independent) pairs: value is a
- * function of the id and of the round, which is the same for all rows of a pull. */
+/* The first rows are all replaced at once, by as many that hold one number; behind them
+ * others come and go, which hold 0. */
 enum { SHARED_ROWS = 32 };
 static atomic_bool stop;
 
@@ -572,7 +572,7 @@ static void *append_and_remove(void *ctx) {
 
 static void *read_all(void *ctx) {
     uint64_t last = 0;
-    for (int i = 0; i < 1500; i++) {
+    for (int i = 0; i < 1500 || last < 2000; i++) { /* while others change it */
         rv_pull p;
         if (rv_backend_pull(ctx, "c", &p, NULL) != RV_OK) return ctx;
         bool good = p.generation >= last && p.n >= SHARED_ROWS;
