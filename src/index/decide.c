@@ -25,8 +25,8 @@
 #define ROUNDING_SIGMAS 4.0f
 /* Relative float32 error allowed for in G and in the rotated query. */
 #define ROUNDING_SLACK 0x1p-20f
-#define FETCH_BYTES 512u /* of a row; what comes after, the processor fetches by itself  \
-                          */
+/* Of a row; what comes after, the processor fetches by itself. */
+#define FETCH_BYTES 512u
 
 /* ---- keys ----------------------------------------------------------------------- */
 

@@ -33,11 +33,12 @@ enum { /* flags of the block */
        RVX_FLAG_TRAINED = 8
 };
 
-/* Section tags: the row columns by their number plus one, then the quantizer. */
+/* Section tags: the row columns by their number plus one, then the rest. */
 enum {
     RVX_SECTION_MEAN = RVX_N_COLUMNS + 1,
     RVX_SECTION_CENTROIDS,
-    RVX_SECTION_END /* not a section */
+    RVX_SECTION_NOTE, /* the caller's own bytes */
+    RVX_SECTION_END   /* not a section */
 };
 
 static inline uint64_t rvx_align(uint64_t offset) {

@@ -229,6 +229,17 @@ static rv_status use_quantizer(const reader *r, rv_index *index, rv_error *err) 
     return rvx_quantizer_finish(q, err);
 }
 
+static rv_status use_note(const reader *r, rv_index *index, rv_error *err) {
+    uint64_t size = r->bytes[RVX_SECTION_NOTE];
+    if (size > RV_MAX_NOTE) return bad(err, "note");
+    if (size == 0) return RV_OK;
+    index->note = rvb_alloc((size_t)size, 1);
+    if (!index->note) return rvb_fail_memory(err, size);
+    memcpy(index->note, r->data + r->offset[RVX_SECTION_NOTE], (size_t)size);
+    index->note_size = (uint32_t)size;
+    return RV_OK;
+}
+
 static rv_status read_block(reader *r, rv_index **out, rv_error *err) {
     const uint8_t *b = r->block;
     RVB_TRY(check_block(r, err));
@@ -257,6 +268,7 @@ static rv_status read_block(reader *r, rv_index **out, rv_error *err) {
     index->next_id = rvb_get_u64(b + 64);
     index->nprobe = rvb_get_u32(b + 100);
     RVB_TRY(use_quantizer(r, index, err));
+    RVB_TRY(use_note(r, index, err));
     return use_columns(r, index, err);
 }
 

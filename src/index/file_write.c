@@ -25,7 +25,7 @@ typedef struct sink {
     rvb_tree digest;
 } sink;
 
-static layout plan(const rv_index *index) {
+static layout plan(const rv_index *index, uint32_t note_size) {
     const rvx_rows *rows = &index->rows;
     uint64_t n = rows->n_live;
     /* a version-1 reader knows no metric but this one */
@@ -39,6 +39,7 @@ static layout plan(const rv_index *index) {
         p.bytes[RVX_SECTION_MEAN] = q->dim * sizeof(float);
         p.bytes[RVX_SECTION_CENTROIDS] = (uint64_t)q->n_lists * q->padded * sizeof(float);
     }
+    p.bytes[RVX_SECTION_NOTE] = note_size;
     for (uint32_t s = 1; s < RVX_SECTION_END; s++) p.n_sections += p.bytes[s] > 0;
     uint64_t at = p.block + RVX_BLOCK_BYTES + p.n_sections * RVX_SECTION_BYTES;
     for (uint32_t s = 1; s < RVX_SECTION_END; s++) {
@@ -96,8 +97,10 @@ static bool ids_fit_32_bits(const rvx_rows *rows) {
     return true;
 }
 
-/* Records carry ids if they fit, else row numbers; the ids section has them all. */
-static rv_status emit_v1_body(sink *s, const rv_index *index, rv_error *err) {
+/* Records carry ids if they fit and are wanted, else row numbers; the ids section has
+ * them all. */
+static rv_status emit_v1_body(sink *s, const rv_index *index, bool row_numbers,
+                              rv_error *err) {
     const rvx_rows *rows = &index->rows;
     uint8_t header[RVX_HEADER_BYTES];
     memcpy(header, RVX_V1_MAGIC, 8);
@@ -107,7 +110,7 @@ static rv_status emit_v1_body(sink *s, const rv_index *index, rv_error *err) {
     rvb_put_u32(header + 24, index->rerank_factor ? index->rerank_factor : RVX_V1_RERANK);
     rvb_put_u32(header + 28, (uint32_t)rows->n_live);
     RVB_TRY(emit(s, header, sizeof header, err));
-    bool real_ids = ids_fit_32_bits(rows);
+    bool real_ids = !row_numbers && ids_fit_32_bits(rows);
     uint32_t number = 0;
     for (size_t first, row = 0; next_run(rows, &first, &row);) {
         for (size_t i = first; i < row; i++, number++) {
@@ -173,24 +176,26 @@ static rv_status emit_block(sink *s, const rv_index *index, const layout *p,
 }
 
 static rv_status emit_section(sink *s, const rv_index *index, uint32_t tag,
-                              const layout *p, rv_error *err) {
+                              const layout *p, const rv_save_options *o, rv_error *err) {
     const rvx_quantizer *q = index->quantizer;
     if (tag == RVX_SECTION_MEAN) return emit(s, q->mean, (size_t)p->bytes[tag], err);
     if (tag == RVX_SECTION_CENTROIDS)
         return emit(s, q->centroids, (size_t)p->bytes[tag], err);
+    if (tag == RVX_SECTION_NOTE) return emit(s, o->note, o->note_size, err);
     return emit_column(s, &index->rows, (int)tag - 1, err);
 }
 
 static rv_status emit_all(sink *s, const rv_index *index, const layout *p,
-                          rv_error *err) {
+                          const rv_save_options *o, rv_error *err) {
     rvb_tree_init(&s->digest, p->size - RVX_TRAILER_BYTES);
-    RVB_TRY(p->v1 ? emit_v1_body(s, index, err) : emit_native_header(s, index, err));
+    RVB_TRY(p->v1 ? emit_v1_body(s, index, o->row_numbers != 0, err)
+                  : emit_native_header(s, index, err));
     RVB_TRY(pad_to(s, p->block, err));
     RVB_TRY(emit_block(s, index, p, err));
     for (uint32_t tag = 1; tag < RVX_SECTION_END; tag++) {
         if (p->bytes[tag] == 0) continue;
         RVB_TRY(pad_to(s, p->offset[tag], err));
-        RVB_TRY(emit_section(s, index, tag, p, err));
+        RVB_TRY(emit_section(s, index, tag, p, o, err));
     }
     RVB_TRY(pad_to(s, p->size - RVX_TRAILER_BYTES, err));
     uint8_t trailer[RVX_TRAILER_BYTES];
@@ -201,26 +206,48 @@ static rv_status emit_all(sink *s, const rv_index *index, const layout *p,
 
 /* ---- public ---------------------------------------------------------------------- */
 
-static rv_status save_locked(const rv_index *index, const char *path, rv_error *err) {
-    layout p = plan(index);
+static const rv_save_options plain = RV_SAVE_DEFAULT;
+
+static rv_status check_save_options(const rv_save_options *o, rv_error *err) {
+    if (!o || o->size != sizeof *o)
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "save options have size %zu, this library needs %zu; start from "
+                        "RV_SAVE_DEFAULT",
+                        o ? o->size : 0, sizeof *o);
+    if (o->note_size > RV_MAX_NOTE || (o->note_size && !o->note))
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RV_MAX_NOTE, o->note_size,
+                                "a note has at most %u bytes, got %u", RV_MAX_NOTE,
+                                o->note_size);
+    return RV_OK;
+}
+
+static rv_status save_locked(const rv_index *index, const char *path,
+                             const rv_save_options *o, rv_error *err) {
+    layout p = plan(index, o->note_size);
     sink s = {0};
     RVB_TRY(rvb_writer_open(path, &s.file, err));
-    rv_status status = emit_all(&s, index, &p, err);
+    rv_status status = emit_all(&s, index, &p, o, err);
     if (status == RV_OK) return rvb_writer_commit(s.file, err);
     rvb_writer_abort(s.file);
     return status;
 }
 
-rv_status rv_index_save(const rv_index *index, const char *path, rv_error *err) {
+rv_status rv_index_save_as(const rv_index *index, const char *path,
+                           const rv_save_options *options, rv_error *err) {
+    RVB_TRY(check_save_options(options, err));
     RVB_TRY(rvx_writer_lock(index, err));
-    rv_status status = save_locked(index, path, err);
+    rv_status status = save_locked(index, path, options, err);
     rvx_writer_unlock(index);
     return status;
 }
 
+rv_status rv_index_save(const rv_index *index, const char *path, rv_error *err) {
+    return rv_index_save_as(index, path, &plain, err);
+}
+
 uint64_t rv_index_serialized_size(const rv_index *index) {
     rvb_rwlock_read(index->state);
-    uint64_t size = plan(index).size;
+    uint64_t size = plan(index, 0).size;
     rvb_rwlock_unread(index->state);
     return size;
 }
@@ -228,11 +255,11 @@ uint64_t rv_index_serialized_size(const rv_index *index) {
 rv_status rv_index_serialize(const rv_index *index, void *out, uint64_t size,
                              rv_error *err) {
     RVB_TRY(rvx_writer_lock(index, err));
-    layout p = plan(index);
+    layout p = plan(index, 0);
     sink s = {.memory = out};
     rv_status status;
     if (p.size == size)
-        status = emit_all(&s, index, &p, err);
+        status = emit_all(&s, index, &p, &plain, err);
     else
         status =
             rvb_fail_numbers(err, RV_ERR_ARGUMENT, p.size, size,

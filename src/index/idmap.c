@@ -124,7 +124,8 @@ static rv_status check_distinct(const uint64_t *ids, size_t n, rv_error *err) {
     return status;
 }
 
-rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool *ascending, rv_error *err) {
+rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool repeated, bool *ascending,
+                        rv_error *err) {
     *ascending = true;
     for (size_t i = 0; i < n; i++) {
         if (ids[i] == RV_NO_ID)
@@ -135,5 +136,5 @@ rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool *ascending, rv_error
                 i);
         if (i && ids[i] <= ids[i - 1]) *ascending = false;
     }
-    return *ascending ? RV_OK : check_distinct(ids, n, err);
+    return *ascending || repeated ? RV_OK : check_distinct(ids, n, err);
 }

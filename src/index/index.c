@@ -102,12 +102,14 @@ rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *
     index->n_lists_option = o->n_lists;
     index->epsilon = o->epsilon;
     index->seed = o->seed;
+    index->repeated_ids = o->repeated_ids != 0;
     index->has_codes = o->kind != RV_FLAT;
     index->has_vectors = o->kind == RV_FLAT || o->kind == RV_PLUS ||
                          (o->kind == RV_ASYM && o->rerank_factor > 1);
     index->bits = index->has_codes ? o->bits : 0;
     rvx_rows_init(&index->rows, o->dim, index->bits, index->has_vectors);
     atomic_init(&index->writer_thread, 0);
+    atomic_init(&index->owners, 1);
     index->writer = rvb_mutex_create();
     index->state = rvb_rwlock_create();
     if (!index->writer || !index->state) {
@@ -141,18 +143,25 @@ rv_status rv_index_build(const rv_build_options *options, const float *vectors,
         rv_index_free(index);
         return status;
     }
+    index->repeated_ids = false;
     *out = index;
     return RV_OK;
 }
 
+rv_index *rv_index_retain(rv_index *index) {
+    atomic_fetch_add_explicit(&index->owners, 1, memory_order_relaxed);
+    return index;
+}
+
 void rv_index_free(rv_index *index) {
-    if (!index) return;
+    if (!index || atomic_fetch_sub(&index->owners, 1) != 1) return;
     rvx_lists_clear(&index->lists);
     rvx_idmap_clear(&index->ids);
     rvx_rows_clear(&index->rows);
     rvx_quantizer_free(index->quantizer);
     rvb_mutex_free(index->writer);
     rvb_rwlock_free(index->state);
+    rvb_free(index->note);
     rvb_free(index);
 }
 
@@ -230,6 +239,12 @@ rv_status rv_index_get(const rv_index *index, uint64_t id, float *out, rv_error 
     if (row != RVX_NO_ROW) return RV_OK;
     return rvb_fail_numbers(err, RV_ERR_NOT_FOUND, 0, id, "id %llu is not in the index",
                             (unsigned long long)id);
+}
+
+uint32_t rv_index_note(const rv_index *index, void *out, uint32_t capacity) {
+    uint32_t n = index->note_size < capacity ? index->note_size : capacity;
+    if (n) memcpy(out, index->note, n);
+    return index->note_size;
 }
 
 int rv_index_contains(const rv_index *index, uint64_t id) {

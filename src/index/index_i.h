@@ -148,7 +148,7 @@ typedef struct rvx_rows {
     uint64_t *dead; /* bit per row, NULL while nothing has been removed */
     size_t dead_words;
     bool ids_ascending;  /* strictly, over all rows */
-    bool ids_duplicated; /* only after importing a version-1 file that has them */
+    bool ids_duplicated; /* of a version-1 file, or built so */
     uint64_t renumbered; /* how often vacuum has changed row numbers */
 } rvx_rows;
 
@@ -219,9 +219,10 @@ void rvx_idmap_insert(rvx_idmap *map, const rvx_rows *rows, size_t row);
 void rvx_idmap_erase(rvx_idmap *map, const rvx_rows *rows, size_t row);
 /* The live row with this id (the lowest, if several), or RVX_NO_ROW. */
 size_t rvx_row_of_id(const rvx_idmap *map, const rvx_rows *rows, uint64_t id);
-/* RV_ERR_DUPLICATE if a value stands twice, RV_ERR_ARGUMENT if one is RV_NO_ID.
- * *ascending tells whether they strictly ascend. */
-rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool *ascending, rv_error *err);
+/* RV_ERR_DUPLICATE if a value stands twice and may not (`repeated`), RV_ERR_ARGUMENT if
+ * one is RV_NO_ID. *ascending tells whether they strictly ascend. */
+rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool repeated, bool *ascending,
+                        rv_error *err);
 
 /* ---- lists.c: scan blocks -------------------------------------------------- */
 
@@ -430,8 +431,12 @@ struct rv_index {
     rvx_idmap ids;
     rvx_lists lists;
     uint64_t next_id;
-    uint64_t changes; /* of the rows, so far */
+    uint64_t changes;  /* of the rows, so far */
+    bool repeated_ids; /* while it is built: an id may stand twice */
+    uint8_t *note;     /* of the file it was read from */
+    uint32_t note_size;
 
+    _Atomic uint32_t owners;
     rvb_mutex *writer;
     atomic_uintptr_t writer_thread;
     rvb_rwlock *state;

@@ -193,7 +193,7 @@ static rv_status prepare_ids(const rv_index *index, change *c, const uint64_t *i
         ids = c->made_ids;
     }
     c->ids = ids;
-    RVB_TRY(rvx_ids_check(ids, n, &c->ascending, err));
+    RVB_TRY(rvx_ids_check(ids, n, index->repeated_ids, &c->ascending, err));
     bool beyond = rows->n == 0 || ids[0] > rvx_row_id(rows, rows->n - 1);
     c->ascending = c->ascending && beyond && rows->ids_ascending;
     for (size_t i = 0; !replace && !c->ascending && i < n; i++)
@@ -281,6 +281,8 @@ static void adopt(rv_index *index, change *c, bool replace) {
         uint64_t id = rvx_row_id(rows, row);
         if (id >= index->next_id) index->next_id = id + 1;
     }
+    if (index->repeated_ids && index->ids.slots)
+        rows->ids_duplicated = index->ids.n != rows->n_live;
 }
 
 static rv_status prepare(rv_index *index, change *c, const float *vectors, bool replace,

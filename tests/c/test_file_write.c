@@ -354,6 +354,42 @@ static void saved_bytes_are_the_serialized_ones(void **state) {
     free(rows);
 }
 
+/* A note comes back with the file and is not passed on; records carry row numbers. */
+static void notes_and_row_numbers(void **state) {
+    const place *p = *state;
+    const uint64_t ids[3] = {7, UINT64_C(1) << 40, 3};
+    const char note[] = "a note";
+    float *rows = normal_rows(1, 3, 2);
+    rv_index *index = build(RV_PLUS, RV_L2, 2, rows, ids, 3);
+    rv_save_options o = RV_SAVE_DEFAULT;
+    o.row_numbers = 1;
+    o.note = note;
+    o.note_size = sizeof note;
+    assert_ok(rv_index_save_as(index, p->path, &o, err));
+    FILE *file = fopen(p->path, "rb");
+    uint8_t start[32 + 3 * 12];
+    assert_int_equal(fread(start, 1, sizeof start, file), sizeof start);
+    fclose(file);
+    for (uint32_t row = 0; row < 3; row++) assert_int_equal(start[32 + row * 12], row);
+    rv_index *loaded = load(p->path, 1);
+    char back[16] = {0};
+    assert_int_equal(rv_index_note(loaded, back, sizeof back), sizeof note);
+    assert_string_equal(back, note);
+    assert_int_equal(rv_index_note(loaded, back, 0), sizeof note);
+    assert_true(rv_index_contains(loaded, ids[1]));
+    file_bytes plain = bytes_of(index), again = bytes_of(loaded);
+    assert_same_bytes(&plain, &again);
+    free(plain.data);
+    free(again.data);
+    rv_index_free(loaded);
+    o.note_size = RV_MAX_NOTE + 1;
+    assert_fails(RV_ERR_ARGUMENT, rv_index_save_as(index, p->path, &o, err));
+    o.size--;
+    assert_fails(RV_ERR_ARGUMENT, rv_index_save_as(index, p->path, &o, err));
+    rv_index_free(index);
+    free(rows);
+}
+
 /* The file an index is mapped from may be replaced, even by the index itself. */
 static void saving_over_a_mapped_file(void **state) {
     const place *p = *state;
@@ -446,6 +482,7 @@ int main(void) {
         cmocka_unit_test(serialize_needs_the_right_size),
         cmocka_unit_test_setup_teardown(saved_bytes_are_the_serialized_ones, make_place,
                                         remove_place),
+        cmocka_unit_test_setup_teardown(notes_and_row_numbers, make_place, remove_place),
         cmocka_unit_test_setup_teardown(saving_over_a_mapped_file, make_place,
                                         remove_place),
         cmocka_unit_test_setup_teardown(a_failed_save_leaves_the_old_file, make_place,

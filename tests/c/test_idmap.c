@@ -193,12 +193,12 @@ static void distinct_ids_pass(void **state) {
     (void)state;
     bool ascending;
     uint64_t rising[] = {0, 1, 7, UINT64_C(1) << 40, RV_NO_ID - 1};
-    assert_ok(rvx_ids_check(rising, 5, &ascending, err));
+    assert_ok(rvx_ids_check(rising, 5, false, &ascending, err));
     assert_true(ascending);
-    assert_ok(rvx_ids_check(rising, 0, &ascending, err));
+    assert_ok(rvx_ids_check(rising, 0, false, &ascending, err));
     assert_true(ascending);
     uint64_t *mixed = scattered_ids(4, 5000);
-    assert_ok(rvx_ids_check(mixed, 5000, &ascending, err));
+    assert_ok(rvx_ids_check(mixed, 5000, false, &ascending, err));
     assert_false(ascending);
     free(mixed);
 }
@@ -213,23 +213,25 @@ static void a_repeated_id_is_named(void **state) {
         uint64_t kept = ids[b];
         ids[b] = ids[a];
         rv_error error = {0};
-        assert_int_equal(rvx_ids_check(ids, 3000, &ascending, &error), RV_ERR_DUPLICATE);
+        assert_int_equal(rvx_ids_check(ids, 3000, false, &ascending, &error),
+                         RV_ERR_DUPLICATE);
         assert_int_equal(error.actual, ids[a]);
-        assert_int_equal(rvx_ids_check(ids, 3000, &ascending, NULL), RV_ERR_DUPLICATE);
+        assert_int_equal(rvx_ids_check(ids, 3000, false, &ascending, NULL),
+                         RV_ERR_DUPLICATE);
         ids[b] = kept;
     }
     free(ids);
     uint64_t twins[] = {5, 5};
-    assert_fails(RV_ERR_DUPLICATE, rvx_ids_check(twins, 2, &ascending, err));
+    assert_fails(RV_ERR_DUPLICATE, rvx_ids_check(twins, 2, false, &ascending, err));
 }
 
 static void the_reserved_id_is_refused(void **state) {
     (void)state;
     bool ascending;
     uint64_t ids[] = {1, 2, RV_NO_ID};
-    assert_fails(RV_ERR_ARGUMENT, rvx_ids_check(ids, 3, &ascending, err));
+    assert_fails(RV_ERR_ARGUMENT, rvx_ids_check(ids, 3, false, &ascending, err));
     uint64_t first[] = {RV_NO_ID, 2, 1};
-    assert_fails(RV_ERR_ARGUMENT, rvx_ids_check(first, 3, &ascending, err));
+    assert_fails(RV_ERR_ARGUMENT, rvx_ids_check(first, 3, false, &ascending, err));
 }
 
 int main(void) {

@@ -396,6 +396,50 @@ static void every_change_is_counted(void **state) {
     free(rows);
 }
 
+/* An id that stands twice is found twice, also after a round trip through bytes. */
+static void repeated_ids(void **state) {
+    (void)state;
+    const uint64_t ids[4] = {5, 9, 5, 1}, five = 5;
+    const float rows[4] = {0, 1, 2, 3}, query = 0.9f;
+    rv_build_options o = RV_BUILD_DEFAULT;
+    o.dim = 1;
+    rv_index *index;
+    assert_fails(RV_ERR_DUPLICATE, rv_index_build(&o, rows, ids, 4, &index, err));
+    o.repeated_ids = 1;
+    assert_ok(rv_index_build(&o, rows, ids, 4, &index, err));
+    uint64_t size = rv_index_serialized_size(index), found[4], removed;
+    float scores[4];
+    void *bytes = need(size, 1);
+    assert_ok(rv_index_serialize(index, bytes, size, err));
+    rv_index *loaded;
+    assert_ok(
+        rv_index_from_memory(bytes, size, RV_VERIFY_ALWAYS, free, bytes, &loaded, err));
+    rv_index *both[2] = {index, loaded};
+    for (int i = 0; i < 2; i++) {
+        assert_ok(rv_index_search(both[i], &query, 1, 1, 4, NULL, found, scores, err));
+        assert_int_equal(found[0], 9);
+        assert_int_equal(found[1], 5);
+        assert_int_equal(found[2], 5);
+        assert_int_equal(found[3], 1);
+        assert_fails(RV_ERR_DUPLICATE,
+                     rv_index_add(both[i], rows, 1, &five, 1, NULL, err));
+        assert_ok(rv_index_remove(both[i], &five, 1, &removed, err));
+        assert_int_equal(removed, 2);
+    }
+    rv_index_free(index);
+    rv_index_free(loaded);
+}
+
+static void owners_share_an_index(void **state) {
+    (void)state;
+    const float row = 1;
+    rv_index *index = build(RV_FLAT, RV_L2, 1, &row, NULL, 1);
+    rv_index *shared = rv_index_retain(index);
+    rv_index_free(index);
+    assert_true(rv_index_contains(shared, 0));
+    rv_index_free(shared);
+}
+
 static void ranges_of_rows(void **state) {
     (void)state;
     float *rows = normal_rows(1, 10, 3), got[30];
@@ -507,6 +551,8 @@ int main(void) {
         cmocka_unit_test(codes_are_signs),
         cmocka_unit_test(codes_are_planes),
         cmocka_unit_test(every_change_is_counted),
+        cmocka_unit_test(repeated_ids),
+        cmocka_unit_test(owners_share_an_index),
         cmocka_unit_test(ranges_of_rows),
         cmocka_unit_test(equality),
     };
