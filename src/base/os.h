@@ -1,6 +1,6 @@
 /*
- * os.h - what the base room needs of the operating system: os_posix.c or
- * os_windows.c behind one interface. Only files of this room include it.
+ * os.h - what the library needs of the operating system: os_posix.c or os_windows.c
+ * behind one interface. For the files of this room, and those of others that wait.
  *
  * Functions returning int return 0 or an errno value unless they say otherwise.
  * Paths are UTF-8.
@@ -75,6 +75,17 @@ typedef struct rvb_thread {
 /* The thread takes no signals but those its own faults raise. */
 int rvb_thread_start(rvb_thread *t, void (*run)(void *ctx), void *ctx);
 void rvb_thread_join(rvb_thread *t);
+
+/* Something to wait for together with files and sockets: readable while it is raised.
+ * The descriptor is -1 where there is no such thing. */
+typedef struct rvb_wake {
+    int read_fd, write_fd;
+} rvb_wake;
+int rvb_wake_open(rvb_wake *w);
+void rvb_wake_close(rvb_wake *w);
+/* Raised once, lowered once, by whoever holds the lock that guards it. */
+void rvb_wake_raise(rvb_wake *w);
+void rvb_wake_lower(rvb_wake *w);
 
 /* Calls `before` ahead of every fork of this process, then `parent` and `child` in
  * each of the two. Nothing where there is no fork. */

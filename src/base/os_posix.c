@@ -132,6 +132,37 @@ int rvb_thread_start(rvb_thread *t, void (*run)(void *ctx), void *ctx) {
 
 void rvb_thread_join(rvb_thread *t) { must(pthread_join(t->id, NULL)); }
 
+int rvb_wake_open(rvb_wake *w) {
+    int fd[2];
+    if (pipe(fd) != 0) return errno;
+    int failed = 0;
+    for (int i = 0; i < 2 && !failed; i++)
+        if (fcntl(fd[i], F_SETFD, FD_CLOEXEC) != 0 ||
+            fcntl(fd[i], F_SETFL, O_NONBLOCK) != 0)
+            failed = errno;
+    *w = (rvb_wake){fd[0], fd[1]};
+    if (failed) rvb_wake_close(w);
+    return failed;
+}
+
+void rvb_wake_close(rvb_wake *w) {
+    close(w->read_fd);
+    close(w->write_fd);
+}
+
+void rvb_wake_raise(rvb_wake *w) {
+    ssize_t written;
+    do written = write(w->write_fd, "", 1);
+    while (written < 0 && errno == EINTR);
+}
+
+void rvb_wake_lower(rvb_wake *w) {
+    char byte;
+    ssize_t taken;
+    do taken = read(w->read_fd, &byte, 1);
+    while (taken < 0 && errno == EINTR);
+}
+
 int rvb_on_fork(void (*before)(void), void (*parent)(void), void (*child)(void)) {
     return pthread_atfork(before, parent, child);
 }

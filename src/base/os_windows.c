@@ -104,6 +104,15 @@ void rvb_thread_join(rvb_thread *t) {
     CloseHandle(t->id);
 }
 
+/* Event loops there wait on handles of their own: rv_completions_wait serves them. */
+int rvb_wake_open(rvb_wake *w) {
+    *w = (rvb_wake){-1, -1};
+    return 0;
+}
+void rvb_wake_close(rvb_wake *w) { (void)w; }
+void rvb_wake_raise(rvb_wake *w) { (void)w; }
+void rvb_wake_lower(rvb_wake *w) { (void)w; }
+
 int rvb_on_fork(void (*before)(void), void (*parent)(void), void (*child)(void)) {
     (void)before;
     (void)parent;

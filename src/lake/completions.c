@@ -1,0 +1,151 @@
+/*
+ * completions.c - where finished jobs wait to be taken, and how somebody learns that
+ * there are some. Owned by who made it and by every job on its way.
+ */
+#include "lake/lake_i.h"
+
+struct rv_completions {
+    _Atomic uint32_t owners;
+    rvb_mutex lock;
+    rvb_cond finished;
+    rvb_wake wake; /* raised while there is a result */
+    rvl_task *first, **last;
+    rvl_task *under_way; /* by next_own */
+    bool closed;
+};
+
+static void give_up(rv_completions *c) {
+    if (atomic_fetch_sub(&c->owners, 1) != 1) return;
+    rvb_wake_close(&c->wake);
+    rvb_cond_destroy(&c->finished);
+    rvb_mutex_destroy(&c->lock);
+    rvb_free(c);
+}
+
+rv_status rv_completions_new(rv_completions **out, rv_error *err) {
+    *out = NULL;
+    rv_completions *c = rvb_alloc_zero(1, sizeof *c);
+    if (!c) return rvb_fail_memory(err, sizeof *c);
+    atomic_init(&c->owners, 1);
+    c->last = &c->first;
+    int failed = rvb_mutex_init(&c->lock);
+    if (!failed && (failed = rvb_cond_init(&c->finished)) != 0)
+        rvb_mutex_destroy(&c->lock);
+    if (!failed && (failed = rvb_wake_open(&c->wake)) != 0) {
+        rvb_cond_destroy(&c->finished);
+        rvb_mutex_destroy(&c->lock);
+    }
+    if (failed) {
+        rvb_free(c);
+        return rvb_fail_os(err, failed, "cannot make a queue for results", "");
+    }
+    *out = c;
+    return RV_OK;
+}
+
+int rv_completions_fd(const rv_completions *completions) {
+    return completions->wake.read_fd;
+}
+
+/* ---- tasks ------------------------------------------------------------------------ */
+
+void rvl_task_free(rvl_task *task) {
+    for (size_t i = 0; task->pins && i < task->job.n_shards; i++)
+        rv_pin_release(task->pins[i]);
+    rv_completion_clear(&task->result);
+    rvb_free(task->pins);
+    rvb_free(task->keys);
+    rvb_free(task->queries);
+    rv_lake_free(task->lake);
+    rvb_free(task);
+}
+
+void rvl_task_begin(rvl_task *task) {
+    rv_completions *c = task->completions;
+    atomic_fetch_add(&c->owners, 1);
+    rvb_mutex_lock(&c->lock);
+    task->next_own = c->under_way;
+    c->under_way = task;
+    rvb_mutex_unlock(&c->lock);
+}
+
+void rvl_task_finish(rvl_task *task) {
+    rv_completions *c = task->completions;
+    task->next = NULL;
+    task->result.tag = task->job.tag;
+    rvb_mutex_lock(&c->lock);
+    rvl_task **at = &c->under_way;
+    while (*at != task) at = &(*at)->next_own;
+    *at = task->next_own;
+    bool discard = c->closed;
+    if (!discard) {
+        if (!c->first) rvb_wake_raise(&c->wake);
+        *c->last = task;
+        c->last = &task->next;
+        rvb_cond_broadcast(&c->finished);
+    }
+    rvb_mutex_unlock(&c->lock);
+    if (discard) rvl_task_free(task);
+    give_up(c);
+}
+
+void rv_completions_cancel(rv_completions *c, uint64_t tag) {
+    rvb_mutex_lock(&c->lock);
+    for (rvl_task *t = c->under_way; t; t = t->next_own)
+        if (t->job.tag == tag) atomic_store(&t->cancelled, true);
+    rvb_mutex_unlock(&c->lock);
+}
+
+/* ---- results ---------------------------------------------------------------------- */
+
+int rv_completions_wait(rv_completions *c, unsigned timeout_ms) {
+    uint64_t end = rvb_now_ns() + (uint64_t)timeout_ms * 1000000, now;
+    rvb_mutex_lock(&c->lock);
+    while (!c->first && (now = rvb_now_ns()) < end)
+        rvb_cond_wait_ms(&c->finished, &c->lock, (unsigned)((end - now) / 1000000 + 1));
+    int some = c->first != NULL;
+    rvb_mutex_unlock(&c->lock);
+    return some;
+}
+
+int rv_completions_take(rv_completions *c, rv_completion *out) {
+    rvb_mutex_lock(&c->lock);
+    rvl_task *task = c->first;
+    if (task && !(c->first = task->next)) {
+        c->last = &c->first;
+        rvb_wake_lower(&c->wake);
+    }
+    rvb_mutex_unlock(&c->lock);
+    if (!task) return 0;
+    *out = task->result;
+    task->result = (rv_completion){0};
+    rvl_task_free(task);
+    return 1;
+}
+
+void rv_completion_clear(rv_completion *completion) {
+    rvb_free(completion->ids);
+    rvb_free(completion->scores);
+    rvb_free(completion->hits);
+    completion->ids = NULL;
+    completion->scores = NULL;
+    completion->hits = NULL;
+}
+
+void rv_completions_free(rv_completions *c) {
+    if (!c) return;
+    rvb_mutex_lock(&c->lock);
+    c->closed = true;
+    for (rvl_task *t = c->under_way; t; t = t->next_own)
+        atomic_store(&t->cancelled, true);
+    rvl_task *left = c->first;
+    c->first = NULL;
+    c->last = &c->first;
+    rvb_mutex_unlock(&c->lock);
+    while (left) {
+        rvl_task *next = left->next;
+        rvl_task_free(left);
+        left = next;
+    }
+    give_up(c);
+}

@@ -1,0 +1,163 @@
+/*
+ * lake.c - life of a lake, its backends, and the bundles it publishes and compares.
+ */
+#include "lake/lake_i.h"
+
+#include <errno.h>
+
+#define MAX_RERANK_FACTOR 1024u
+
+static rv_status check_options(const rv_lake_options *o, rv_error *err) {
+    if (!o || o->size != sizeof *o)
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "lake options have size %zu, this library needs %zu; start from "
+                        "RV_LAKE_DEFAULT",
+                        o ? o->size : 0, sizeof *o);
+    if (o->rerank_factor < 1 || o->rerank_factor > MAX_RERANK_FACTOR)
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, MAX_RERANK_FACTOR, o->rerank_factor,
+                                "rerank_factor must be 1..%u, got %u", MAX_RERANK_FACTOR,
+                                o->rerank_factor);
+    if ((unsigned)o->consistency > RV_STALE)
+        return rvb_fail(err, RV_ERR_ARGUMENT, "unknown consistency %d",
+                        (int)o->consistency);
+    return RV_OK;
+}
+
+rv_status rv_lake_new(const rv_lake_options *options, rv_lake **out, rv_error *err) {
+    static const rv_lake_options defaults = RV_LAKE_DEFAULT;
+    *out = NULL;
+    if (!options) options = &defaults;
+    RVB_TRY(check_options(options, err));
+    rv_lake *lake = rvb_alloc_zero(1, sizeof *lake);
+    if (!lake) return rvb_fail_memory(err, sizeof *lake);
+    lake->options = *options;
+    atomic_init(&lake->owners, 1);
+    lake->last_key = &lake->first_key;
+    lake->state = rvb_rwlock_create();
+    if (!lake->state || rvb_cond_init(&lake->loaded) != 0) {
+        rvb_rwlock_free(lake->state);
+        rvb_free(lake);
+        return rvb_fail_memory(err, sizeof *lake);
+    }
+    *out = lake;
+    return RV_OK;
+}
+
+rv_lake *rvl_lake_retain(rv_lake *lake) {
+    atomic_fetch_add(&lake->owners, 1);
+    return lake;
+}
+
+void rv_lake_free(rv_lake *lake) {
+    if (!lake || atomic_fetch_sub(&lake->owners, 1) != 1) return;
+    rvl_cache_clear(lake);
+    for (size_t i = 0; i < lake->n_backends; i++) rv_backend_free(lake->backends[i]);
+    rvb_free(lake->backends);
+    rvb_cond_destroy(&lake->loaded);
+    rvb_rwlock_free(lake->state);
+    rvb_free(lake);
+}
+
+/* ---- backends -----------------------------------------------------------------------
+ */
+
+/* Under the state lock. */
+static rv_status add_backend(rv_lake *lake, rv_backend *backend, rv_error *err) {
+    const char *id = rv_backend_id(backend);
+    for (size_t i = 0; i < lake->n_backends; i++)
+        if (strcmp(rv_backend_id(lake->backends[i]), id) == 0)
+            return rvb_fail(err, RV_ERR_DUPLICATE, "backend %s already registered", id);
+    if (lake->n_backends == lake->room_for_backends) {
+        size_t room = lake->room_for_backends ? 2 * lake->room_for_backends : 4;
+        rv_backend **wider = rvb_alloc(room, sizeof(rv_backend *));
+        if (!wider) return rvb_fail_memory(err, room * sizeof(rv_backend *));
+        if (lake->n_backends)
+            memcpy(wider, lake->backends, lake->n_backends * sizeof *wider);
+        rvb_free(lake->backends);
+        lake->backends = wider;
+        lake->room_for_backends = room;
+    }
+    lake->backends[lake->n_backends++] = rv_backend_retain(backend);
+    /* a collection may mean another key from now on */
+    for (rvl_key *key = lake->first_key; key; key = key->next) key->meant = NULL;
+    return RV_OK;
+}
+
+rv_status rv_lake_register(rv_lake *lake, rv_backend *backend, rv_error *err) {
+    rvb_rwlock_write(lake->state);
+    rv_status status = add_backend(lake, backend, err);
+    rvb_rwlock_unwrite(lake->state);
+    return status;
+}
+
+rv_backend *rv_lake_backend(const rv_lake *lake, size_t i) {
+    rvb_rwlock_read(lake->state);
+    rv_backend *backend = i < lake->n_backends ? lake->backends[i] : NULL;
+    rvb_rwlock_unread(lake->state);
+    return backend;
+}
+
+/* ---- bundles ------------------------------------------------------------------------
+ */
+
+rv_status rv_lake_prime(rv_lake *lake, rv_key key, const rv_progress *progress,
+                        rv_witness out, rv_error *err) {
+    rv_acquire_options o = RV_ACQUIRE_DEFAULT;
+    o.always_check = 1;
+    o.progress = progress;
+    rv_pin *pin;
+    RVB_TRY(rv_lake_acquire(lake, key, &o, &pin, err));
+    memcpy(out, pin->witness, sizeof(rv_witness));
+    rv_pin_release(pin);
+    return RV_OK;
+}
+
+rv_status rvl_present_bundle(rv_lake *lake, const rvl_key *key, rv_bundle **out,
+                             rv_error *err) {
+    rv_backend *backend = rvl_backend(lake, key->backend);
+    if (!backend) return rvl_unknown_backend(key->backend, err);
+    return rv_backend_bundle(backend, key->collection, lake->options.rotation_seed,
+                             lake->options.rerank_factor, out, err);
+}
+
+rv_status rv_lake_publish(rv_lake *lake, rv_key name, const char *directory,
+                          const rv_tags *tags, rv_witness out, rv_error *err) {
+    rvl_key *key;
+    rv_bundle *bundle;
+    RVB_TRY(rvl_resolve(lake, name, &key, err));
+    RVB_TRY(rvl_present_bundle(lake, key, &bundle, err));
+    rv_bundle tagged = *bundle;
+    if (tags) {
+        tagged.pii_policy = tags->pii_policy;
+        tagged.lineage_id = tags->lineage_id;
+        tagged.memory_class = tags->memory_class;
+    }
+    rv_status status = rv_bundle_write(&tagged, directory, err);
+    if (status == RV_OK) rv_bundle_compute_witness(bundle, out);
+    rv_bundle_free(bundle);
+    return status;
+}
+
+rv_status rv_lake_refresh(rv_lake *lake, rv_key name, const char *directory,
+                          rv_refresh *out, rv_error *err) {
+    rv_error why = {0};
+    rv_bundle *bundle;
+    rv_status status = rv_bundle_read(directory, &bundle, &why);
+    if (status == RV_ERR_IO && why.os_errno == ENOENT) {
+        *out = RV_BUNDLE_MISSING;
+        return RV_OK;
+    }
+    if (status != RV_OK) {
+        if (err) *err = why;
+        return status;
+    }
+    rv_entry_info entry;
+    *out = RV_UP_TO_DATE;
+    if (rv_lake_get_entry(lake, name, &entry) &&
+        memcmp(entry.witness, bundle->witness.data, RV_WITNESS_CHARS) != 0) {
+        rv_lake_invalidate(lake, name);
+        *out = RV_INVALIDATED;
+    }
+    rv_bundle_free(bundle);
+    return RV_OK;
+}

@@ -1,0 +1,224 @@
+/*
+ * lake_i.h - what the files of a lake share.
+ *
+ *   cache.c     keys, entries, pointers between them, counters
+ *   resolve.c   which key a name means
+ *   flight.c    one loader at a time for a state
+ *   load.c      asking backends, pulling, building
+ *   lake.c      life of a lake, publish and refresh
+ *   shards.c    searches of held entries, one or several
+ *   snapshot.c  entries as files, and ready indexes as entries
+ *   async.c     searches nobody waits for
+ *
+ * Locks. `state` guards keys, entries and backends: read to look up, written to change
+ * a pointer. Another one guards the loads under way (flight.c), a third the queue of jobs
+ * (async.c). None is held during anything that can take long, nor while taking another.
+ * Counters are atomic, and so is an entry's number of owners: the list of entries is
+ * one, each hold another.
+ */
+#ifndef RVL_LAKE_I_H
+#define RVL_LAKE_I_H
+
+#include <stdatomic.h>
+
+#include "base/base.h"
+#include "base/os.h"
+#include "lake/source_i.h"
+#include "ruvector/lake.h"
+
+typedef struct rvl_counters {
+    _Atomic uint64_t hits, misses, primes, invalidations, shared_hits;
+} rvl_counters;
+
+typedef struct rvl_token {
+    bool known;
+    uint64_t part[4];
+} rvl_token;
+
+/* A name for a collection: with a backend, or (an alias) without. Never goes before
+ * the lake. */
+typedef struct rvl_key {
+    struct rvl_key *next_in_bucket;
+    struct rvl_key *next; /* in the order they came */
+    const char *backend;  /* NULL: an alias */
+    const char *collection;
+    struct rvl_key *meant;    /* by an alias; NULL = to be found out */
+    struct rv_pin *entry;     /* NULL = none */
+    _Atomic uint64_t checked; /* when the backend was last asked, ns; 0 = never */
+    rvl_counters counters;
+} rvl_key;
+
+/* An entry of the cache. Only keys, token and the links change once it is stored. */
+struct rv_pin {
+    rv_lake *lake;
+    struct rv_pin *next, *previous;
+    _Atomic uint32_t owners;
+    _Atomic uint64_t last_used; /* by the lake's clock of uses */
+    uint64_t number;            /* in the order of storing */
+    uint64_t keys;              /* that point here */
+    rv_index *index;
+    rv_bundle *bundle; /* what it was built from */
+    rvl_token token;
+    rv_witness witness;
+    uint64_t n;
+    uint32_t dim;
+    bool foreign;     /* the index is somebody else's too, */
+    uint64_t changes; /* and had seen this many when it came */
+    bool ids_unverified;
+};
+typedef struct rv_pin rvl_entry;
+
+/* One caller at work on a key's entry. */
+typedef struct rvl_load {
+    struct rvl_load *next;
+    const rvl_key *key;
+    rv_witness witness;         /* "" until it is known */
+    struct rvl_load *waits_for; /* by the thread at work here */
+    unsigned watchers;          /* that will read the outcome */
+    bool done;
+    rv_status status;
+    rv_error error;
+} rvl_load;
+
+/* A backend being asked on this thread. */
+typedef struct rvl_frame {
+    struct rvl_frame *outer;
+    const rv_lake *lake;
+    const rvl_key *key;
+    rvl_load *load; /* NULL while only asking */
+} rvl_frame;
+
+#define RVL_BUCKETS 1024u
+
+struct rv_lake {
+    rv_lake_options options;
+    _Atomic uint32_t owners; /* the caller, and each job under way */
+    rvb_rwlock *state;
+    rv_backend **backends;
+    size_t n_backends, room_for_backends;
+    rvl_key *bucket[RVL_BUCKETS];
+    rvl_key *first_key, **last_key;
+    rvl_entry *entries; /* newest first */
+    uint64_t n_stored;
+    _Atomic uint64_t n_entries;
+    _Atomic uint64_t uses;
+    rvl_counters counters;
+    _Atomic uint64_t warm_installs, evictions, scans;
+    double total_prime_ms, last_prime_ms; /* state */
+
+    rvb_cond loaded;
+    rvl_load *loads; /* under way; guarded, as what they hold, by a lock of flight.c */
+};
+
+/* ---- cache.c -------------------------------------------------------------------- */
+
+/* The key, made if it is new. backend NULL: the alias. */
+rv_status rvl_key_of(rv_lake *lake, const char *backend, const char *collection,
+                     rvl_key **out, rv_error *err) RVB_MUST_CHECK;
+/* NULL if there is none. The state lock is held. */
+rvl_key *rvl_find_key(const rv_lake *lake, const char *backend, const char *collection);
+/* Adds to one counter of the key and of the lake: RVL_COUNT(key, hits, 1). */
+#define RVL_COUNT(lake, key, what, n)                                                    \
+    (atomic_fetch_add_explicit(&(lake)->counters.what, (n), memory_order_relaxed),       \
+     atomic_fetch_add_explicit(&(key)->counters.what, (n), memory_order_relaxed))
+
+/* An entry with one owner, the caller. Takes the index and the bundle over, also on
+ * failure. */
+rv_status rvl_entry_new(rv_lake *lake, rv_index *index, rv_bundle *bundle,
+                        rvl_entry **out, rv_error *err) RVB_MUST_CHECK;
+
+/* What a key's entry must be, to be held. */
+typedef enum rvl_ask {
+    RVL_ANY,       /* there */
+    RVL_UNCHECKED, /* there, and so new that the backend need not be asked */
+    RVL_TOKEN,     /* of this token */
+    RVL_WITNESS    /* of this witness, and not of another token */
+} rvl_ask;
+/* Holds the key's entry if it is that; else NULL. *stale (may be NULL) tells that only
+ * the token differs. A check that succeeds counts as one just made. */
+rvl_entry *rvl_hold(rv_lake *lake, rvl_key *key, rvl_ask ask, const char *witness,
+                    const rvl_token *token, bool *stale);
+/* Moves the key's pointer to an entry of this witness and token in the cache and holds
+ * it; NULL if there is none. */
+rvl_entry *rvl_share(rv_lake *lake, rvl_key *key, const char *witness,
+                     const rvl_token *token);
+/* Stores an entry and lets the key point at it, or at the one of its witness that came
+ * first unless it is of another token, which it replaces. Returns the one held. *stored:
+ * whether it was this. Takes `entry` over. */
+rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored);
+/* Holds the newest stored before number *before, which becomes its number; NULL at the
+ * end. Does not count as a use. */
+rvl_entry *rvl_hold_before(rv_lake *lake, uint64_t *before);
+/* Evicts what is too much. */
+void rvl_trim(rv_lake *lake);
+void rvl_cache_clear(rv_lake *lake);
+
+/* ---- resolve.c ------------------------------------------------------------------ */
+
+/* The key meant: made, and found out for an alias. */
+rv_status rvl_resolve(rv_lake *lake, rv_key key, rvl_key **out,
+                      rv_error *err) RVB_MUST_CHECK;
+/* NULL if no backend has this id. It lives as long as the lake. */
+rv_backend *rvl_backend(const rv_lake *lake, const char *id);
+rv_status rvl_unknown_backend(const char *id, rv_error *err);
+/* A collection that is gone may be somewhere else by the next search. */
+void rvl_forget_meaning(rv_lake *lake, const char *collection);
+
+/* ---- flight.c ------------------------------------------------------------------- */
+
+void rvl_frame_enter(rvl_frame *frame, const rv_lake *lake, const rvl_key *key);
+void rvl_frame_leave(const rvl_frame *frame);
+/* Whether this thread is in a call to the key's backend about it. */
+bool rvl_being_asked(const rv_lake *lake, const rvl_key *key);
+rv_status rvl_calls_itself(const rvl_key *key, rv_error *err);
+/* Makes `own` the load of this thread's frame, or returns the one to wait for. */
+rvl_load *rvl_load_join(rv_lake *lake, const rvl_key *key, const char *witness,
+                        rvl_load *own);
+/* Tells all who wait; returns once nobody reads `own` any more. */
+void rvl_load_end(rv_lake *lake, rvl_load *own, rv_status status, const rv_error *error);
+/* The outcome of somebody else's load; RV_OK also if it was cancelled, which says nothing
+ * about the backend. RV_ERR_BACKEND if it would never come. */
+rv_status rvl_load_wait(rv_lake *lake, rvl_load *other, const rvl_key *key,
+                        const rv_progress *progress, rv_error *err) RVB_MUST_CHECK;
+
+/* ---- load.c --------------------------------------------------------------------- */
+
+/* Set on threads of the library, where not every backend may be called. */
+extern RVB_THREAD_LOCAL bool rvl_on_own_thread;
+
+/* ---- lake.c --------------------------------------------------------------------- */
+
+rv_lake *rvl_lake_retain(rv_lake *lake);
+/* What the key's backend says now. */
+rv_status rvl_present_bundle(rv_lake *lake, const rvl_key *key, rv_bundle **out,
+                             rv_error *err) RVB_MUST_CHECK;
+
+/* ---- completions.c -------------------------------------------------------------- */
+
+/* A job on its way, and then its result. */
+typedef struct rvl_task {
+    struct rvl_task *next;     /* in the queue of work, then in that of results */
+    struct rvl_task *next_own; /* of the same completions, until finished */
+    rv_lake *lake;             /* retained */
+    rv_completions *completions;
+    rv_job job; /* its queries, keys and pins are owned here */
+    rvl_key **keys;
+    rv_pin **pins;
+    float *queries;
+    _Atomic bool cancelled;
+    rv_completion result;
+} rvl_task;
+
+void rvl_task_free(rvl_task *task);
+/* Makes the task known to its completions, which it holds from now on. */
+void rvl_task_begin(rvl_task *task);
+/* Puts the result where it will be taken; the task belongs to the completions. */
+void rvl_task_finish(rvl_task *task);
+
+/* ---- snapshot.c ----------------------------------------------------------------- */
+
+/* SHAKE-256 as rvb_tree_digest, of ids then vectors, little-endian. */
+rv_status rvl_index_digest(const rv_index *index, uint8_t out[RVB_DIGEST_BYTES],
+                           rv_error *err) RVB_MUST_CHECK;
+
+#endif
