@@ -197,7 +197,7 @@ static rv_status warm_up(const snapshot *s, rv_error *err) {
 static rv_status compare_with_memory(rv_lake *lake, const rvl_key *key, const snapshot *s,
                                      rv_error *err) {
     rv_backend *backend = rvl_backend(lake, key->backend);
-    if (!backend || !rvl_backend_is_local(backend)) return RV_OK;
+    if (!backend || !rvl_is_local(backend)) return RV_OK;
     rv_pull rows;
     rv_bundle *present;
     if (rv_backend_pull(backend, key->collection, &rows, NULL) != RV_OK) return RV_OK;

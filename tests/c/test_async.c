@@ -1,0 +1,285 @@
+/*
+ * test_async.c - jobs and their results: joint scans, shared loads, cancelling, and
+ * what becomes of jobs whose owner is gone.
+ */
+#define _GNU_SOURCE
+#include "lake_cases.h"
+
+#include <poll.h>
+#include <time.h>
+
+#define JOBS 50
+
+static void sleep_ms(long ms) {
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+    nanosleep(&t, NULL);
+}
+
+static rv_completions *new_completions(void) {
+    rv_completions *c;
+    assert_ok(rv_completions_new(&c, err));
+    return c;
+}
+
+static rv_completion take(rv_completions *c) {
+    rv_completion out;
+    assert_true(rv_completions_wait(c, 20000));
+    assert_true(rv_completions_take(c, &out));
+    return out;
+}
+
+static bool readable(rv_completions *c) {
+    struct pollfd p = {.fd = rv_completions_fd(c), .events = POLLIN};
+    return poll(&p, 1, 0) == 1;
+}
+
+static rv_job search_job(uint64_t tag, const rv_key *key, const float *query) {
+    return (rv_job){.size = sizeof(rv_job),
+                    .tag = tag,
+                    .keys = key,
+                    .n_shards = 1,
+                    .queries = query,
+                    .m = 1,
+                    .dim = LAKE_DIM,
+                    .k = 2};
+}
+
+static void together_they_are_one_scan(void **state) {
+    (void)state;
+    source s = {.id = "a", .rows = JOBS};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    rv_completions *c = new_completions();
+    const rv_key key = docs_of(&s);
+    float queries[JOBS][LAKE_DIM] = {{0}};
+    rv_job jobs[JOBS];
+    for (uint64_t i = 0; i < JOBS; i++) {
+        queries[i][1] = (float)i;
+        jobs[i] = search_job(i, &key, queries[i]);
+    }
+    assert_false(readable(c));
+    assert_ok(rv_lake_submit(lake, c, jobs, JOBS, err));
+    bool seen[JOBS] = {false};
+    for (int i = 0; i < JOBS; i++) {
+        rv_completion r = take(c);
+        assert_int_equal(r.status, RV_OK);
+        assert_int_equal(r.m, 1);
+        assert_int_equal(r.k, 2);
+        assert_int_equal(r.ids[0], r.tag);
+        assert_true(r.scores[0] == 0 && r.scores[1] == 1);
+        seen[r.tag] = true;
+        rv_completion_clear(&r);
+    }
+    for (int i = 0; i < JOBS; i++) assert_true(seen[i]);
+    assert_false(readable(c));
+    assert_false(rv_completions_wait(c, 1));
+    rv_lake_stats stats;
+    rv_lake_get_stats(lake, &stats);
+    assert_int_equal(stats.scans, 1);
+    assert_counts(lake, 0, JOBS, 1, 0, 0); /* each waited for the same prime */
+    assert_ok(rv_lake_submit(lake, c, jobs, 1, err));
+    while (!readable(c)) sleep_ms(1);
+    rv_completion r = take(c);
+    rv_completion_clear(&r);
+    assert_counts(lake, 1, JOBS, 1, 0, 0);
+    rv_completions_free(c);
+    rv_lake_free(lake);
+}
+
+/* Neither a query of another length nor one that is no vector spoils the others. */
+static void everyone_has_its_own_fate(void **state) {
+    (void)state;
+    source s = {.id = "a", .rows = 9};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    rv_completions *c = new_completions();
+    const rv_key key = docs_of(&s), unknown = {"b", "docs"};
+    const float good[LAKE_DIM] = {0, 3}, bad[LAKE_DIM] = {0, NAN};
+    rv_job jobs[5];
+    for (uint64_t i = 0; i < 5; i++) jobs[i] = search_job(i, &key, good);
+    jobs[1].dim = 4;
+    jobs[2].queries = bad;
+    jobs[3].keys = &unknown;
+    jobs[4].k = 100; /* all there are */
+    assert_ok(rv_lake_submit(lake, c, jobs, 5, err));
+    const rv_status wanted[5] = {RV_OK, RV_ERR_DIM, RV_ERR_VALUE, RV_ERR_NOT_FOUND,
+                                 RV_OK};
+    for (int i = 0; i < 5; i++) {
+        rv_completion r = take(c);
+        assert_int_equal(r.status, wanted[r.tag]);
+        if (r.status == RV_OK) assert_int_equal(r.ids[0], 3);
+        if (r.status != RV_OK) assert_int_equal(r.error.code, r.status);
+        if (r.tag == 4) assert_int_equal(r.k, 9);
+        rv_completion_clear(&r);
+    }
+    rv_completions_free(c);
+    rv_lake_free(lake);
+}
+
+static void primes_and_federated_searches(void **state) {
+    (void)state;
+    source s[2] = {{.id = "a", .rows = 3}, {.id = "b", .rows = 4, .first_id = 10}};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s[0]);
+    add_source(lake, &s[1]);
+    rv_completions *c = new_completions();
+    const rv_key keys[2] = {docs_of(&s[0]), docs_of(&s[1])};
+    const float query[LAKE_DIM] = {0, 2};
+    rv_job prime = {.size = sizeof prime, .tag = 1, .keys = keys, .n_shards = 1};
+    rv_job both = search_job(2, keys, query);
+    both.n_shards = 2;
+    both.federated = 1;
+    both.k = 100;
+    assert_ok(rv_lake_submit(lake, c, &prime, 1, err));
+    rv_completion r = take(c);
+    rv_entry_info info;
+    assert_true(rv_lake_get_entry(lake, keys[0], &info));
+    assert_string_equal(r.witness, info.witness);
+    rv_completion_clear(&r);
+    assert_ok(rv_lake_submit(lake, c, &both, 1, err));
+    r = take(c);
+    assert_int_equal(r.status, RV_OK);
+    assert_int_equal(r.n_hits, 7);
+    assert_true(r.hits[0].id == 2 && r.hits[0].shard == 0);
+    assert_true(r.hits[1].id == 12 && r.hits[1].shard == 1);
+    rv_completion_clear(&r);
+    /* with entries acquired before */
+    rv_pin *pins[2];
+    size_t failed;
+    assert_ok(rv_lake_acquire_all(lake, keys, 2, NULL, pins, &failed, err));
+    both.keys = NULL;
+    both.pins = pins;
+    assert_ok(rv_lake_submit(lake, c, &both, 1, err));
+    r = take(c);
+    assert_int_equal(r.n_hits, 7);
+    rv_completion_clear(&r);
+    assert_true(rv_lake_get_entry(lake, keys[0], &info));
+    assert_int_equal(info.holds, 0);
+    rv_completions_free(c);
+    rv_lake_free(lake);
+}
+
+/* A backend only asked on its callers' threads is not asked here. */
+static void backends_of_callers_threads(void **state) {
+    (void)state;
+    source s = {.id = "a", .rows = 3, .callers_thread = true};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    rv_completions *c = new_completions();
+    const rv_key key = docs_of(&s);
+    const float query[LAKE_DIM] = {0, 2};
+    rv_job job = search_job(1, &key, query);
+    assert_ok(rv_lake_submit(lake, c, &job, 1, err));
+    rv_completion r = take(c);
+    assert_int_equal(r.status, RV_ERR_ARGUMENT);
+    assert_int_equal(s.pulls, 0);
+    rv_pin *pin;
+    assert_ok(rv_lake_acquire(lake, key, NULL, &pin, err));
+    job.keys = NULL;
+    job.pins = &pin;
+    assert_ok(rv_lake_submit(lake, c, &job, 1, err));
+    r = take(c);
+    assert_int_equal(r.status, RV_OK);
+    assert_int_equal(r.ids[0], 2);
+    rv_completion_clear(&r);
+    rv_completions_free(c);
+    rv_lake_free(lake);
+}
+
+static _Atomic int gate;
+static void wait_at_the_gate(void *ctx) {
+    (void)ctx;
+    while (gate) sleep_ms(1);
+}
+
+static void cancelled_jobs_do_not_run(void **state) {
+    (void)state;
+    source s = {.id = "a", .rows = 3, .during_pull = wait_at_the_gate};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    rv_completions *c = new_completions();
+    const rv_key key = docs_of(&s);
+    const float query[LAKE_DIM] = {0, 2};
+    gate = 1;
+    rv_job job = search_job(1, &key, query);
+    assert_ok(rv_lake_submit(lake, c, &job, 1, err));
+    while (s.pulls == 0) sleep_ms(1);
+    job.tag = 2;
+    assert_ok(rv_lake_submit(lake, c, &job, 1, err)); /* waits for the other's pull */
+    rv_completions_cancel(c, 2);
+    rv_completions_cancel(c, 77);
+    rv_completion r = take(c);
+    assert_int_equal(r.tag, 2);
+    assert_int_equal(r.status, RV_ERR_CANCELLED);
+    gate = 0;
+    r = take(c);
+    assert_int_equal(r.tag, 1);
+    assert_int_equal(r.status, RV_OK);
+    rv_completion_clear(&r);
+    rv_completions_free(c);
+    rv_lake_free(lake);
+}
+
+/* Lake and completions may go while jobs are on their way. */
+static void nobody_waits_any_more(void **state) {
+    (void)state;
+    source s = {.id = "a", .rows = 3, .during_pull = wait_at_the_gate};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    rv_completions *c = new_completions();
+    const rv_key key = docs_of(&s);
+    const float query[LAKE_DIM] = {0, 2};
+    gate = 1;
+    for (uint64_t i = 0; i < 10; i++) {
+        rv_job job = search_job(i, &key, query);
+        assert_ok(rv_lake_submit(lake, c, &job, 1, err));
+    }
+    while (s.pulls == 0) sleep_ms(1);
+    rv_completions_free(c);
+    rv_lake_free(lake);
+    gate = 0;
+    for (int i = 0; !s.released && i < 5000; i++) sleep_ms(1);
+    assert_true(s.released);
+}
+
+static void jobs_that_make_no_sense(void **state) {
+    (void)state;
+    source s = {.id = "a", .rows = 3};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    rv_completions *c = new_completions();
+    const rv_key keys[2] = {docs_of(&s), docs_of(&s)};
+    const float query[LAKE_DIM] = {0};
+    rv_job good = search_job(1, keys, query), bad[6];
+    for (int i = 0; i < 6; i++) bad[i] = good;
+    bad[0].size = 0;
+    bad[1].keys = NULL;
+    bad[2].n_shards = 2;
+    bad[3].k = 0;
+    bad[4].queries = NULL;
+    bad[4].n_shards = 2;
+    bad[4].federated = 1;
+    bad[5].federated = 1;
+    bad[5].m = 2;
+    for (int i = 0; i < 6; i++) {
+        const rv_job jobs[2] = {good, bad[i]};
+        assert_fails(RV_ERR_ARGUMENT, rv_lake_submit(lake, c, jobs, 2, err));
+    }
+    assert_false(rv_completions_wait(c, 20)); /* all or none */
+    assert_ok(rv_lake_submit(lake, c, NULL, 0, err));
+    rv_completions_free(c);
+    rv_lake_free(lake);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(together_they_are_one_scan),
+        cmocka_unit_test(everyone_has_its_own_fate),
+        cmocka_unit_test(primes_and_federated_searches),
+        cmocka_unit_test(backends_of_callers_threads),
+        cmocka_unit_test(cancelled_jobs_do_not_run),
+        cmocka_unit_test(nobody_waits_any_more),
+        cmocka_unit_test(jobs_that_make_no_sense),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,209 @@
+/*
+ * test_cache.c - which entries there are, who points at them, what goes and what is
+ * counted.
+ */
+#include "lake_cases.h"
+
+/* The reference's own order of events and what it counts at each. */
+static void counts_of_a_session(void **state) {
+    (void)state;
+    source s = {.id = "a", .data_ref = "x://a", .rows = 5, .generation = 1};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    float query[LAKE_DIM] = {0};
+    uint64_t ids[7];
+    float scores[7];
+    found_at(lake, docs_of(&s), 1, 2);
+    assert_counts(lake, 0, 1, 1, 0, 0);
+    found_at(lake, docs_of(&s), 1, 2);
+    assert_counts(lake, 1, 1, 1, 0, 0);
+    s.generation = 2;
+    found_at(lake, docs_of(&s), 2, 4);
+    assert_counts(lake, 1, 2, 2, 1, 0);
+    rv_lake_invalidate(lake, docs_of(&s));
+    assert_counts(lake, 1, 2, 2, 2, 0);
+    rv_lake_invalidate(lake, docs_of(&s));
+    assert_counts(lake, 1, 2, 2, 2, 0);
+    assert_fails(RV_ERR_DIM, rv_lake_search(lake, docs_of(&s), query, 1, LAKE_DIM - 1, 1,
+                                            ids, scores, err));
+    assert_counts(lake, 1, 3, 3, 2, 0);
+    assert_fails(RV_ERR_NOT_FOUND, rv_lake_search(lake, (rv_key){"a", "none"}, query, 1,
+                                                  LAKE_DIM, 1, ids, scores, err));
+    assert_counts(lake, 1, 3, 3, 2, 0);
+    float seven[7 * LAKE_DIM] = {0};
+    assert_ok(rv_lake_search(lake, docs_of(&s), seven, 7, LAKE_DIM, 1, ids, scores, err));
+    assert_counts(lake, 2, 3, 3, 2, 0);
+
+    rv_lake_stats of_key, of_backend, none;
+    assert_true(rv_lake_get_key_stats(lake, docs_of(&s), &of_key));
+    assert_true(rv_lake_get_key_stats(lake, (rv_key){"a", NULL}, &of_backend));
+    assert_false(rv_lake_get_key_stats(lake, (rv_key){"a", "none"}, &none));
+    assert_false(rv_lake_get_key_stats(lake, (rv_key){"b", NULL}, &none));
+    assert_int_equal(of_key.primes, 3);
+    assert_int_equal(of_backend.misses, 3);
+    rv_lake_free(lake);
+    assert_true(s.released);
+}
+
+static void one_state_one_entry(void **state) {
+    (void)state;
+    source a = {.id = "a", .data_ref = "x://same", .rows = 5, .generation = 1};
+    source b = {.id = "b", .data_ref = "x://same", .rows = 5, .generation = 1};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &a);
+    add_source(lake, &b);
+    found_at(lake, docs_of(&a), 1, 3);
+    found_at(lake, docs_of(&b), 1, 3);
+    assert_counts(lake, 0, 2, 1, 0, 1);
+    assert_int_equal(b.pulls, 0); /* not needed, so not made */
+    assert_int_equal(rv_lake_entry_count(lake), 1);
+    rv_entry_info of_a, of_b;
+    assert_true(rv_lake_get_entry(lake, docs_of(&a), &of_a));
+    assert_true(rv_lake_get_entry(lake, docs_of(&b), &of_b));
+    assert_string_equal(of_a.witness, of_b.witness);
+    assert_int_equal(of_a.keys, 2);
+    assert_int_equal(of_a.holds, 0);
+    assert_int_equal(rv_lake_refcount(lake, of_a.witness), 2);
+    assert_int_equal(rv_lake_refcount(lake, "none"), 0);
+    /* one moves on, the other's entry stays */
+    a.generation = 2;
+    found_at(lake, docs_of(&a), 2, 3);
+    assert_counts(lake, 0, 3, 2, 0, 1);
+    assert_int_equal(rv_lake_refcount(lake, of_b.witness), 1);
+    b.generation = 2;
+    found_at(lake, docs_of(&b), 2, 3);
+    assert_counts(lake, 0, 4, 2, 1, 2);
+    assert_int_equal(rv_lake_entry_count(lake), 1);
+    rv_lake_free(lake);
+}
+
+static void prime(rv_lake *lake, source *s) {
+    rv_witness witness;
+    assert_ok(rv_lake_prime(lake, docs_of(s), NULL, witness, err));
+}
+
+static bool cached(const rv_lake *lake, const source *s) {
+    rv_entry_info info;
+    return rv_lake_get_entry(lake, docs_of(s), &info);
+}
+
+static void the_longest_unused_goes(void **state) {
+    (void)state;
+    source s[4] = {{.id = "a", .rows = 3},
+                   {.id = "b", .rows = 3},
+                   {.id = "c", .rows = 3},
+                   {.id = "d", .rows = 3}};
+    rv_lake_options o = RV_LAKE_DEFAULT;
+    o.max_cache_entries = 2;
+    rv_lake *lake = new_lake(&o);
+    for (int i = 0; i < 4; i++) add_source(lake, &s[i]);
+    prime(lake, &s[0]);
+    prime(lake, &s[1]);
+    found_at(lake, docs_of(&s[0]), 0, 1);
+    prime(lake, &s[2]);
+    assert_true(cached(lake, &s[0]) && !cached(lake, &s[1]) && cached(lake, &s[2]));
+    rv_lake_stats stats;
+    rv_lake_get_stats(lake, &stats);
+    assert_int_equal(stats.evictions, 1);
+    assert_int_equal(stats.invalidations, 1);
+    rv_lake_get_key_stats(lake, docs_of(&s[1]), &stats);
+    assert_int_equal(stats.invalidations, 0);
+
+    /* what is held stays, beyond the cap if need be, and goes when it may */
+    rv_pin *pins[4];
+    for (int i = 0; i < 4; i++)
+        assert_ok(rv_lake_acquire(lake, docs_of(&s[i]), NULL, &pins[i], err));
+    assert_int_equal(rv_lake_entry_count(lake), 4);
+    rv_entry_info info;
+    rv_pin_info(pins[0], &info);
+    assert_int_equal(info.holds, 1);
+    rv_pin_release(pins[3]);
+    assert_int_equal(rv_lake_entry_count(lake), 3);
+    assert_false(cached(lake, &s[3]));
+    for (int i = 0; i < 3; i++) rv_pin_release(pins[i]);
+    assert_int_equal(rv_lake_entry_count(lake), 2);
+    rv_lake_free(lake);
+}
+
+/* A search under way keeps its entry and its answer. */
+static void held_entries_do_not_change(void **state) {
+    (void)state;
+    source s = {.id = "a", .data_ref = "x://a", .rows = 3, .generation = 1};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    rv_pin *pin;
+    assert_ok(rv_lake_acquire(lake, docs_of(&s), NULL, &pin, err));
+    s.generation = 2;
+    found_at(lake, docs_of(&s), 2, 1);
+    rv_lake_invalidate(lake, docs_of(&s));
+    float query[LAKE_DIM] = {1, 2}, score;
+    uint64_t id;
+    assert_ok(rv_pin_search(pin, query, 1, LAKE_DIM, 1, 0, NULL, &id, &score, err));
+    assert_true(id == 2 && score == 0);
+    rv_entry_info info;
+    rv_pin_info(pin, &info);
+    assert_int_equal(info.keys, 0);
+    assert_int_equal(info.holds, 1);
+    rv_pin_release(pin);
+    rv_lake_free(lake);
+}
+
+/* The same witness, other bytes: rebuilt in place, for all keys that point there. */
+static void a_finer_token_replaces_an_entry(void **state) {
+    (void)state;
+    source a = {.id = "a", .data_ref = "x://same", .rows = 3, .has_token = true};
+    source b = a;
+    b.id = "b";
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &a);
+    add_source(lake, &b);
+    found_at(lake, docs_of(&a), 0, 1);
+    found_at(lake, docs_of(&b), 0, 1);
+    assert_counts(lake, 0, 2, 1, 0, 1);
+    a.rows = b.rows = 4;
+    a.token = b.token = 1;
+    found_at(lake, docs_of(&a), 0, 3);
+    assert_counts(lake, 0, 3, 2, 1, 1);
+    found_at(lake, docs_of(&b), 0, 3);
+    assert_counts(lake, 1, 3, 2, 1, 1);
+    assert_int_equal(rv_lake_entry_count(lake), 1);
+    assert_int_equal(b.pulls, 0);
+    /* a third key with news of the bytes does not share the old ones either */
+    source c = a;
+    c.id = "c";
+    c.rows = 5;
+    c.token = 2;
+    c.pulls = 0;
+    add_source(lake, &c);
+    found_at(lake, docs_of(&c), 0, 4);
+    assert_int_equal(c.pulls, 1);
+    rv_lake_free(lake);
+}
+
+static void keys_in_the_order_they_came(void **state) {
+    (void)state;
+    source s = {.id = "a", .rows = 3};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    found_at(lake, (rv_key){"a", "docs"}, 0, 1);
+    found_at(lake, (rv_key){NULL, "a"}, 0, 1);
+    rv_key keys[3];
+    assert_int_equal(rv_lake_keys(lake, keys, 1), 2);
+    assert_string_equal(keys[0].collection, "docs");
+    assert_int_equal(rv_lake_keys(lake, keys, 3), 2);
+    assert_string_equal(keys[1].backend, "a");
+    assert_string_equal(keys[1].collection, "a");
+    rv_lake_free(lake);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(counts_of_a_session),
+        cmocka_unit_test(one_state_one_entry),
+        cmocka_unit_test(the_longest_unused_goes),
+        cmocka_unit_test(held_entries_do_not_change),
+        cmocka_unit_test(a_finer_token_replaces_an_entry),
+        cmocka_unit_test(keys_in_the_order_they_came),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
