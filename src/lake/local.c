@@ -473,3 +473,7 @@ rv_status rv_local_backend_new(const char *id, rv_backend **out, rv_error *err) 
     if (status != RV_OK) release_local(l);
     return status;
 }
+
+bool rvl_is_local(const rv_backend *backend) {
+    return rvl_backend_context(backend, release_local) != NULL;
+}

@@ -41,6 +41,9 @@ void rvl_backend_set_data_ref(rv_backend *backend,
 /* "<scheme>://<place>/<name>", or without a name "<scheme>://<place>"; rvb_free it. */
 char *rvl_data_ref(const char *scheme, const char *place, const char *name);
 
+/* Whether it is one of rv_local_backend_new (local.c). */
+bool rvl_is_local(const rv_backend *backend);
+
 /* Within what a pull may hold? RV_ERR_ARGUMENT, RV_ERR_LIMIT, RV_ERR_VALUE for rows that
  * are not finite. Messages start with `call`. */
 rv_status rvl_check_rows(const char *call, const float *vectors, uint32_t dim,

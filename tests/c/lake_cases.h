@@ -27,7 +27,7 @@ typedef struct source {
     /* called in the middle of each pull */
     void (*during_pull)(void *ctx);
     void *ctx;
-    bool released;
+    _Atomic bool released;
 } source;
 
 static inline rv_status source_list(void *ctx,
