@@ -41,46 +41,49 @@ static int all_cancelled(void *ctx, uint64_t done, uint64_t total) {
     return 1;
 }
 
-static void finish(rvl_task *task, rv_status status, const rv_error *error) {
-    if (atomic_load(&task->cancelled) && status == RV_OK) {
-        rv_completion_clear(&task->result);
-        status = rvb_fail(&task->result.error, RV_ERR_CANCELLED, "the job was cancelled");
-    } else if (error) {
-        task->result.error = *error;
-    }
+static void set(rvl_task *task, rv_status status, const rv_error *error) {
     task->result.status = status;
-    rvl_task_finish(task);
+    if (status != RV_OK) task->result.error = *error;
 }
 
-static void finish_all(rvl_task *group, rv_status status, const rv_error *error) {
-    while (group) {
-        rvl_task *next = group->next;
-        finish(group, status, error);
-        group = next;
+/* Comes last: who takes the last result may free the lake. */
+static void finish_all(rvl_task *tasks) {
+    while (tasks) {
+        rvl_task *next = tasks->next;
+        rv_completion *r = &tasks->result;
+        if (atomic_load(&tasks->cancelled) && r->status == RV_OK) {
+            rv_completion_clear(r);
+            r->status = rvb_fail(&r->error, RV_ERR_CANCELLED, "the job was cancelled");
+        }
+        rvl_task_finish(tasks);
+        tasks = next;
     }
 }
 
-/* Ends those that need no answer, and those a scan of this dimension cannot give one. */
-static rvl_task *weed(rvl_task *group, const rv_pin *pin) {
+static rv_status fate(const rvl_task *task, const rv_pin *pin, rv_error *err) {
+    if (atomic_load(&task->cancelled))
+        return rvb_fail(err, RV_ERR_CANCELLED, "the job was cancelled");
+    if (!pin || task->job.dim == pin->dim) return RV_OK;
+    return rvb_fail_numbers(err, RV_ERR_DIM, pin->dim, task->job.dim,
+                            "dimension mismatch: collection dim=%u, query dim=%u",
+                            pin->dim, task->job.dim);
+}
+
+/* Moves to `rest` those that need no answer, and those a scan cannot give one. */
+static rvl_task *weed(rvl_task *group, const rv_pin *pin, rvl_task **rest) {
     rvl_task *kept = NULL, **last = &kept;
     while (group) {
-        rvl_task *next = group->next;
+        rvl_task *task = group;
         rv_error error = {0};
-        rv_status status = RV_OK;
-        if (atomic_load(&group->cancelled))
-            status = rvb_fail(&error, RV_ERR_CANCELLED, "the job was cancelled");
-        else if (pin && group->job.dim != pin->dim)
-            status =
-                rvb_fail_numbers(&error, RV_ERR_DIM, pin->dim, group->job.dim,
-                                 "dimension mismatch: collection dim=%u, query dim=%u",
-                                 pin->dim, group->job.dim);
-        if (status != RV_OK) {
-            finish(group, status, &error);
+        group = task->next;
+        set(task, fate(task, pin, &error), &error);
+        if (task->result.status == RV_OK) {
+            *last = task;
+            last = &task->next;
         } else {
-            *last = group;
-            last = &group->next;
+            task->next = *rest;
+            *rest = task;
         }
-        group = next;
     }
     *last = NULL;
     return kept;
@@ -153,12 +156,12 @@ static rv_status scan(rvl_task *group, rv_pin *pin, rv_error *err) {
 
 /* A query that is no vector spoils its own answer only. */
 static void scan_each(rvl_task *group, rv_pin *pin) {
-    while (group) {
-        rvl_task *next = group->next;
+    for (rvl_task *t = group; t; t = t->next) {
+        rvl_task *next = t->next;
         rv_error error = {0};
-        group->next = NULL;
-        finish(group, scan(group, pin, &error), &error);
-        group = next;
+        t->next = NULL;
+        set(t, scan(t, pin, &error), &error);
+        t->next = next;
     }
 }
 
@@ -168,36 +171,36 @@ static uint64_t length(const rvl_task *group) {
     return n;
 }
 
+static rv_status acquire(rvl_task *group, rv_pin **pin, rv_error *err) {
+    if (group->pins) {
+        *pin = group->pins[0];
+        group->pins[0] = NULL;
+        return RV_OK;
+    }
+    rv_progress watch = {all_cancelled, group};
+    rv_acquire_options o = RV_ACQUIRE_DEFAULT;
+    o.cached_only = group->job.cached_only;
+    o.calls = length(group);
+    o.progress = &watch;
+    const rvl_key *key = group->keys[0];
+    return rv_lake_acquire(group->lake, (rv_key){key->backend, key->collection}, &o, pin,
+                           err);
+}
+
 static void search(rvl_task *group) {
     rv_error error = {0};
     rv_pin *pin = NULL;
-    rv_status status = RV_OK;
-    if (group->pins) {
-        pin = group->pins[0];
-        group->pins[0] = NULL; /* held here from now on: the task may go first */
-    } else {
-        rv_progress watch = {all_cancelled, group};
-        rv_acquire_options o = RV_ACQUIRE_DEFAULT;
-        o.cached_only = group->job.cached_only;
-        o.calls = length(group);
-        o.progress = &watch;
-        const rvl_key *key = group->keys[0];
-        status = rv_lake_acquire(group->lake, (rv_key){key->backend, key->collection}, &o,
-                                 &pin, &error);
-    }
-    if (status == RV_OK) {
-        rv_lake *lake = rvl_lake_retain(group->lake);
-        group = weed(group, pin);
-        if (group) status = scan(group, pin, &error);
-        if (status == RV_ERR_VALUE && group->next)
-            scan_each(group, pin);
-        else
-            finish_all(group, status, &error);
-        rv_pin_release(pin);
-        rv_lake_free(lake);
-    } else {
-        finish_all(group, status, &error);
-    }
+    rvl_task *rest = NULL;
+    rv_status status = acquire(group, &pin, &error);
+    if (status == RV_OK && (group = weed(group, pin, &rest)))
+        status = scan(group, pin, &error);
+    if (status == RV_ERR_VALUE && pin && group->next)
+        scan_each(group, pin);
+    else
+        for (rvl_task *t = group; t; t = t->next) set(t, status, &error);
+    rv_pin_release(pin);
+    finish_all(rest);
+    finish_all(group);
 }
 
 /* ---- other jobs -------------------------------------------------------------------- */
@@ -245,16 +248,18 @@ static rv_status prime(rvl_task *task, rv_error *err) {
 }
 
 static void run(rvl_task *group) {
-    group = weed(group, NULL);
+    rvl_task *cancelled = NULL;
+    group = weed(group, NULL, &cancelled);
+    finish_all(cancelled);
     if (!group) return;
     if (group->queries && !group->job.federated) {
         search(group);
         return;
     }
     rv_error error = {0};
-    rv_status status =
-        group->queries ? search_shards(group, &error) : prime(group, &error);
-    finish_all(group, status, &error);
+    set(group, group->queries ? search_shards(group, &error) : prime(group, &error),
+        &error);
+    finish_all(group);
 }
 
 /* ---- the queue --------------------------------------------------------------------- */
