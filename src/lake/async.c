@@ -1,27 +1,22 @@
 /*
  * async.c - searches nobody waits for. A few threads of the library take jobs from one
- * queue; jobs that search one key for equally many hits are answered by one scan. A
- * thread is started when a job comes and none is idle, up to a small number, since a job
- * may wait for a collection to be loaded.
+ * queue; jobs that search one key for equally many hits are answered by one scan. They
+ * share the work of a scan with the pool; there are some of them since a job may wait for
+ * a collection to be loaded.
  */
 #include "lake/lake_i.h"
 
-#include <limits.h>
-
-#define LEAST_THREADS 4u
+#define THREADS 4u
 #define MOST_QUERIES 4096u /* of a joint scan */
 
 static struct {
     rvb_mutex lock;
     rvb_cond work;
     bool ready; /* condition and fork handlers are made */
-    unsigned threads, idle;
+    unsigned n_threads, idle;
+    rvb_thread threads[THREADS]; /* once started they stay until the process ends */
     rvl_task *first, **last;
 } office = {.lock = RVB_MUTEX_STATIC};
-
-typedef struct clerk {
-    rvb_thread thread;
-} clerk;
 
 /* ---- one group of jobs ------------------------------------------------------------- */
 
@@ -311,7 +306,7 @@ static void after_fork(void) { rvb_mutex_unlock(&office.lock); }
 
 /* Jobs of the parent are the parent's. */
 static void after_fork_in_child(void) {
-    office.threads = office.idle = 0;
+    office.n_threads = office.idle = 0;
     office.first = NULL;
     office.last = &office.first;
     (void)rvb_cond_init(&office.work);
@@ -329,22 +324,15 @@ static rv_status open_office(rv_error *err) {
     return RV_OK;
 }
 
-/* One more thread if it has something to do. Threads stay until the process ends. */
+/* One more thread if it has something to do. */
 static rv_status staff(rv_error *err) {
-    unsigned most = rv_get_num_threads();
-    if (most < LEAST_THREADS) most = LEAST_THREADS;
     bool some_free = office.idle > 0 && !office.first;
-    if (some_free || office.threads >= most) return RV_OK;
-    clerk *c = rvb_alloc_zero(1, sizeof *c);
-    if (!c) return office.threads ? RV_OK : rvb_fail_memory(err, sizeof *c);
-    int failed = rvb_thread_start(&c->thread, work, c);
-    if (failed) {
-        rvb_free(c);
-        return office.threads ? RV_OK
-                              : rvb_fail_os(err, failed, "cannot start a thread", "");
-    }
-    office.threads++;
-    return RV_OK;
+    if (some_free || office.n_threads == THREADS) return RV_OK;
+    int failed = rvb_thread_start(&office.threads[office.n_threads], work, NULL);
+    if (!failed) office.n_threads++;
+    return !failed || office.n_threads
+               ? RV_OK
+               : rvb_fail_os(err, failed, "cannot start a thread", "");
 }
 
 /* ---- submitting -------------------------------------------------------------------- */

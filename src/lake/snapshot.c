@@ -200,8 +200,9 @@ static rv_status compare_with_memory(rv_lake *lake, const rvl_key *key, const sn
     if (!backend || !rvl_is_local(backend)) return RV_OK;
     rv_pull rows;
     rv_bundle *present;
-    if (rv_backend_pull(backend, key->collection, &rows, NULL) != RV_OK) return RV_OK;
-    rv_status status =
+    rv_status status = rv_backend_pull(backend, key->collection, &rows, err);
+    if (status != RV_OK) return status == RV_ERR_NOT_FOUND ? RV_OK : status;
+    status =
         rvl_backend_bundle_of_pull(backend, key->collection, s->bundle->rotation_seed,
                                    s->bundle->rerank_factor, &rows, &present, err);
     if (status == RV_OK) {
