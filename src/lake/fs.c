@@ -461,7 +461,7 @@ rv_status rv_fs_backend_new(const char *id, const char *root, int follow_links,
                                            .token = token,
                                            .release = release_fs,
                                            .snapshots = 1};
-    fs *f;
+    fs *f = NULL;
     *out = NULL;
     if (!id || !root || !rvb_utf8_valid(root, strlen(root)))
         return rvb_fail(err, RV_ERR_ARGUMENT,
