@@ -8,7 +8,12 @@ import re
 import subprocess
 import sys
 
-ROOMS = {"base": ("rv_", "rvb_"), "kernel": ("rvk_",), "index": ("rv_", "rvx_")}
+ROOMS = {
+    "base": ("rv_", "rvb_"),
+    "kernel": ("rvk_",),
+    "index": ("rv_", "rvx_"),
+    "lake": ("rv_", "rvl_"),
+}
 
 
 def globals_of(path, *options):
@@ -28,7 +33,7 @@ def main(shared, static):
     ]
     seen = set()
     for where, name in globals_of(static):
-        found = re.search(r"\b(base|kernel|index)_\w+\.c\.o|\b(avx\w+|neon)\.c\.o", where)
+        found = re.search(r"\b(base|kernel|index|lake)_\w+\.c\.o|\b(avx\w+|neon)\.c\.o", where)
         if not found:
             wrong.append(f"{static}: cannot tell the room of {where}")
             continue
