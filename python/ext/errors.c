@@ -9,8 +9,13 @@
 
 int rvpy_errors_init(rvpy_state *state) {
     static const char *const names[RVPY_N_ERRORS] = {
-        "DimensionMismatch", "EmptyIndex", "DuplicateId",
-        "UnknownId",         "NoVectors",  "persist_error",
+        "DimensionMismatch", "EmptyIndex",
+        "DuplicateId",       "UnknownId",
+        "NoVectors",         "persist_error",
+        "LakeValueError",    "LakeDimensionMismatch",
+        "EmptyCollection",   "UnknownCollection",
+        "BackendError",      "CacheMissError",
+        "WitnessMismatch",   "lake_file_error",
     };
     PyObject *errors = PyImport_ImportModule("ruvector.errors");
     if (!errors) return -1;

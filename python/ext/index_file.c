@@ -95,9 +95,19 @@ PyObject *rvpy_index_to_bytes(PyObject *self, PyObject *unused) {
     }
 }
 
-/* May run with or without the GIL, but only on threads that came from Python:
- * the library drops its last reference in a call or in a view's release. */
+static int drop(void *owner) {
+    Py_DECREF((PyObject *)owner);
+    return 0;
+}
+
+/* May run with or without the GIL. Where a thread of the library held on to the index
+ * last, Python is asked to drop the owner when it next can: such threads must not wait
+ * for it, the interpreter may be going down. With its queue full, the owner stays. */
 static void release_owner(void *owner) {
+    if (!PyGILState_GetThisThreadState()) {
+        (void)Py_AddPendingCall(drop, owner);
+        return;
+    }
     PyGILState_STATE gil = PyGILState_Ensure();
     Py_DECREF((PyObject *)owner);
     PyGILState_Release(gil);

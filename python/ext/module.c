@@ -1,7 +1,7 @@
 /*
  * module.c - ruvector._core: its state, its functions, its constants.
  */
-#include "rvpy.h"
+#include "rvpy_lake.h"
 
 #define MAX_ISAS 8
 
@@ -116,6 +116,7 @@ static int module_exec(PyObject *module) {
     state->module = module;
     if (rvpy_numpy_init() < 0 || rvpy_errors_init(state) < 0 ||
         add_struct_types(module, state) < 0 || rvpy_index_init(module, state) < 0 ||
+        rvpy_lake_init_types(module, state) < 0 ||
         add_object(module, "NO_ID", PyLong_FromUnsignedLongLong(RV_NO_ID)) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "__version__", rv_version());
@@ -126,18 +127,15 @@ static PyObject **state_slot(rvpy_state *state, int i) {
     if (i < RVPY_N_KINDS) return (PyObject **)&state->index_type[i];
     i -= RVPY_N_KINDS;
     if (i < RVPY_N_ERRORS) return &state->error[i];
-    switch (i - RVPY_N_ERRORS) {
-    case 0:
-        return (PyObject **)&state->iterator_type;
-    case 1:
-        return (PyObject **)&state->hit_type;
-    case 2:
-        return (PyObject **)&state->rotation_type;
-    case 3:
-        return (PyObject **)&state->tuning_type;
-    default:
-        return NULL;
-    }
+    PyTypeObject **types[] = {
+        &state->iterator_type, &state->hit_type,      &state->rotation_type,
+        &state->tuning_type,   &state->lake_hit_type, &state->local_type,
+        &state->fs_type,       &state->adapter_type,  &state->pin_type,
+        &state->job_type,
+    };
+    i -= RVPY_N_ERRORS;
+    bool there = (size_t)i < sizeof types / sizeof *types;
+    return there ? (PyObject **)types[i] : NULL;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg) {

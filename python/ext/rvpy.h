@@ -35,6 +35,14 @@ typedef enum rvpy_error_class {
     RVPY_UNKNOWN_ID,
     RVPY_NO_VECTORS,
     RVPY_PERSIST_ERROR, /* a function: it picks the class that fits the errno */
+    RVPY_LAKE_VALUE_ERROR,
+    RVPY_LAKE_DIMENSION_MISMATCH,
+    RVPY_EMPTY_COLLECTION,
+    RVPY_UNKNOWN_COLLECTION,
+    RVPY_BACKEND_ERROR,
+    RVPY_CACHE_MISS,
+    RVPY_WITNESS_MISMATCH,
+    RVPY_LAKE_FILE_ERROR, /* a function, too */
     RVPY_N_ERRORS
 } rvpy_error_class;
 
@@ -45,6 +53,9 @@ typedef struct rvpy_state {
     PyTypeObject *hit_type;
     PyTypeObject *rotation_type;
     PyTypeObject *tuning_type;
+    PyTypeObject *lake_hit_type;
+    PyTypeObject *local_type, *fs_type, *adapter_type;
+    PyTypeObject *pin_type, *job_type;
     PyObject *error[RVPY_N_ERRORS];
 } rvpy_state;
 

@@ -10,6 +10,8 @@ from typing import Any, Callable, Literal, Optional, Union
 import numpy as np
 import numpy.typing as npt
 
+from ruvector._core import FlatF32Index, RabitqAsymIndex, RabitqIndex, RabitqPlusIndex
+
 F32Array = npt.NDArray[np.float32]
 U64Array = npt.NDArray[np.uint64]
 VectorLike = Union[F32Array, Sequence[float]]
@@ -19,4 +21,6 @@ AllowLike = Union[IdsLike, npt.NDArray[np.bool_], Sequence[bool], None]
 Progress = Optional[Callable[[int, int], object]]
 PathLike = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
 Metric = Literal["l2", "ip", "cosine"]
+Key = Union[str, tuple[str, str]]  # of a collection: its name, or (backend, collection)
 Probes = Union[int, Literal["all"]]
+IndexClass = Union[FlatF32Index, RabitqIndex, RabitqPlusIndex, RabitqAsymIndex]

@@ -28,8 +28,14 @@ __all__ = [
     "DimensionMismatch",
     "DuplicateId",
     "EmbedError",
+    "EmptyCollection",
     "EmptyIndex",
+    "LakeDimensionMismatch",
     "LakeError",
+    "LakeFileDenied",
+    "LakeFileError",
+    "LakeFileNotFound",
+    "LakeValueError",
     "NoVectors",
     "PersistDenied",
     "PersistError",
@@ -37,6 +43,7 @@ __all__ = [
     "PolicyViolation",
     "RuVectorError",
     "TransportError",
+    "UnknownCollection",
     "UnknownId",
     "WitnessMismatch",
 ]
@@ -149,8 +156,28 @@ class LakeError(RuVectorError):
     collection: str | None = None
 
 
+class LakeValueError(LakeError, ValueError):
+    """An argument a lake cannot use: a name that is taken or stands for several
+    things, counts that differ, values that are not finite, a text that is no bundle."""
+
+
 class BackendError(LakeError, RuntimeError):
-    """A backend failed, or the backend or collection named does not exist."""
+    """A backend failed, gave bad data, or does not exist.
+
+    What an adapter raised is the ``__cause__``.
+    """
+
+
+class UnknownCollection(BackendError, LookupError):
+    """There is no such backend, or it has no such collection."""
+
+
+class LakeDimensionMismatch(LakeError, DimensionMismatch):
+    """A vector's length is not the dimension of the collection."""
+
+
+class EmptyCollection(LakeError, EmptyIndex):
+    """A search in a collection that holds no vectors."""
 
 
 class CacheMissError(LakeError, LookupError):
@@ -162,6 +189,31 @@ class WitnessMismatch(LakeError, ValueError):
 
     expected: str | None = None
     actual: str | None = None
+
+
+class LakeFileError(LakeError, PersistError):
+    """A bundle or a snapshot cannot be read or written."""
+
+
+class LakeFileNotFound(LakeFileError, PersistNotFound):
+    """The file does not exist."""
+
+
+class LakeFileDenied(LakeFileError, PersistDenied):
+    """The operating system does not allow reading or writing the file."""
+
+
+_LAKE_FILE: dict[type[PersistError], type[LakeFileError]] = {
+    PersistNotFound: LakeFileNotFound,
+    PersistDenied: LakeFileDenied,
+}
+
+
+def lake_file_error(message: str, errno: int, path: Any) -> LakeFileError:
+    """As `persist_error`, for the files of a lake."""
+    plain = persist_error(message, errno, path)
+    cls = _LAKE_FILE.get(type(plain), LakeFileError)
+    return cls(message, errno=plain.errno, strerror=plain.strerror, filename=path)
 
 
 # ---- agents ----------------------------------------------------------------------

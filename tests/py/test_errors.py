@@ -26,7 +26,14 @@ TREE = {
     "PersistNotFound": ("PersistError", FileNotFoundError),
     "PersistDenied": ("PersistError", PermissionError),
     "LakeError": ("RuVectorError", Exception),
+    "LakeValueError": ("LakeError", ValueError),
     "BackendError": ("LakeError", RuntimeError),
+    "UnknownCollection": ("BackendError", LookupError),
+    "LakeDimensionMismatch": ("LakeError", ValueError),
+    "EmptyCollection": ("LakeError", LookupError),
+    "LakeFileError": ("LakeError", OSError),
+    "LakeFileNotFound": ("LakeFileError", FileNotFoundError),
+    "LakeFileDenied": ("LakeFileError", PermissionError),
     "CacheMissError": ("LakeError", LookupError),
     "WitnessMismatch": ("LakeError", ValueError),
     "A2aError": ("RuVectorError", Exception),
@@ -47,6 +54,14 @@ def test_place_in_the_tree(name):
     assert issubclass(cls, ruvector.RuVectorError)
     assert parent is None or issubclass(cls, getattr(ruvector, parent))
     assert inspect.getdoc(cls)
+
+
+def test_errors_of_a_lake_that_are_those_of_an_index_too():
+    assert issubclass(errors.LakeDimensionMismatch, errors.DimensionMismatch)
+    assert issubclass(errors.EmptyCollection, errors.EmptyIndex)
+    assert issubclass(errors.LakeFileError, errors.PersistError)
+    assert issubclass(errors.LakeFileNotFound, errors.PersistNotFound)
+    assert issubclass(errors.LakeFileDenied, errors.PersistDenied)
 
 
 def test_nothing_else_is_in_the_tree():
@@ -70,6 +85,10 @@ EXAMPLES = [
     errors.persist_error("words", errno.ENOENT, "/tmp/x"),
     errors.persist_error("words", errno.EACCES, b"/tmp/x"),
     errors.BackendError("words", backend="b", collection="c"),
+    errors.UnknownCollection("words", backend="b", collection="c"),
+    errors.LakeDimensionMismatch("words", expected=3, actual=4, backend="b"),
+    errors.lake_file_error("words", errno.ENOENT, "/tmp/x"),
+    errors.lake_file_error("words", 0, "/tmp/x"),
     errors.WitnessMismatch("words", expected="ab", actual="cd", backend="b"),
     errors.A2aError("words", code=-32002, data={"a": 1}, http_status=500, dialect="1.0"),
     errors.CardSignatureInvalid("words", reason="unsigned", remote=True),
