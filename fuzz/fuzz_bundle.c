@@ -70,7 +70,8 @@ static void use(const rv_bundle *b) {
     free(text);
 
     status = rv_bundle_sealed(b, &sealed, NULL);
-    require(status == RV_OK || (status == RV_ERR_LIMIT && size > RV_BUNDLE_MAX_BYTES - 64));
+    require(status == RV_OK ||
+            (status == RV_ERR_LIMIT && size > RV_BUNDLE_MAX_BYTES - 64));
     if (sealed) {
         require(rv_bundle_verify(sealed));
         require(!rv_bundle_verify(b) || same_text(b->witness, sealed->witness));
