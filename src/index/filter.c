@@ -5,6 +5,11 @@
  */
 #include "index/index_i.h"
 
+#if defined(__SSE2__) || defined(_M_X64) /* every x86-64 */
+#include <emmintrin.h>
+#define HAVE_SSE2
+#endif
+
 void rvx_filter_clear(rvx_filter *f) {
     rvb_free(f->bits);
     *f = (rvx_filter){0};
@@ -15,7 +20,40 @@ static void allow(rvx_filter *f, size_t row) {
     f->bits[row / 64] |= UINT64_C(1) << (row % 64);
 }
 
+static unsigned count_bits(uint64_t bits) {
+#if defined(__GNUC__)
+    return (unsigned)__builtin_popcountll(bits);
+#else
+    unsigned n = 0;
+    for (; bits; bits &= bits - 1) n++;
+    return n;
+#endif
+}
+
+static bool without_gaps(const rvx_rows *rows) {
+    return rows->n && rows->ids_ascending &&
+           rvx_row_id(rows, rows->n - 1) - rvx_row_id(rows, 0) == rows->n - 1;
+}
+
+/* Rows follow from ids by a subtraction. */
+static void allow_numbers(const rvx_rows *rows, const rv_search_options *o,
+                          rvx_filter *f) {
+    uint64_t first = rvx_row_id(rows, 0);
+    for (uint64_t i = 0; i < o->allow_count; i++) {
+        uint64_t row = o->allow_ids[i] - first;
+        if (row < rows->n) f->bits[row / 64] |= UINT64_C(1) << (row % 64);
+    }
+    for (size_t word = 0; word < (rows->n + 63) / 64; word++) {
+        if (rows->dead) f->bits[word] &= ~rows->dead[word];
+        f->count += count_bits(f->bits[word]);
+    }
+}
+
 static void allow_ids(const rv_index *index, const rv_search_options *o, rvx_filter *f) {
+    if (without_gaps(&index->rows)) {
+        allow_numbers(&index->rows, o, f);
+        return;
+    }
     for (uint64_t i = 0; i < o->allow_count; i++) {
         size_t row = rvx_row_of_id(&index->ids, &index->rows, o->allow_ids[i]);
         if (row != RVX_NO_ROW) allow(f, row);
@@ -30,30 +68,39 @@ static void allow_ids(const rv_index *index, const rv_search_options *o, rvx_fil
     }
 }
 
-/* Bit i set where byte i is not 0. Bytes are in memory order, which is little-endian. */
-static uint64_t nonzero_bytes(const uint8_t bytes[8]) {
-    const uint64_t low7 = UINT64_C(0x7f7f7f7f7f7f7f7f);
-    uint64_t v;
-    memcpy(&v, bytes, sizeof v);
-    v = ((((v & low7) + low7) | v) & ~low7) >> 7;
-    return v * UINT64_C(0x0102040810204080) >> 56;
+#ifdef HAVE_SSE2
+
+/* Bit i set where byte i is not 0. */
+static uint64_t nonzero_bytes(const uint8_t bytes[64]) {
+    uint64_t zeros = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(bytes + 16 * i));
+        int is_zero = _mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_setzero_si128()));
+        zeros |= (uint64_t)(uint32_t)is_zero << 16 * i;
+    }
+    return ~zeros;
 }
 
-static unsigned count_bits(uint64_t bits) {
-#if defined(__GNUC__)
-    return (unsigned)__builtin_popcountll(bits);
 #else
-    unsigned n = 0;
-    for (; bits; bits &= bits - 1) n++;
-    return n;
-#endif
+
+/* Bit i set where byte i is not 0. Bytes are in memory order, which is little-endian. */
+static uint64_t nonzero_bytes(const uint8_t bytes[64]) {
+    const uint64_t low7 = UINT64_C(0x7f7f7f7f7f7f7f7f);
+    uint64_t bits = 0, v;
+    for (unsigned i = 0; i < 8; i++) {
+        memcpy(&v, bytes + 8 * i, sizeof v);
+        v = ((((v & low7) + low7) | v) & ~low7) >> 7;
+        bits |= (v * UINT64_C(0x0102040810204080) >> 56) << 8 * i;
+    }
+    return bits;
 }
+
+#endif
 
 static void allow_mask(const rvx_rows *rows, const uint8_t *mask, rvx_filter *f) {
     size_t whole = rows->dead ? 0 : rows->n / 64;
     for (size_t word = 0; word < whole; word++, mask += 64) {
-        uint64_t bits = 0;
-        for (unsigned i = 0; i < 8; i++) bits |= nonzero_bytes(mask + 8 * i) << 8 * i;
+        uint64_t bits = nonzero_bytes(mask);
         f->bits[word] = bits;
         f->count += count_bits(bits);
     }

@@ -59,6 +59,30 @@ static void from_ids(void **state) {
     free(ids);
 }
 
+/* Ids that are numbers without gaps, wherever they start. */
+static void from_consecutive_ids(void **state) {
+    (void)state;
+    const uint64_t starts[] = {0, 7, UINT64_MAX - N - 1};
+    for (size_t s = 0; s < 3; s++) {
+        uint64_t ids[N], first = starts[s];
+        for (uint64_t i = 0; i < N; i++) ids[i] = first + i;
+        rv_index *index = some_index(RV_FLAT, ids);
+        const uint64_t gone = first + 64;
+        assert_ok(rv_index_remove(index, &gone, 1, NULL, err));
+        const uint64_t allowed[] = {first + 299, first + 64, first - 1, first + N, first,
+                                    first + 63,  first,      RV_NO_ID,  first + 65};
+        rv_search_options o = RV_SEARCH_DEFAULT;
+        o.allow_ids = allowed;
+        o.allow_count = 9;
+        rvx_filter f = filter_of(index, &o, 0);
+        for (size_t row = 0; row < N; row++)
+            assert_int_equal(rvx_filter_passes(&f, row),
+                             row == 299 || row == 0 || row == 63 || row == 65);
+        rvx_filter_clear(&f);
+        rv_index_free(index);
+    }
+}
+
 static void a_mask_counts_live_rows(void **state) {
     (void)state;
     rv_index *index = some_index(RV_FLAT, NULL);
@@ -161,6 +185,7 @@ static void masks_of_every_length(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(from_ids),
+        cmocka_unit_test(from_consecutive_ids),
         cmocka_unit_test(a_mask_counts_live_rows),
         cmocka_unit_test(a_mask_of_another_length_is_refused),
         cmocka_unit_test(any_byte_but_zero_allows),
