@@ -261,6 +261,7 @@ static int replace_target(rvb_writer *w, int *flush_failed) {
 rv_status rvb_writer_commit(rvb_writer *w, rv_error *err) {
     int flush_failed = 0;
     flush(w);
+    if (!w->failed) rvb_os_touch(w->fd);
     if (!w->failed) w->failed = rvb_os_sync(w->fd);
     int closed = rvb_os_close(w->fd); /* may be the first to notice a full disk */
     if (!w->failed) w->failed = closed;

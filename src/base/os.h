@@ -131,6 +131,9 @@ size_t rvb_os_directory_length(const char *path);
 int rvb_os_create(const char *path, int mode, rvb_fd *fd);
 int rvb_os_write(rvb_fd fd, const void *data, size_t size); /* all of it */
 int rvb_os_sync(rvb_fd fd);
+/* Gives a file the present moment as the time it was changed. The system's own such times
+ * go in steps of some milliseconds: too coarse to tell quick rewrites apart. */
+void rvb_os_touch(rvb_fd fd);
 int rvb_os_close(rvb_fd fd);
 int rvb_os_rename(const char *from, const char *to);
 /* With the permissions the process gives to new ones. */

@@ -442,6 +442,12 @@ int rvb_os_write(rvb_fd fd, const void *data, size_t size) {
     return 0;
 }
 
+void rvb_os_touch(rvb_fd fd) {
+    struct timespec times[2] = {{0, UTIME_OMIT}, {0, 0}};
+    clock_gettime(CLOCK_REALTIME, &times[1]);
+    (void)futimens((int)fd, times); /* else it has the coarse one */
+}
+
 int rvb_os_sync(rvb_fd fd) {
     int failed;
 #ifdef __APPLE__

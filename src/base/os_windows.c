@@ -338,6 +338,12 @@ int rvb_os_write(rvb_fd fd, const void *data, size_t size) {
     return 0;
 }
 
+void rvb_os_touch(rvb_fd fd) {
+    FILETIME now;
+    GetSystemTimePreciseAsFileTime(&now);
+    (void)SetFileTime(handle_of(fd), NULL, NULL, &now); /* else it has the coarse one */
+}
+
 int rvb_os_sync(rvb_fd fd) { return FlushFileBuffers(handle_of(fd)) ? 0 : last_error(); }
 
 int rvb_os_close(rvb_fd fd) { return CloseHandle(handle_of(fd)) ? 0 : last_error(); }

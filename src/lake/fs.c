@@ -14,15 +14,13 @@
 #include "lake/source_i.h"
 
 #define NAME_MAX_BYTES 255u
-#define WRITTEN_NAME_MAX_BYTES                                                           \
-    240u /* other writers add to it for their temporary file                             \
-          */
+/* Other writers add to a name for their temporary file. */
+#define WRITTEN_NAME_MAX_BYTES 240u
 #define READ_TRIES 3
 
 typedef struct place {
     rvl_named named;
     char *filename;
-    uint64_t writes; /* by this backend, of this collection */
     char name[];
 } place;
 
@@ -143,17 +141,15 @@ static rv_status prepare(fs *f, const char *name, const char *filename, place **
 }
 
 /* Either a new collection or another file for one there is. */
-static void settle(fs *f, place *p, bool written) {
+static void settle(fs *f, place *p) {
     rvb_rwlock_write(f->lock);
     place *old = rvl_names_find(&f->names, p->name);
     if (old) {
         char *filename = old->filename;
         old->filename = p->filename;
         p->filename = filename;
-        old->writes += written;
         rvl_names_cancel(&f->names);
     } else {
-        p->writes = written;
         rvl_names_add(&f->names, p);
     }
     rvb_rwlock_unwrite(f->lock);
@@ -174,7 +170,7 @@ rv_status rv_fs_register(rv_backend *backend, const char *collection,
     RVB_TRY(of_backend(backend, &f, err));
     RVB_TRY(check_names(collection, filename, false, err));
     RVB_TRY(prepare(f, collection, filename, &p, err));
-    settle(f, p, false);
+    settle(f, p);
     return RV_OK;
 }
 
@@ -192,7 +188,7 @@ rv_status rv_fs_write(rv_backend *backend, const char *collection, const char *f
                             : rvb_fail_memory(err, strlen(f->root) + strlen(filename));
     rvb_free(path);
     if (status == RV_OK)
-        settle(f, p, true);
+        settle(f, p);
     else
         forget(f, p);
     return status;
@@ -201,12 +197,10 @@ rv_status rv_fs_write(rv_backend *backend, const char *collection, const char *f
 /* ---- states of a file ----------------------------------------------------------- */
 
 /* rvb_free *path. */
-static rv_status path_of(fs *f, const char *collection, char **path, uint64_t *writes,
-                         rv_error *err) {
+static rv_status path_of(fs *f, const char *collection, char **path, rv_error *err) {
     rvb_rwlock_read(f->lock);
     const place *p = rvl_names_find(&f->names, collection);
     *path = p ? rvb_join_path(f->root, p->filename) : NULL;
-    if (p) *writes = p->writes;
     rvb_rwlock_unread(f->lock);
     if (*path) return RV_OK;
     if (p) return rvb_fail_memory(err, strlen(f->root) + NAME_MAX_BYTES);
@@ -268,11 +262,10 @@ static rv_status read_state(const fs *f, const char *path, reader read,
     return RV_ERR_BACKEND;
 }
 
-static rv_status stamp_of(fs *f, const char *collection, rvb_stamp *out, uint64_t *writes,
-                          rv_error *err) {
+static rv_status stamp_of(fs *f, const char *collection, rvb_stamp *out, rv_error *err) {
     char *path;
     rvb_input in;
-    RVB_TRY(path_of(f, collection, &path, writes, err));
+    RVB_TRY(path_of(f, collection, &path, err));
     rv_status status = open_file(f, path, &in, err);
     if (status == RV_OK) {
         status = rvb_input_stamp(&in, out, err);
@@ -285,23 +278,19 @@ static rv_status stamp_of(fs *f, const char *collection, rvb_stamp *out, uint64_
 static rv_status generation(void *ctx, const char *collection, uint64_t *out,
                             rv_error *err) {
     rvb_stamp stamp;
-    uint64_t writes;
-    RVB_TRY(stamp_of(ctx, collection, &stamp, &writes, err));
+    RVB_TRY(stamp_of(ctx, collection, &stamp, err));
     *out = generation_of(&stamp);
     return RV_OK;
 }
 
-/* Two writes within one tick of the file system's clock may even get one inode; those
- * made here are counted. */
 static rv_status token(void *ctx, const char *collection, uint64_t out[4],
                        rv_error *err) {
     rvb_stamp stamp;
-    uint64_t writes;
-    RVB_TRY(stamp_of(ctx, collection, &stamp, &writes, err));
+    RVB_TRY(stamp_of(ctx, collection, &stamp, err));
     out[0] = stamp.modified_ns;
     out[1] = stamp.changed_ns;
     out[2] = stamp.size;
-    out[3] = stamp.inode ^ writes << 40;
+    out[3] = stamp.inode;
     return RV_OK;
 }
 
@@ -364,8 +353,7 @@ static void undo_batch(void *ctx) { rvb_free(((pulling *)ctx)->batch); }
 static rv_status pull(void *ctx, const char *collection, rv_pull *out, rv_error *err) {
     fs *f = ctx;
     char *path;
-    uint64_t writes;
-    RVB_TRY(path_of(f, collection, &path, &writes, err));
+    RVB_TRY(path_of(f, collection, &path, err));
     pulling p = {path, NULL};
     rv_status status = read_state(f, path, read_batch, undo_batch, &p, err);
     rvb_free(path);
@@ -403,9 +391,8 @@ static rv_status bundle(void *ctx, const char *collection, uint64_t rotation_see
                         uint64_t rerank_factor, rv_bundle **out, rv_error *err) {
     fs *f = ctx;
     char *path;
-    uint64_t writes;
     rv_bundle fields = {.rotation_seed = rotation_seed, .rerank_factor = rerank_factor};
-    RVB_TRY(path_of(f, collection, &path, &writes, err));
+    RVB_TRY(path_of(f, collection, &path, err));
     rv_status status = read_state(f, path, read_fields, NULL, &fields, err);
     char *ref = rvl_data_ref("file", path, NULL);
     if (status == RV_OK && !ref) status = rvb_fail_memory(err, strlen(path));

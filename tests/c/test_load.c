@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <time.h>
+#include <unistd.h>
 
 static void sleep_ms(long ms) {
     struct timespec t = {ms / 1000, ms % 1000 * 1000000};
@@ -197,6 +198,37 @@ static void empty_collections(void **state) {
                                               &id, &score, err));
     assert_counts(lake, 0, 1, 1, 0, 0);
     rv_lake_free(lake);
+}
+
+/* A rewrite within the second is noticed by both, and each sees the other's writes. */
+static void two_backends_of_one_folder(void **state) {
+    (void)state;
+    char folder[] = "/tmp/ruvector-load-XXXXXX", command[64];
+    assert_non_null(mkdtemp(folder));
+    rv_lake *lake = new_lake(NULL);
+    rv_backend *fs[2];
+    const uint64_t ids[2] = {5, 6};
+    float rows[2 * LAKE_DIM] = {0};
+    for (int i = 0; i < 2; i++) {
+        assert_ok(rv_fs_backend_new(i ? "b" : "a", folder, 0, &fs[i], err));
+        assert_ok(rv_fs_register(fs[i], "docs", "docs.bin", err));
+        assert_ok(rv_lake_register(lake, fs[i], err));
+    }
+    for (uint64_t g = 0; g < 4; g++) {
+        rows[0] = (float)g;
+        assert_ok(
+            rv_fs_write(fs[g % 2], "docs", "docs.bin", rows, LAKE_DIM, ids, 2, err));
+        for (int i = 0; i < 6; i++)
+            assert_int_equal(found_at(lake, (rv_key){i % 2 ? "b" : "a", "docs"}, g, 0),
+                             5);
+        rv_lake_stats stats;
+        rv_lake_get_stats(lake, &stats);
+        assert_int_equal(stats.primes, g + 1);
+    }
+    for (int i = 0; i < 2; i++) rv_backend_free(fs[i]);
+    rv_lake_free(lake);
+    snprintf(command, sizeof command, "rm -r '%s'", folder);
+    assert_int_equal(system(command), 0);
 }
 
 /* ---- names ---- */
@@ -468,6 +500,7 @@ int main(void) {
         cmocka_unit_test(what_fails_leaves_nothing),
         cmocka_unit_test(only_what_is_cached),
         cmocka_unit_test(empty_collections),
+        cmocka_unit_test(two_backends_of_one_folder),
         cmocka_unit_test(a_collection_alone),
         cmocka_unit_test(one_pulls_and_all_get_it),
         cmocka_unit_test(one_failure_is_everybodys),
