@@ -317,7 +317,7 @@ bool rvb_json_skip(rvb_json *j) {
 void rvb_json_decode(const rvb_json_token *t, char *out) {
     const char *error;
     char one[4];
-    size_t n;
+    size_t n = 0;
     for (size_t at = 0; at < t->raw_size; out += n) {
         at += decode_one(t->raw + at, t->raw_size - at, one, &n, &error);
         memcpy(out, one, n);
@@ -327,7 +327,7 @@ void rvb_json_decode(const rvb_json_token *t, char *out) {
 bool rvb_json_equals(const rvb_json_token *t, const char *text) {
     const char *error;
     char one[4];
-    size_t n;
+    size_t n = 0;
     if (t->size != strlen(text)) return false;
     for (size_t at = 0; at < t->raw_size; text += n) {
         at += decode_one(t->raw + at, t->raw_size - at, one, &n, &error);

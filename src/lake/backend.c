@@ -279,7 +279,7 @@ rv_status rvl_backend_bundle_of_pull(rv_backend *backend, const char *collection
         rvb_free(ref);
         return status;
     }
-    rv_bundle *present;
+    rv_bundle *present = NULL;
     RVB_TRY(
         call_bundle(backend, collection, rotation_seed, rerank_factor, &present, err));
     rv_error why = {0};
