@@ -117,6 +117,24 @@ static void long_paths_keep_their_end(void **state) {
     assert_int_equal((unsigned char)shown[0], 0xE2);
 }
 
+static void a_path_can_be_added(void **state) {
+    (void)state;
+    rv_error err;
+    char path[600];
+    rvb_fail_numbers(&err, RV_ERR_FORMAT, 5, 6, "cut off");
+    rvb_error_path(&err, "/tmp/file");
+    rvb_error_path(NULL, "/tmp/file");
+    assert_string_equal(err.path, "/tmp/file");
+    assert_string_equal(err.message, "cut off");
+    assert_int_equal(err.actual, 6);
+    memset(path, 'p', sizeof path);
+    memcpy(path + sizeof path - 6, "/file", 6);
+    rvb_error_path(&err, path);
+    assert_string_equal(err.path, path + sizeof path - sizeof err.path);
+    rvb_error_path(&err, err.path + 200); /* its own end */
+    assert_int_equal(strlen(err.path), 55);
+}
+
 static void memory_errors_name_the_size(void **state) {
     (void)state;
     rv_error err;
@@ -135,6 +153,7 @@ int main(void) {
         cmocka_unit_test(a_record_may_be_wrapped_in_itself),
         cmocka_unit_test(os_errors_name_call_path_and_reason),
         cmocka_unit_test(long_paths_keep_their_end),
+        cmocka_unit_test(a_path_can_be_added),
         cmocka_unit_test(memory_errors_name_the_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -114,9 +114,8 @@ static void malformed_structure(void **state) {
 
 static void words(void **state) {
     (void)state;
-    static const char *const wrong[] = {"tru",  "truE",  "nul", "nil",
-                                        "fals", "falsy", "n",   "True"};
-    for (size_t i = 0; i + 1 < sizeof wrong / sizeof *wrong; i++)
+    static const char *const wrong[] = {"t", "trUe", "nul", "nil", "falsy", "n"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         assert_refused(wrong[i], "an unknown word");
     assert_refused("True", "no value");
     assert_refused("NaN", "no value");
