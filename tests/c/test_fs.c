@@ -721,6 +721,42 @@ static void written_in_place_while_read(void **state) {
     rv_pull_release(&p);
 }
 
+static void *touch(void *ctx) {
+    (void)ctx;
+    for (time_t second = 1; !atomic_load(&stop); second++)
+        set_modified("c.bin", second, 0);
+    return NULL;
+}
+
+/* A file that is another each time one looks is not taken for any. */
+static void touched_while_read(void **state) {
+    (void)state;
+    enum { DIM = 8192, N = 2000 };
+    pthread_t toucher;
+    char path[PATH_BYTES];
+    uint8_t header[24];
+    rv_pull p;
+    memcpy(header, sample, sizeof header);
+    put_u64(header + 8, N);
+    rvb_put_u32(header + 16, DIM);
+    assert_int_equal(write_file(in_folder(path, "c.bin"), header, sizeof header), 0);
+    assert_int_equal(truncate(path, 24 + (off_t)N * (8 + 4 * DIM)), 0);
+    ok(rv_fs_register(files, "c", "c.bin", &error));
+    atomic_store(&stop, false);
+    assert_int_equal(pthread_create(&toucher, NULL, touch, NULL), 0);
+    while (generation() > 1000000000) continue; /* it has begun */
+    failing_allocator_install(0);
+    assert_no_pull("c", ": ");
+    assert_non_null(strstr(error.message, "c.bin changes while it is read"));
+    assert_int_equal(failing_allocator_live(), 0);
+    failing_allocator_remove();
+    atomic_store(&stop, true);
+    assert_int_equal(pthread_join(toucher, NULL), 0);
+    ok(rv_backend_pull(files, "c", &p, &error));
+    assert_true(p.n == N && p.generation == generation());
+    rv_pull_release(&p);
+}
+
 #define FS(test) cmocka_unit_test_setup_teardown(test, make_fs, free_fs)
 
 int main(void) {
@@ -744,6 +780,7 @@ int main(void) {
         FS(without_memory),
         FS(replaced_while_read),
         FS(written_in_place_while_read),
+        FS(touched_while_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
