@@ -57,13 +57,6 @@ int rv_bundle_verify(const rv_bundle *bundle) {
     return memcmp(witness, bundle->witness.data, RV_WITNESS_CHARS) == 0;
 }
 
-bool rvl_same_generation(const rv_bundle *a, const rv_bundle *b) {
-    const rv_text *s = &a->generation_text, *t = &b->generation_text;
-    if (!s->data || !t->data)
-        return !s->data && !t->data && a->generation == b->generation;
-    return s->size == t->size && memcmp(s->data, t->data, s->size) == 0;
-}
-
 /* ---- memory --------------------------------------------------------------------- */
 
 /* What a reader would refuse is not made either. */

@@ -14,8 +14,6 @@
 static inline rv_text rvl_text(const char *string) {
     return (rv_text){string, string ? strlen(string) : 0};
 }
-/* Whether the generations are the same: equal numbers or equal texts. */
-bool rvl_same_generation(const rv_bundle *a, const rv_bundle *b);
 
 /* ---- backends (backend.c) ------------------------------------------------------- */
 
