@@ -7,8 +7,10 @@ to: to learn whether a collection has changed, and to pull it when it has.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .bundle import RuLakeBundle
@@ -80,6 +82,22 @@ def backend_id(backend: BackendAdapter) -> str:
     return value
 
 
+# What is being asked on this thread, outermost first. The library knows that too, for its
+# own searches; where they go through further threads, these have to be told.
+_Question = tuple[BackendAdapter, str]
+_here = threading.local()
+
+
+def being_asked() -> tuple[_Question, ...]:
+    """The adapters, and their collections, that this thread is in calls to."""
+    asked: tuple[_Question, ...] = getattr(_here, "asked", ())
+    return asked
+
+
+def set_being_asked(asked: tuple[_Question, ...]) -> None:
+    _here.asked = asked
+
+
 class Calls:
     """An adapter as the extension calls it: plain data out, everything checked."""
 
@@ -90,20 +108,32 @@ class Calls:
     def has_bundle(self) -> bool:
         return type(self._adapter).current_bundle is not BackendAdapter.current_bundle
 
+    @contextmanager
+    def _asking_for(self, collection: str) -> Iterator[BackendAdapter]:
+        outer = being_asked()
+        set_being_asked((*outer, (self._adapter, collection)))
+        try:
+            yield self._adapter
+        finally:
+            set_being_asked(outer)
+
     def list(self) -> list[str]:
         return list(self._adapter.list_collections())
 
     def generation(self, collection: str) -> int:
-        return self._adapter.generation(collection)
+        with self._asking_for(collection) as adapter:
+            return adapter.generation(collection)
 
     def pull(self, collection: str) -> tuple[Any, ...]:
-        batch: object = self._adapter.pull_vectors(collection)
+        with self._asking_for(collection) as adapter:
+            batch: object = adapter.pull_vectors(collection)
         if not isinstance(batch, PulledBatch):
             raise TypeError(f"pull_vectors() must return a PulledBatch, got {_name(batch)}")
         return tuple(batch)
 
     def bundle(self, collection: str, options: tuple[int, int]) -> tuple[Any, ...]:
-        bundle: object = self._adapter.current_bundle(collection, *options)
+        with self._asking_for(collection) as adapter:
+            bundle: object = adapter.current_bundle(collection, *options)
         if not isinstance(bundle, RuLakeBundle):
             raise TypeError(f"current_bundle() must return a RuLakeBundle, got {_name(bundle)}")
         return bundle.fields()

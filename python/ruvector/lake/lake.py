@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from ruvector import _core
 from ruvector._core import FsBackend, LocalBackend
+from ruvector.errors import BackendError
 
-from .adapter import BackendAdapter, Calls, backend_id
+from .adapter import BackendAdapter, Calls, backend_id, being_asked, set_being_asked
 from .bundle import RuLakeBundle, telling_witnesses
 from .records import (
     CacheEntry,
@@ -75,6 +76,7 @@ class RuLake(_core._Lake):
             strict=strict,
         )
         self._consistency = consistency
+        self._adapters: dict[str, BackendAdapter] = {}
         self._in_session = threading.local()
 
     @staticmethod
@@ -112,7 +114,9 @@ class RuLake(_core._Lake):
             self._register(backend)
         elif isinstance(backend, BackendAdapter):
             calls = Calls(backend)
-            self._register_adapter(backend_id(backend), calls, calls.has_bundle)
+            name = backend_id(backend)
+            self._register_adapter(name, calls, calls.has_bundle)
+            self._adapters[name] = backend
         else:
             raise TypeError(
                 "backend: expected a LocalBackend, FsBackend or BackendAdapter, got "
@@ -123,13 +127,26 @@ class RuLake(_core._Lake):
         """Holds the entries of several keys, each brought up to date by a thread."""
         from concurrent.futures import ThreadPoolExecutor
 
+        asked = being_asked()
+        for backend, collection in (key[:2] for key in keys):
+            if (self._adapters.get(backend), collection) in asked:
+                raise BackendError(
+                    f"backend error ({backend}): searches its own collection {collection} "
+                    "while being asked for it",
+                    backend=backend,
+                    collection=collection,
+                )
+
+        def acquire(key: tuple[Any, ...]) -> _Pin:
+            set_being_asked(asked)
+            return self._acquire(key[:2], bool(cached_only))
+
         with ThreadPoolExecutor(min(len(keys), _ADAPTER_THREADS)) as threads:
-            jobs = [threads.submit(self._acquire, key[:2], bool(cached_only)) for key in keys]
-        for job in jobs:
-            if job.exception() is not None:
-                for other in jobs:
-                    if other.exception() is None:
-                        other.result().release()
+            jobs = [threads.submit(acquire, key) for key in keys]
+        if any(job.exception() for job in jobs):
+            for job in jobs:
+                if not job.exception():
+                    job.result().release()
         return [job.result() for job in jobs]
 
     # ---- cache ---------------------------------------------------------------------
