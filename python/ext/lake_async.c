@@ -281,10 +281,15 @@ static PyObject *completions_submit(PyObject *object, PyObject *args) {
 
 /* ---- taking ----------------------------------------------------------------- */
 
+/* A scan of several shards does not tell where it failed. */
 static PyObject *exception_of(const rvpy_state *state, const rv_completion *c,
-                              PyObject *keys) {
+                              job_kind kind, PyObject *keys) {
+    bool acquiring = c->status == RV_ERR_NOT_FOUND || c->status == RV_ERR_BACKEND ||
+                     c->status == RV_ERR_CACHE_MISS;
+    bool known = kind != SEARCH_FEDERATED || acquiring;
     Py_ssize_t shard = (Py_ssize_t)c->failed_shard;
-    if (shard >= PyList_Size(keys)) shard = 0;
+    if (!known || shard >= PyList_Size(keys))
+        return rvpy_lake_exception(state, &c->error, NULL);
     rvpy_about about = rvpy_about_key(PyList_GetItem(keys, shard));
     return rvpy_lake_exception(state, &c->error, &about);
 }
@@ -312,7 +317,7 @@ static PyObject *outcome(completions *self, const rv_completion *c) {
     const job *j = (job *)PyTuple_GetItem(what, 0);
     PyObject *keys = PyTuple_GetItem(what, 1);
     value = c->status == RV_OK ? result_of(state, c, j->kind, keys)
-                               : exception_of(state, c, keys);
+                               : exception_of(state, c, j->kind, keys);
     Py_DECREF(what);
     return value ? Py_BuildValue("(KN)", (unsigned long long)c->tag, value) : NULL;
 }
