@@ -25,7 +25,7 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 	sanitize sanitize-py valgrind fuzz cross-neon docs clean
 
 help:
-	@echo 'make demo         question answering over real text, in a fresh environment'
+	@echo 'make demo         questions to real text, a lake over two sources; fresh environment'
 	@echo 'make test         C tests on every instruction set, wheel checks, Python tests'
 	@echo 'make test-c, make test-py   either half'
 	@echo 'make wheel        build/dist/*.whl, checked'
@@ -101,6 +101,8 @@ build/bench/native: bench/native.c build/bench/c/build.ninja $(WHEEL_FILES)
 
 demo: .venv-demo/ready
 	.venv-demo/bin/python examples/rag.py $(DEMO_ARGS)
+	@echo
+	.venv-demo/bin/python examples/lake_two_sources.py
 
 test: test-c test-py
 

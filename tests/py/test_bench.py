@@ -301,3 +301,17 @@ def test_peer_finds_more_with_its_last_setting(name):
     assert found[1] >= found[0] - 0.02
     assert found[1] > (0.9 if adapter.vectors else 0.3)
     assert adapter.bytes() > 3000 * 64 / 8
+
+
+def test_the_lake_is_compared_with_what_it_is_made_of(tmp_path):
+    _run("bench.lake", "--out", tmp_path / "lake.json")
+    result = json.loads((tmp_path / "lake.json").read_text())
+    records = result["lake"]
+    assert result["machine"]["cores"] >= 1
+    assert len({r["what"] for r in records}) == len(records) == 7
+    for r in records:
+        sign, limit, _ = r["asked"].split()
+        assert (r["n"], r["k"]) == (2000, 10)
+        assert r["reached"] == (
+            r["value"] >= float(limit) if sign == ">=" else r["value"] <= float(limit)
+        )

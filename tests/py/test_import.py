@@ -28,7 +28,7 @@ HEAVY = {
     *("asyncio", "ssl", "http", "urllib.request", "requests", "httpx"),
     *("onnxruntime", "tokenizers", "huggingface_hub", "cryptography", "json"),
     *("dataclasses", "multiprocessing", "concurrent.futures"),
-    *("ruvector.embed", "ruvector._recommend"),
+    *("ruvector.embed", "ruvector.lake", "ruvector._recommend"),
 }
 
 

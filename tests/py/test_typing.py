@@ -48,6 +48,44 @@ except ruvector.DimensionMismatch as e:
     print(e.expected)
 except ruvector.IndexError:
     pass
+
+class Source(ruvector.BackendAdapter):
+    @property
+    def id(self) -> str:
+        return "source"
+
+    def list_collections(self) -> list[str]:
+        return ["docs"]
+
+    def pull_vectors(self, collection: str) -> ruvector.PulledBatch:
+        return ruvector.PulledBatch([1, 2], vectors[:2], dim=4, generation=1)
+
+    def generation(self, collection: str) -> int:
+        return 1
+
+builder = ruvector.RuLake.builder().rerank_factor(20).consistency(ruvector.Consistency.STALE)
+lake: ruvector.RuLake = builder.max_cache_entries(None).strict().build()
+lake.register_backend(Source())
+backend = ruvector.LocalBackend(name="b")
+backend.upsert("docs", ids=[1], vectors=vectors[:1])
+lake.register_backend(backend)
+for lake_hit in lake.search_one("docs", vectors[0], k=3, backend="b"):
+    where: tuple[str, str] = (lake_hit.backend, lake_hit.collection)
+lists: list[list[ruvector.LakeHit]] = lake.search_batch("docs", vectors)
+lake.search_federated(query=vectors[0], targets=[where, ("b", "docs")], per_shard_rerank=5)
+result: ruvector.RefreshResult = lake.refresh_from_bundle_dir("docs", "folder")
+rate: float | None = lake.cache_stats().hit_rate()
+shared: int = lake.cache_stats_by_collection()[where].shared_hits
+generation: int | str = ruvector.RuLakeBundle.read_from_dir("folder").generation
+with lake.session() as s:
+    s.upsert("docs", [1], vectors[:1])
+    s.search_one("docs", vectors[0])
+print(idx in lake, lake.prime(where), lake.publish_bundle("docs", out_dir="x", pii_policy="y"))
+
+async def search() -> list[ruvector.LakeHit]:
+    await lake.prime_async("docs")
+    return await lake.search_one_async("docs", vectors[0])
+
 advice: ruvector.Recommendation = ruvector.recommend(10, 3)
 threads: int = ruvector.cpu_features()["threads"]
 """
@@ -67,6 +105,12 @@ ruvector.RabitqPlusIndex.build(vectors).dim = 3
 ruvector.RabitqPlusIndex.build(vectors).search(vectors[0], nprobe="some")
 ruvector.RabitqPlusIndex.build(vectors).nprobe = 3
 ruvector.FlatF32Index.build(vectors, bits=2)
+ruvector.RuLake(consistency="FRESH")
+ruvector.RuLake(consistency=0)
+ruvector.RuLake().register_backend("backend")
+ruvector.RuLake().search_one(("b", "docs"), vectors[0])
+ruvector.RuLake().prime(3)
+ruvector.BackendAdapter()
 """
 
 
@@ -112,4 +156,4 @@ def test_mistakes_are_found(mypy, tmp_path):
     (tmp_path / "bad.py").write_text(BAD)
     result = mypy(tmp_path, "mypy", "--strict", "--follow-imports=silent", "bad.py")
     lines = {int(line.split(":")[1]) for line in result.stdout.splitlines() if ": error:" in line}
-    assert lines == set(range(5, 15)), result.stdout
+    assert lines == set(range(5, 21)), result.stdout

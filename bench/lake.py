@@ -1,0 +1,234 @@
+"""What a lake costs over its index, and what threads and event loops gain from it.
+
+    python -m bench.lake [--n 100000] [--rounds 7] [--out FILE]
+
+Every figure is a ratio, or a difference, of two things measured in turn in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import ruvector
+from ruvector import Consistency, LocalBackend, RuLake
+
+from . import index as bench_index
+from . import report
+from .machine import result as new_result
+
+DIM, K = 128, 10
+THREADS, AWAITS = 8, 100
+KEY = ("bench", "docs")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.lake", description=__doc__)
+    add = parser.add_argument
+    add("--n", type=int, default=100_000, help="vectors in the collection")
+    add("--queries", type=int, default=200)
+    add("--rounds", type=int, default=7)
+    add("--out", type=Path, default=bench_index.OUT / "lake.json")
+    options = parser.parse_args(arguments)
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((options.n, DIM), dtype=np.float32)
+    queries = rng.standard_normal((options.queries, DIM), dtype=np.float32)
+    backend = LocalBackend(KEY[0])
+    backend.put_collection(KEY[1], np.arange(options.n), vectors)
+    result = new_result(options.rounds)
+    about = {"table": f"lake: {options.n} x {DIM}, k={K}", "n": options.n, "k": K}
+    records: list[dict[str, Any]] = []
+    for measure in (_overhead, _threads, _awaits, _primes):
+        report.say(measure.__name__.strip("_"))
+        records += measure(backend, vectors, queries, options.rounds)
+    result["lake"] = [{**about, **record} for record in records]
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    for record in records:
+        verdict = "reached" if record["reached"] else "NOT reached"
+        print(f"{record['what']}: {record['value']:.3f} (asked: {record['asked']}, {verdict})")
+    print(f"\nwritten: {options.out}")
+
+
+def _lake(backend: LocalBackend, consistency: Consistency = Consistency.FRESH) -> RuLake:
+    lake = RuLake(consistency=consistency)
+    lake.register_backend(backend)
+    return lake
+
+
+def _record(what: str, value: float, least: bool, limit: float, unit: str = "x") -> dict[str, Any]:
+    sign = ">=" if least else "<="
+    reached = value >= limit if least else value <= limit
+    return {"what": what, "value": value, "asked": f"{sign} {limit:g} {unit}", "reached": reached}
+
+
+def _seconds(function: Callable[..., object], *arguments: object) -> float:
+    start = perf_counter()
+    function(*arguments)
+    return perf_counter() - start
+
+
+def _best(function: Callable[[], object], rounds: int) -> float:
+    return min(_seconds(function) for _ in range(rounds))
+
+
+# ---- one search --------------------------------------------------------------------
+
+
+def _overhead(
+    backend: LocalBackend, vectors: np.ndarray, queries: np.ndarray, rounds: int
+) -> Iterable[dict[str, Any]]:
+    """Each query's best time, by the index and by lakes, taken in turn."""
+    index = ruvector.RabitqPlusIndex.build(vectors, seed=42, rerank_factor=20)
+    calls: dict[str, Callable[[np.ndarray], object]] = {"index": lambda q: index.search(q, K)}
+    lakes = []
+    for consistency in (Consistency.FRESH, Consistency.EVENTUAL):
+        lake = _lake(backend, consistency)
+        # The very index, so that both read the same memory.
+        lake.install(KEY, index, backend.current_bundle(KEY[1], 42, 20))
+        assert lake.search_one(KEY[1], queries[0], K)[0][2:] == index.search(queries[0], K)[0]
+        lakes.append(lake)
+        calls[consistency.name] = lambda q, search=lake.search_one: search(KEY[1], q, K)
+    best = {name: np.full(len(queries), np.inf) for name in calls}
+    for r in range(4 * rounds):
+        names = list(calls)[:: 1 if r % 2 else -1]
+        for i, query in enumerate(queries):
+            for name in names:
+                best[name][i] = min(best[name][i], _seconds(calls[name], query))
+    for lake in lakes:
+        assert lake.cache_stats().primes == 0
+    for name in list(calls)[1:]:
+        ratio = float(best[name].sum() / best["index"].sum())
+        record = _record(f"warm search, {name}, over the index's own", ratio, False, 1.02)
+        extra = float(best[name].sum() - best["index"].sum()) / len(queries)
+        yield {**record, "index us": best["index"].mean() * 1e6, "extra us": extra * 1e6}
+
+
+# ---- threads -----------------------------------------------------------------------
+
+
+def _threads(
+    backend: LocalBackend, vectors: np.ndarray, queries: np.ndarray, rounds: int
+) -> Iterable[dict[str, Any]]:
+    lake = _lake(backend)
+    lake.prime(KEY)
+
+    def search(share: np.ndarray) -> None:
+        for query in share:
+            lake.search_one(KEY[1], query, K)
+
+    def together() -> None:
+        threads = [
+            threading.Thread(target=search, args=(queries[i::THREADS],)) for i in range(THREADS)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    ratio = _best(lambda: search(queries), rounds) / _best(together, rounds)
+    yield _record(f"throughput of {THREADS} threads over one", ratio, True, 1.8)
+
+
+# ---- event loops -------------------------------------------------------------------
+
+
+class _Lag:
+    """The longest the event loop has kept a task waiting beyond its time."""
+
+    def __init__(self) -> None:
+        self.worst = 0.0
+
+    async def watch(self, step: float = 0.001) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + step
+            await asyncio.sleep(step)
+            self.worst = max(self.worst, loop.time() - due)
+
+
+def _awaits(
+    backend: LocalBackend, vectors: np.ndarray, queries: np.ndarray, rounds: int
+) -> Iterable[dict[str, Any]]:
+    lake = _lake(backend)
+    lake.prime(KEY)
+    few = queries[:AWAITS]
+
+    lag = _Lag()
+
+    def plain() -> None:
+        for query in few:
+            lake.search_one(KEY[1], query, K)
+
+    async def gather() -> float:
+        start = perf_counter()
+        await asyncio.gather(*[lake.search_one_async(KEY[1], q, K) for q in few])
+        return perf_counter() - start
+
+    async def in_turn(best: np.ndarray) -> None:
+        for i, query in enumerate(few):
+            best[0, i] = min(best[0, i], _seconds(lake.search_one, KEY[1], query, K))
+            start = perf_counter()
+            await lake.search_one_async(KEY[1], query, K)
+            best[1, i] = min(best[1, i], perf_counter() - start)
+
+    async def watched() -> None:
+        watcher = asyncio.ensure_future(lag.watch())
+        await gather()
+        watcher.cancel()
+
+    best = np.full((2, len(few)), np.inf)
+    together = apart = np.inf
+    for _ in range(4 * rounds):
+        apart = min(apart, _seconds(plain))
+        together = min(together, asyncio.run(gather()))
+        asyncio.run(in_turn(best))
+        asyncio.run(watched())
+    extra = float(np.median(best[1] - best[0])) * 1e6
+    yield _record(f"{AWAITS} awaits together over {AWAITS} calls", together / apart, False, 0.5)
+    yield _record("a lone await beside a call", extra, False, 50, "us")
+    yield _record("lag of the event loop meanwhile", lag.worst * 1e3, False, 5, "ms")
+
+
+# ---- shards ------------------------------------------------------------------------
+
+
+def _primes(
+    backend: LocalBackend, vectors: np.ndarray, queries: np.ndarray, rounds: int
+) -> Iterable[dict[str, Any]]:
+    """Two cold shards searched together, over priming one after the other with as many
+    threads as one of two gets."""
+    halves = np.array_split(vectors, 2)
+    backends = [LocalBackend(f"half-{i}") for i in range(2)]
+    for half, part in zip(halves, backends):
+        part.put_collection("docs", np.arange(len(half)), half)
+
+    def cold() -> RuLake:
+        lake = RuLake()
+        for part in backends:
+            lake.register_backend(part)
+        return lake
+
+    def one_after_the_other() -> None:
+        lake = cold()
+        ruvector.set_num_threads(1)
+        for part in backends:
+            lake.prime((part.id, "docs"))
+        ruvector.set_num_threads(0)
+
+    def together() -> None:
+        cold().search_federated("docs", queries[0], K)
+
+    ratio = _best(one_after_the_other, rounds) / _best(together, rounds)
+    yield _record("prime of 2 shards at once over one by one on one thread", ratio, True, 1.7)
+
+
+if __name__ == "__main__":
+    main()
