@@ -178,6 +178,8 @@ INTERRUPTED = """
 import os, signal, sys, threading
 import numpy as np, ruvector
 
+# a shell starts what it runs in the background with the signal ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 what = sys.argv[1]
 rng = np.random.default_rng(0)
 base = rng.standard_normal((1000, 384)).astype(np.float32)

@@ -298,6 +298,8 @@ INTERRUPTED = """
 import os, signal, threading
 import numpy as np, ruvector
 
+# a shell starts what it runs in the background with the signal ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 rng = np.random.default_rng(0)
 idx = ruvector.RabitqPlusIndex.build(rng.standard_normal((20_000, 128)).astype(np.float32))
 queries = rng.standard_normal((2_000, 128)).astype(np.float32)
