@@ -121,7 +121,7 @@ rv_status rv_pins_search(rv_pin *const *pins, size_t n_pins, const float *query,
         all = rvb_alloc(bytes, 1);
     if (!all) return rvb_fail_memory(err, UINT64_MAX);
     f.ids = (uint64_t *)(all + places);
-    f.scores = (float *)(f.ids + places);
+    f.scores = (float *)(void *)(f.ids + places);
     rvb_pool *pool = n_pins > 1 ? rvb_pool_acquire() : NULL;
     rv_status status = rvb_pool_for(pool, n_pins, 1, search_shards, &f, NULL, err);
     rvb_pool_release(pool);
