@@ -55,21 +55,21 @@ PyObject *rvpy_lake_hit_lists(const rvpy_state *state, PyObject *key, uint64_t m
 /* ---- results ---------------------------------------------------------------- */
 
 static rv_status make_room(rvpy_found *found, rv_error *err) {
-    size_t row = sizeof *found->ids + sizeof *found->scores;
-    uint64_t places = found->m * found->k; /* k <= rows, m < 2^48: no overflow */
+    const size_t row = sizeof *found->ids + sizeof *found->scores;
     found->ids = found->few_ids;
     found->scores = found->few_scores;
-    if (places <= RVPY_FEW) return RV_OK;
-    if (places <= SIZE_MAX / row) found->memory = malloc((size_t)places * row);
+    if (found->m <= RVPY_FEW / found->k) return RV_OK;
+    if (found->m <= SIZE_MAX / row / found->k)
+        found->memory = malloc((size_t)(found->m * found->k) * row);
     if (!found->memory) {
         err->code = RV_ERR_MEMORY;
         snprintf(err->message, sizeof err->message,
-                 "out of memory: %llu results were asked for",
-                 (unsigned long long)places);
+                 "out of memory: results of shape (%llu, %llu) were asked for",
+                 (unsigned long long)found->m, (unsigned long long)found->k);
         return RV_ERR_MEMORY;
     }
     found->ids = found->memory;
-    found->scores = (float *)(void *)(found->ids + places);
+    found->scores = (float *)(void *)(found->ids + found->m * found->k);
     return RV_OK;
 }
 

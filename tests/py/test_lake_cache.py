@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from functools import partial
@@ -198,6 +199,49 @@ def test_a_failed_load_fails_all_who_wait_and_is_forgotten():
     assert all("not now" in found for found in in_threads(*[search] * 4))
     source.broken = False
     assert all(hits[0].id == 0 for hits in in_threads(*[search] * 4))
+
+
+INTERRUPTED = """
+import os, signal, sys, threading
+import numpy as np, ruvector
+
+go = threading.Event()
+class Slow(ruvector.BackendAdapter):
+    id = "slow"
+    def list_collections(self): return ["docs"]
+    def generation(self, collection): return 1
+    def pull_vectors(self, collection):
+        asked.set()
+        go.wait(60)
+        return ruvector.PulledBatch([1], np.ones((1, 2), np.float32), 2, 1)
+
+asked = threading.Event()
+lake = ruvector.RuLake()
+lake.register_backend(Slow())
+if sys.argv[1] == "waiting":
+    threading.Thread(target=lambda: lake.prime("docs"), daemon=True).start()
+    asked.wait()
+else:
+    big = ruvector.LocalBackend("big")
+    rows = np.random.default_rng(0).random((60_000, 256), np.float32)
+    big.put_collection("docs", range(60_000), rows)
+    lake = ruvector.RuLake()
+    lake.register_backend(big)
+    ruvector.set_num_threads(1)
+threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    lake.search_one("docs", [1.0] * (2 if sys.argv[1] == "waiting" else 256))
+except KeyboardInterrupt:
+    print("interrupted", lake.cache_entry_count())
+go.set()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends itself a signal")
+@pytest.mark.parametrize("what", ["waiting", "building"])
+def test_ctrl_c_ends_a_search_that(run_python, what):
+    result = run_python(INTERRUPTED, what)
+    assert result.stdout == "interrupted 0\n", result.stderr
 
 
 # ---- the limit ---------------------------------------------------------------------

@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Optional, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ruvector import _core
 
@@ -37,7 +37,7 @@ POLL_MS = 500  # how often a waiting thread looks whether its loop is still ther
 class _Future(asyncio.Future[Any]):
     """Cancelling it stops its job at once, not when the loop gets to its callbacks."""
 
-    tag: Optional[int] = None  # noqa: UP045 - evaluated by Python 3.9
+    tag: int | None = None
     channel: _Channel
 
     def cancel(self, msg: Any | None = None) -> bool:
