@@ -205,32 +205,37 @@ INTERRUPTED = """
 import os, signal, sys, threading
 import numpy as np, ruvector
 
-go = threading.Event()
+what = sys.argv[1]
+rows = np.random.default_rng(0).random((60_000, 256), np.float32)
+asked, go = threading.Event(), threading.Event()
+
 class Slow(ruvector.BackendAdapter):
     id = "slow"
-    def list_collections(self): return ["docs"]
-    def generation(self, collection): return 1
+    def list_collections(self):
+        return ["docs"]
+    def generation(self, collection):
+        return 1
     def pull_vectors(self, collection):
         asked.set()
-        go.wait(60)
-        return ruvector.PulledBatch([1], np.ones((1, 2), np.float32), 2, 1)
+        if what == "waits":
+            go.wait(60)
+        return ruvector.PulledBatch(range(len(rows)), rows, 256, 1)
 
-asked = threading.Event()
+def interrupt():
+    asked.wait()
+    threading.Event().wait(0.05)
+    os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+ruvector.set_num_threads(1)
 lake = ruvector.RuLake()
 lake.register_backend(Slow())
-if sys.argv[1] == "waiting":
+if what == "waits":
     threading.Thread(target=lambda: lake.prime("docs"), daemon=True).start()
     asked.wait()
-else:
-    big = ruvector.LocalBackend("big")
-    rows = np.random.default_rng(0).random((60_000, 256), np.float32)
-    big.put_collection("docs", range(60_000), rows)
-    lake = ruvector.RuLake()
-    lake.register_backend(big)
-    ruvector.set_num_threads(1)
-threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+threading.Thread(target=interrupt, daemon=True).start()
 try:
-    lake.search_one("docs", [1.0] * (2 if sys.argv[1] == "waiting" else 256))
+    lake.search_one("docs", [1.0] * 256)
 except KeyboardInterrupt:
     print("interrupted", lake.cache_entry_count())
 go.set()
@@ -238,7 +243,7 @@ go.set()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends itself a signal")
-@pytest.mark.parametrize("what", ["waiting", "building"])
+@pytest.mark.parametrize("what", ["waits", "builds"])
 def test_ctrl_c_ends_a_search_that(run_python, what):
     result = run_python(INTERRUPTED, what)
     assert result.stdout == "interrupted 0\n", result.stderr
