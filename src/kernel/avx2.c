@@ -1,7 +1,8 @@
 /*
- * avx2.c - AVX2 with FMA: sixteen lanes are two registers.
+ * avx2.c - AVX2 with FMA and F16C: sixteen lanes are two registers.
  */
 #include <immintrin.h>
+#include <string.h>
 
 #include "scan.h"
 
@@ -28,6 +29,21 @@ static inline v16 v16_load_part(const float *p, size_t n) {
     const __m256i high = _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15);
     return (v16){_mm256_maskload_ps(p, _mm256_cmpgt_epi32(count, low)),
                  _mm256_maskload_ps(p + 8, _mm256_cmpgt_epi32(count, high))};
+}
+static inline v16 v16_load_half(const uint8_t *p) {
+    const __m128i *at = (const __m128i *)(const void *)p;
+    return (v16){_mm256_cvtph_ps(_mm_loadu_si128(at)),
+                 _mm256_cvtph_ps(_mm_loadu_si128(at + 1))};
+}
+static inline v16 v16_load_half_part(const uint8_t *p, size_t n) {
+    uint8_t whole[32] = {0};
+    memcpy(whole, p, 2 * n);
+    return v16_load_half(whole);
+}
+static inline void v16_store_half(uint8_t *p, v16 v) {
+    __m128i *at = (__m128i *)(void *)p;
+    _mm_storeu_si128(at, _mm256_cvtps_ph(v.lo, _MM_FROUND_TO_NEAREST_INT));
+    _mm_storeu_si128(at + 1, _mm256_cvtps_ph(v.hi, _MM_FROUND_TO_NEAREST_INT));
 }
 static inline v16 v16_add(v16 a, v16 b) {
     return (v16){_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
@@ -148,6 +164,10 @@ const rvk_ops rvk_ops_avx2 = {
     .group = 4,
     .dot = dot,
     .l2sq = l2sq,
+    .dot_half = dot_half,
+    .l2sq_half = l2sq_half,
+    .widen = widen,
+    .narrow = narrow,
     .dot_tile = dot_tile,
     .l2sq_tile = l2sq_tile,
     .rotate = rotate,

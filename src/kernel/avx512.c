@@ -16,6 +16,16 @@ static inline void v16_store(float *p, v16 v) { _mm512_storeu_ps(p, v); }
 static inline v16 v16_load_part(const float *p, size_t n) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1), p);
 }
+static inline v16 v16_load_half(const uint8_t *p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+static inline v16 v16_load_half_part(const uint8_t *p, size_t n) {
+    return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16((__mmask16)((1u << n) - 1), p));
+}
+static inline void v16_store_half(uint8_t *p, v16 v) {
+    _mm256_storeu_si256((__m256i *)(void *)p,
+                        _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+}
 static inline v16 v16_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
 static inline v16 v16_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
 static inline v16 v16_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
@@ -108,6 +118,10 @@ const rvk_ops rvk_ops_avx512 = {
     .group = 4,
     .dot = dot,
     .l2sq = l2sq,
+    .dot_half = dot_half,
+    .l2sq_half = l2sq_half,
+    .widen = widen,
+    .narrow = narrow,
     .dot_tile = dot_tile,
     .l2sq_tile = l2sq_tile,
     .rotate = rotate,
@@ -127,6 +141,10 @@ const rvk_ops rvk_ops_avx512vbmi = {
     .group = 6,
     .dot = dot,
     .l2sq = l2sq,
+    .dot_half = dot_half,
+    .l2sq_half = l2sq_half,
+    .widen = widen,
+    .narrow = narrow,
     .dot_tile = dot_tile,
     .l2sq_tile = l2sq_tile,
     .pack = pack,

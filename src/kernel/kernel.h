@@ -11,9 +11,9 @@
  * Nothing here may be compiled with floating-point contraction or re-association,
  * and the rounding mode is to nearest.
  *
- * Rows and codes may start at any byte; other arrays are aligned as their elements
- * are. Functions read exactly the elements named, never beyond. `padded` is the padded
- * dimension: a multiple of 32, 32..8192.
+ * Rows, halves and codes may start at any byte; other arrays are aligned as their
+ * elements are. Functions read exactly the elements named, never beyond. `padded` is the
+ * padded dimension: a multiple of 32, 32..8192.
  */
 #ifndef RVK_KERNEL_H
 #define RVK_KERNEL_H
@@ -80,6 +80,14 @@ typedef struct rvk_ops {
     float (*dot)(const float *a, const float *b, size_t n);
     /* d = a - b, rounded; then fma(d, d, lane). */
     float (*l2sq)(const float *a, const float *b, size_t n);
+
+    /* The same of a and n numbers in binary16, which a float holds exactly. */
+    float (*dot_half)(const float *a, const void *halves, size_t n);
+    float (*l2sq_half)(const float *a, const void *halves, size_t n);
+    void (*widen)(const void *halves, size_t n, float *out);
+    /* Rounds to nearest, ties to even. False if a result is infinite or NaN: if an x is
+     * not below 65520 in magnitude. */
+    bool (*narrow)(const float *x, size_t n, void *halves);
 
     /* out[i * n_rows + r] for query i and row r, each equal to the single call. Queries
      * lie dim floats apart, rows stride_bytes. */

@@ -5,6 +5,9 @@
  *   v16_zero()  v16_all(x)            all lanes +0; all lanes x
  *   v16_load(p)  v16_store(p, v)      sixteen floats, any alignment
  *   v16_load_part(p, n)               n < 16 floats, the other lanes +0, no byte beyond
+ *   v16_load_half(p)  v16_load_half_part(p, n)  v16_store_half(p, v)
+ *                                     the same of sixteen in binary16; stored is the
+ *                                     nearest, of two the even one
  *   v16_add  v16_sub  v16_mul         lane by lane
  *   v16_fma(a, b, c)                  a * b + c, rounded once
  *   v16_abs(v)
@@ -30,6 +33,8 @@
 #ifndef RVK_LANES_H
 #define RVK_LANES_H
 
+#include <string.h>
+
 #include "levels.h"
 #include "scan.h"
 
@@ -49,6 +54,20 @@ RVK_INLINE float pair(const float *a, const float *b, size_t n, bool squared) {
     if (j < n) {
         v16 x = v16_load_part(a + j, n - j), y = v16_load_part(b + j, n - j);
         acc = step(acc, x, y, squared);
+    }
+    return v16_fold(acc);
+}
+
+RVK_INLINE float pair_half(const float *a, const uint8_t *halves, size_t n,
+                           bool squared) {
+    v16 acc = v16_zero();
+    size_t j = 0;
+    for (; j + 16 <= n; j += 16) {
+        acc = step(acc, v16_load(a + j), v16_load_half(halves + 2 * j), squared);
+    }
+    if (j < n) {
+        v16 x = v16_load_part(a + j, n - j);
+        acc = step(acc, x, v16_load_half_part(halves + 2 * j, n - j), squared);
     }
     return v16_fold(acc);
 }
@@ -118,6 +137,47 @@ static float dot(const float *a, const float *b, size_t n) {
 
 static float l2sq(const float *a, const float *b, size_t n) {
     return pair(a, b, n, true);
+}
+
+static float dot_half(const float *a, const void *halves, size_t n) {
+    return pair_half(a, halves, n, false);
+}
+
+static float l2sq_half(const float *a, const void *halves, size_t n) {
+    return pair_half(a, halves, n, true);
+}
+
+static void widen(const void *halves, size_t n, float *out) {
+    const uint8_t *at = halves;
+    float rest[16];
+    size_t j = 0;
+    for (; j + 16 <= n; j += 16) v16_store(out + j, v16_load_half(at + 2 * j));
+    if (j == n) return;
+    v16_store(rest, v16_load_half_part(at + 2 * j, n - j));
+    memcpy(out + j, rest, (n - j) * sizeof *rest);
+}
+
+/* Bits of the lanes that stay finite. */
+static inline uint16_t fits_half(v16 v) {
+    return v16_positive(v16_sub(v16_all(65520.0f), v16_abs(v)));
+}
+
+static bool narrow(const float *x, size_t n, void *halves) {
+    uint8_t *at = halves, rest[32];
+    uint16_t fits = UINT16_MAX;
+    size_t j = 0;
+    for (; j + 16 <= n; j += 16) {
+        v16 v = v16_load(x + j);
+        fits &= fits_half(v);
+        v16_store_half(at + 2 * j, v);
+    }
+    if (j < n) {
+        v16 v = v16_load_part(x + j, n - j);
+        fits &= fits_half(v);
+        v16_store_half(rest, v);
+        memcpy(at + 2 * j, rest, 2 * (n - j));
+    }
+    return fits == UINT16_MAX;
 }
 
 static void dot_tile(const float *queries, size_t n_queries, const void *rows,

@@ -27,6 +27,19 @@ static inline v16 v16_load_part(const float *p, size_t n) {
     memcpy(whole, p, n * sizeof(float));
     return v16_load(whole);
 }
+static inline float32x4_t load_half4(const uint8_t *p) {
+    return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p)));
+}
+static inline v16 v16_load_half(const uint8_t *p) { EACH(load_half4(p + 8 * i)); }
+static inline v16 v16_load_half_part(const uint8_t *p, size_t n) {
+    uint8_t whole[32] = {0};
+    memcpy(whole, p, 2 * n);
+    return v16_load_half(whole);
+}
+static inline void v16_store_half(uint8_t *p, v16 v) {
+    for (int i = 0; i < 4; i++)
+        vst1_u8(p + 8 * i, vreinterpret_u8_f16(vcvt_f16_f32(v.q[i])));
+}
 static inline v16 v16_add(v16 a, v16 b) { EACH(vaddq_f32(a.q[i], b.q[i])); }
 static inline v16 v16_sub(v16 a, v16 b) { EACH(vsubq_f32(a.q[i], b.q[i])); }
 static inline v16 v16_mul(v16 a, v16 b) { EACH(vmulq_f32(a.q[i], b.q[i])); }
@@ -132,6 +145,10 @@ const rvk_ops rvk_ops_neon = {
     .group = 6,
     .dot = dot,
     .l2sq = l2sq,
+    .dot_half = dot_half,
+    .l2sq_half = l2sq_half,
+    .widen = widen,
+    .narrow = narrow,
     .dot_tile = dot_tile,
     .l2sq_tile = l2sq_tile,
     .rotate = rotate,

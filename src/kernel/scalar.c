@@ -3,6 +3,7 @@
  * one made fast: they perform the same roundings in the same order.
  */
 #include "scalar.h"
+#include "half.h"
 #include "levels.h"
 
 #include <math.h>
@@ -42,6 +43,45 @@ static float l2sq_any(const void *a, const void *b, size_t n) {
 static float dot(const float *a, const float *b, size_t n) { return dot_any(a, b, n); }
 
 static float l2sq(const float *a, const float *b, size_t n) { return l2sq_any(a, b, n); }
+
+static float load_half(const void *base, size_t j) {
+    uint16_t half;
+    memcpy(&half, (const uint8_t *)base + j * sizeof half, sizeof half);
+    return rvk_widened(half);
+}
+
+static float dot_half(const float *a, const void *halves, size_t n) {
+    float s[LANES] = {0};
+    for (size_t j = 0; j < round_up(n); j++) {
+        float x = j < n ? load(a, j) : 0.0f;
+        float y = j < n ? load_half(halves, j) : 0.0f;
+        s[j % LANES] = fused(x, y, s[j % LANES]);
+    }
+    return fold(s);
+}
+
+static float l2sq_half(const float *a, const void *halves, size_t n) {
+    float s[LANES] = {0};
+    for (size_t j = 0; j < round_up(n); j++) {
+        float d = j < n ? load(a, j) - load_half(halves, j) : 0.0f;
+        s[j % LANES] = fused(d, d, s[j % LANES]);
+    }
+    return fold(s);
+}
+
+static void widen(const void *halves, size_t n, float *out) {
+    for (size_t j = 0; j < n; j++) out[j] = load_half(halves, j);
+}
+
+static bool narrow(const float *x, size_t n, void *halves) {
+    bool finite = true;
+    for (size_t j = 0; j < n; j++) {
+        const uint16_t half = rvk_narrowed(load(x, j));
+        finite = finite && (half & 0x7C00u) != 0x7C00u;
+        memcpy((uint8_t *)halves + j * sizeof half, &half, sizeof half);
+    }
+    return finite;
+}
 
 static void dot_tile(const float *queries, size_t n_queries, const void *rows,
                      size_t stride_bytes, size_t n_rows, size_t dim, float *out) {
@@ -210,6 +250,10 @@ const rvk_ops rvk_ops_scalar = {
     .group = 6,
     .dot = dot,
     .l2sq = l2sq,
+    .dot_half = dot_half,
+    .l2sq_half = l2sq_half,
+    .widen = widen,
+    .narrow = narrow,
     .dot_tile = dot_tile,
     .l2sq_tile = l2sq_tile,
     .rotate = rotate,

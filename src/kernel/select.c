@@ -13,6 +13,7 @@
 #include <string.h>
 
 #if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
 /* The compilers' probe also asks whether the system saves the wider registers. */
 #define CPU_HAS(feature) (__builtin_cpu_supports(feature) != 0)
 #endif
@@ -20,9 +21,20 @@
 static bool always(void) { return true; }
 
 #ifdef RVK_HAVE_AVX2
+/* Clang's probe does not know this one. Asked once: in a virtual machine the instruction
+ * takes long. */
+static bool has_f16c(void) {
+    static atomic_int known; /* 0 = not yet, 1 = no, 2 = yes */
+    if (!atomic_load(&known)) {
+        unsigned a, b, c, d;
+        atomic_store(&known, __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) ? 2 : 1);
+    }
+    return atomic_load(&known) == 2;
+}
+
 static bool has_avx2(void) {
     __builtin_cpu_init();
-    return CPU_HAS("avx2") && CPU_HAS("fma");
+    return CPU_HAS("avx2") && CPU_HAS("fma") && has_f16c();
 }
 #endif
 
