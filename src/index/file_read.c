@@ -18,6 +18,7 @@ typedef struct reader {
     const uint8_t *data;
     uint64_t size;
     bool mapped;
+    bool v1; /* starts with a version-1 body */
     rvx_buf *buf;
     const uint8_t *block;
     uint64_t n;
@@ -175,10 +176,9 @@ static rv_status check_bytes(const reader *r, uint32_t tag, uint64_t rows, uint6
 
 static rv_status use_columns(const reader *r, rv_index *index, rv_error *err) {
     rvx_rows *rows = &index->rows;
-    bool v1 = r->flags & RVX_FLAG_V1_RECORDS;
     for (uint32_t c = 0; c < RVX_N_COLUMNS; c++) {
         rvx_column *column = &rows->column[c];
-        if (c == RVX_VECTORS && v1) {
+        if (c == RVX_VECTORS && r->v1) {
             RVB_TRY(check_bytes(r, c + 1, 0, 0, err));
             use_v1_vectors(r, rows);
             continue;
@@ -263,7 +263,8 @@ static rv_status read_block(reader *r, rv_index **out, rv_error *err) {
     rv_index *index = *out;
     if (index->has_codes != !!(r->flags & RVX_FLAG_CODES) || index->bits != bits ||
         index->has_vectors != !!(r->flags & RVX_FLAG_VECTORS) ||
-        ((r->flags & RVX_FLAG_V1_RECORDS) && index->kind != RV_PLUS))
+        r->v1 != !!(r->flags & RVX_FLAG_V1_RECORDS) ||
+        (r->v1 && index->kind != RV_PLUS))
         return bad(err, "flags");
     index->next_id = rvb_get_u64(b + 64);
     index->nprobe = rvb_get_u32(b + 100);
@@ -312,12 +313,12 @@ static rv_status read_index(reader *r, rv_verify verify, rv_index **out, rv_erro
         return rvb_fail_numbers(err, RV_ERR_FORMAT, RVX_HEADER_BYTES, r->size,
                                 "an index file has at least %u bytes, this has %llu",
                                 RVX_HEADER_BYTES, (unsigned long long)r->size);
-    bool v1 = memcmp(r->data, RVX_V1_MAGIC, 8) == 0;
-    if (!v1 && memcmp(r->data, RVX_NATIVE_MAGIC, 8) != 0)
+    r->v1 = memcmp(r->data, RVX_V1_MAGIC, 8) == 0;
+    if (!r->v1 && memcmp(r->data, RVX_NATIVE_MAGIC, 8) != 0)
         return bad(err, "it does not start like one");
     r->dim = rvb_get_u32(r->data + 12);
     uint64_t block = rvx_align(RVX_HEADER_BYTES);
-    if (v1) {
+    if (r->v1) {
         RVB_TRY(check_v1_header(r, err));
         r->n = rvb_get_u32(r->data + 28);
         block = rvx_align(RVX_HEADER_BYTES + r->n * rvx_v1_record(r->dim));
@@ -329,7 +330,7 @@ static rv_status read_index(reader *r, rv_verify verify, rv_index **out, rv_erro
     bool room =
         r->size >= block && r->size - block >= RVX_BLOCK_BYTES + RVX_TRAILER_BYTES;
     bool has_block = room && memcmp(r->data + block, RVX_BLOCK_MAGIC, 8) == 0;
-    if (!has_block && (!v1 || ends_like_ours(r) || goes_on_like_ours(r, block)))
+    if (!has_block && (!r->v1 || ends_like_ours(r) || goes_on_like_ours(r, block)))
         return bad(err, "its block is missing or cut off");
     if (!has_block) return read_v1(r, out, err);
     r->block = r->data + block;

@@ -500,6 +500,35 @@ static void lying_section_tables(void **state) {
 }
 
 /* Means and centroids so large that arithmetic on them leaves float32. */
+/* A file that says its vectors are in version-1 records, and has none: section 6 is
+ * taken out of one with a native header. */
+static void records_that_are_not_there(void **state) {
+    (void)state;
+    float *rows = normal_rows(1, 90, 20);
+    rv_build_options o = options_for(RV_PLUS, RV_IP, 20);
+    rv_index *index = build_with(&o, rows, NULL, 90);
+    file_bytes b = bytes_of(index);
+    uint8_t *block = b.data + block_of(&b), *table = block + 128;
+    assert_int_equal(rvb_get_u32(block + 12), 8);
+    assert_int_equal(rvb_get_u32(table + 5 * 24), 6);
+    uint64_t at = rvb_get_u64(table + 5 * 24 + 8), next = rvb_get_u64(table + 6 * 24 + 8);
+    memmove(b.data + at, b.data + next, b.size - next);
+    b.size -= next - at;
+    memmove(table + 5 * 24, table + 6 * 24, 2 * 24);
+    memset(table + 7 * 24, 0, 24);
+    for (size_t i = 5; i < 7; i++)
+        rvb_put_u64(table + i * 24 + 8, rvb_get_u64(table + i * 24 + 8) - (next - at));
+    rvb_put_u32(block + 12, 7);
+    rvb_put_u64(block + 24, b.size);
+    for (uint32_t flags = 0; flags < 64; flags++) {
+        rvb_put_u32(block + 44, flags);
+        assert_false(loads(b.data, b.size, RV_VERIFY_NEVER));
+    }
+    free(b.data);
+    rv_index_free(index);
+    free(rows);
+}
+
 static void absurd_quantizers(void **state) {
     (void)state;
     const float absurd[] = {3e38f, 1e30f, -1e25f, NAN, INFINITY};
@@ -619,6 +648,7 @@ int main(void) {
         cmocka_unit_test(any_default_nprobe),
         cmocka_unit_test(lying_version_1_headers),
         cmocka_unit_test(lying_section_tables),
+        cmocka_unit_test(records_that_are_not_there),
         cmocka_unit_test(absurd_quantizers),
         cmocka_unit_test(any_alignment),
         cmocka_unit_test(released_once_on_failure),
