@@ -88,7 +88,8 @@ static void read_rows(const rv_index *index, const rv_index_info *info, uint64_t
     }
     rv_view view;
     if (rv_index_view(index, &view, NULL) == RV_OK) {
-        for (size_t i = 0; i < n; i++)
+        require(view.bits == info->originals_bits);
+        for (size_t i = 0; view.bits == 32 && i < n; i++)
             require(memcmp((const char *)view.data + i * view.stride_bytes,
                            vectors + i * info->dim, info->dim * sizeof *vectors) == 0);
         rv_view_release(&view);
@@ -189,6 +190,8 @@ static size_t sample(uint8_t *out, size_t room, unsigned choice) {
     o.n_lists = choice / 36 % 3;
     o.rerank_factor = choice / 108 % 3;
     o.bits = 1 + choice / 5184 % 8;
+    if (o.kind == RV_PLUS || (o.kind == RV_ASYM && o.rerank_factor > 1))
+        o.originals_bits = choice / 82944 % 2 ? 16 : 32;
     uint64_t n = counts[choice / 324 % 4];
     for (size_t i = 0; i < 9 * 33; i++) rows[i] = (float)(i * 5 % 17) - 8;
     for (size_t i = 0; i < 9; i++) ids[i] = (i * 4 + 3) % 9 + (i == 2 ? 1ull << 40 : 0);

@@ -53,11 +53,14 @@ typedef struct rv_build_options {
     uint64_t seed;
     const rv_progress *progress; /* NULL = none */
     int repeated_ids; /* non-zero: an id may stand twice; calls by id take the first */
+    uint32_t originals_bits; /* of a kept component: 32, or with codes beside it 16: rows
+                                are rounded to binary16, and are then what is indexed */
 } rv_build_options;
 #define RV_BUILD_DEFAULT                                                                 \
-    { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1, 2.2f, 42, NULL, 0 }
+    { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1, 2.2f, 42, NULL, 0, 32 }
 
-/* vectors: n x dim float32, row-major, finite. ids: n values, none RV_NO_ID,
+/* vectors: n x dim float32, row-major, finite; with originals_bits 16 below 65520 in
+ * magnitude, in add and upsert too (RV_ERR_VALUE). ids: n values, none RV_NO_ID,
  * none twice, or NULL for 0..n-1. n may be 0. Bytes of the result depend on
  * data, ids, options and library version only - not on threads or ISA. */
 RV_API rv_status rv_index_build(const rv_build_options *options, const float *vectors,
@@ -136,6 +139,7 @@ typedef struct rv_index_info {
     uint32_t rerank_factor;
     float epsilon;
     int has_vectors;
+    uint32_t originals_bits; /* 32 or 16; 0 without vectors */
     uint64_t seed;
     uint64_t n;    /* live rows */
     uint64_t dead; /* removed rows not yet vacuumed */
@@ -157,7 +161,8 @@ typedef struct rv_memory_usage {
 } rv_memory_usage;
 RV_API void rv_index_memory(const rv_index *index, rv_memory_usage *out);
 
-/* Copies the original vector of `id`: dim floats. RV_ERR_NO_VECTORS, RV_ERR_NOT_FOUND */
+/* Copies the vector of `id` as it is kept: dim floats. RV_ERR_NO_VECTORS,
+ * RV_ERR_NOT_FOUND */
 RV_API rv_status rv_index_get(const rv_index *index, uint64_t id, float *out,
                               rv_error *err);
 RV_API int rv_index_contains(const rv_index *index, uint64_t id);
@@ -171,12 +176,13 @@ RV_API rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint6
                                     uint64_t *ids, float *norms, uint8_t *codes,
                                     float *vectors, rv_error *err);
 
-/* The original vectors where they lie, without a copy. Valid, and unchanged,
- * until released, whatever happens to the index. Row i starts at
- * (const char *)data + i * stride_bytes. RV_ERR_NO_VECTORS if none are kept;
- * RV_ERR_ARGUMENT if removed rows lie between (vacuum first). */
+/* The vectors where they lie, without a copy: float, or binary16 (16 bits). Valid, and
+ * unchanged, until released, whatever happens to the index. Row i starts at (const char
+ * *)data + i * stride_bytes. RV_ERR_NO_VECTORS if none are kept; RV_ERR_ARGUMENT if
+ * removed rows lie between (vacuum first). */
 typedef struct rv_view {
-    const float *data;
+    const void *data;
+    uint32_t bits; /* of a component: 32 or 16 */
     uint64_t n;
     uint32_t dim;
     uint64_t stride_bytes;

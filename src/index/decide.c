@@ -56,9 +56,13 @@ float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot) {
 
 float rvx_exact_key(const rvx_scratch *s, size_t row) {
     const rv_index *index = s->index;
-    const float *v = rvx_row_vector(&index->rows, row);
-    if (index->metric == RV_L2) return s->ops->l2sq(s->query, v, index->dim);
-    float dot = s->ops->dot(s->query, v, index->dim);
+    const void *v = rvx_cell(&index->rows.column[RVX_VECTORS], row);
+    bool halves = rvx_keeps_halves(index);
+    if (index->metric == RV_L2)
+        return halves ? s->ops->l2sq_half(s->query, v, index->dim)
+                      : s->ops->l2sq(s->query, v, index->dim);
+    float dot = halves ? s->ops->dot_half(s->query, v, index->dim)
+                       : s->ops->dot(s->query, v, index->dim);
     return index->metric == RV_IP ? -dot : rvx_cosine_key(s, row, dot);
 }
 

@@ -30,7 +30,9 @@ enum { /* flags of the block */
        RVX_FLAG_CODES = 1,
        RVX_FLAG_VECTORS = 2,
        RVX_FLAG_V1_RECORDS = 4, /* the vectors are those of the v1 records */
-       RVX_FLAG_TRAINED = 8
+       RVX_FLAG_TRAINED = 8,
+       RVX_FLAG_HALVES = 16, /* the vectors are binary16 */
+       RVX_FLAG_END = 32     /* not a flag */
 };
 
 /* Section tags: the row columns by their number plus one, then the rest. */

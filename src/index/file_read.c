@@ -240,6 +240,14 @@ static rv_status use_note(const reader *r, rv_index *index, rv_error *err) {
     return RV_OK;
 }
 
+/* Vectors are in version-1 records if, and only if, the file has some. */
+static bool flags_fit(const reader *r, const rv_index *index) {
+    bool records = r->flags & RVX_FLAG_V1_RECORDS;
+    return r->flags < RVX_FLAG_END && index->has_codes == !!(r->flags & RVX_FLAG_CODES) &&
+           index->has_vectors == !!(r->flags & RVX_FLAG_VECTORS) && records == r->v1 &&
+           !(records && (index->kind != RV_PLUS || rvx_keeps_halves(index)));
+}
+
 static rv_status read_block(reader *r, rv_index **out, rv_error *err) {
     const uint8_t *b = r->block;
     RVB_TRY(check_block(r, err));
@@ -257,15 +265,12 @@ static rv_status read_block(reader *r, rv_index **out, rv_error *err) {
     o.n_lists = rvb_get_u32(b + 88);
     uint32_t bits = rvb_get_u32(b + 96);
     o.bits = kind == RV_FLAT ? 1 : bits;
+    o.originals_bits = r->flags & RVX_FLAG_HALVES ? 16 : 32;
     rv_status created = rvx_index_create(&o, out, err);
     if (created == RV_ERR_ARGUMENT) return bad(err, "build options");
     RVB_TRY(created);
     rv_index *index = *out;
-    if (index->has_codes != !!(r->flags & RVX_FLAG_CODES) || index->bits != bits ||
-        index->has_vectors != !!(r->flags & RVX_FLAG_VECTORS) ||
-        r->v1 != !!(r->flags & RVX_FLAG_V1_RECORDS) ||
-        (r->v1 && index->kind != RV_PLUS))
-        return bad(err, "flags");
+    if (index->bits != bits || !flags_fit(r, index)) return bad(err, "flags");
     index->next_id = rvb_get_u64(b + 64);
     index->nprobe = rvb_get_u32(b + 100);
     RVB_TRY(use_quantizer(r, index, err));

@@ -28,9 +28,9 @@ typedef struct sink {
 static layout plan(const rv_index *index, uint32_t note_size) {
     const rvx_rows *rows = &index->rows;
     uint64_t n = rows->n_live;
-    /* a version-1 reader knows no metric but this one */
+    /* a version-1 reader knows no metric but this one, and float vectors */
     layout p = {.v1 = index->kind == RV_PLUS && index->metric == RV_L2 &&
-                      n <= RVX_V1_MAX_ROWS};
+                      n <= RVX_V1_MAX_ROWS && !rvx_keeps_halves(index)};
     p.block = rvx_align(RVX_HEADER_BYTES + (p.v1 ? n * rvx_v1_record(index->dim) : 0));
     for (uint32_t c = 0; c < RVX_N_COLUMNS; c++)
         if (!(p.v1 && c == RVX_VECTORS)) p.bytes[c + 1] = n * rows->column[c].width;
@@ -117,7 +117,8 @@ static rv_status emit_v1_body(sink *s, const rv_index *index, bool row_numbers,
             uint8_t id[4];
             rvb_put_u32(id, real_ids ? (uint32_t)rvx_row_id(rows, i) : number);
             RVB_TRY(emit(s, id, sizeof id, err));
-            RVB_TRY(emit(s, rvx_row_vector(rows, i), index->dim * sizeof(float), err));
+            RVB_TRY(emit(s, rvx_cell(&rows->column[RVX_VECTORS], i),
+                         index->dim * sizeof(float), err));
         }
     }
     return RV_OK;
@@ -143,7 +144,8 @@ static rv_status emit_block(sink *s, const rv_index *index, const layout *p,
     memcpy(&epsilon, &index->epsilon, sizeof epsilon);
     uint32_t flags = (index->has_codes ? RVX_FLAG_CODES : 0u) |
                      (index->has_vectors ? RVX_FLAG_VECTORS : 0u) |
-                     (p->v1 ? RVX_FLAG_V1_RECORDS : 0u) | (q ? RVX_FLAG_TRAINED : 0u);
+                     (p->v1 ? RVX_FLAG_V1_RECORDS : 0u) | (q ? RVX_FLAG_TRAINED : 0u) |
+                     (rvx_keeps_halves(index) ? RVX_FLAG_HALVES : 0u);
     memcpy(b, RVX_BLOCK_MAGIC, 8);
     rvb_put_u32(b + 8, RVX_BLOCK_VERSION);
     rvb_put_u32(b + 12, p->n_sections);

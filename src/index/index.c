@@ -59,6 +59,13 @@ uint32_t rvx_default_nprobe(const rv_index *index) {
     return share > PROBED_LEAST ? share : PROBED_LEAST;
 }
 
+static bool has_codes(const rv_build_options *o) { return o->kind != RV_FLAT; }
+
+static bool has_vectors(const rv_build_options *o) {
+    return o->kind == RV_FLAT || o->kind == RV_PLUS ||
+           (o->kind == RV_ASYM && o->rerank_factor > 1);
+}
+
 static rv_status check_build_options(const rv_build_options *o, rv_error *err) {
     if (!o || o->size != sizeof *o)
         return rvb_fail(err, RV_ERR_ARGUMENT,
@@ -78,6 +85,15 @@ static rv_status check_build_options(const rv_build_options *o, rv_error *err) {
     if (o->bits < 1 || o->bits > RVX_MAX_BITS)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_BITS, o->bits,
                                 "bits must be 1..%u, got %u", RVX_MAX_BITS, o->bits);
+    if (o->originals_bits != 32 && o->originals_bits != 16)
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, 32, o->originals_bits,
+                                "originals_bits must be 32 or 16, got %u",
+                                o->originals_bits);
+    if (o->originals_bits == 16 && !(has_codes(o) && has_vectors(o)))
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "originals of 16 bits are for an index with codes and vectors; "
+                        "this one keeps %s only",
+                        has_codes(o) ? "codes" : "vectors");
     if (o->rerank_factor > RVX_MAX_RERANK_FACTOR)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RVX_MAX_RERANK_FACTOR,
                                 o->rerank_factor,
@@ -103,11 +119,11 @@ rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *
     index->epsilon = o->epsilon;
     index->seed = o->seed;
     index->repeated_ids = o->repeated_ids != 0;
-    index->has_codes = o->kind != RV_FLAT;
-    index->has_vectors = o->kind == RV_FLAT || o->kind == RV_PLUS ||
-                         (o->kind == RV_ASYM && o->rerank_factor > 1);
+    index->has_codes = has_codes(o);
+    index->has_vectors = has_vectors(o);
     index->bits = index->has_codes ? o->bits : 0;
-    rvx_rows_init(&index->rows, o->dim, index->bits, index->has_vectors);
+    index->vector_bits = index->has_vectors ? o->originals_bits : 0;
+    rvx_rows_init(&index->rows, o->dim, index->bits, index->vector_bits);
     atomic_init(&index->writer_thread, 0);
     atomic_init(&index->owners, 1);
     index->writer = rvb_mutex_create();
@@ -187,6 +203,7 @@ void rv_index_get_info(const rv_index *index, rv_index_info *out) {
         .rerank_factor = index->rerank_factor,
         .epsilon = index->epsilon,
         .has_vectors = index->has_vectors,
+        .originals_bits = index->vector_bits,
         .seed = index->seed,
         .n = index->rows.n_live,
         .dead = index->rows.n - index->rows.n_live,
@@ -229,12 +246,19 @@ static rv_status no_vectors(rv_error *err) {
                     "RabitqPlusIndex to get them back");
 }
 
+static void copy_vector(const rv_index *index, size_t row, float *out) {
+    const void *v = rvx_cell(&index->rows.column[RVX_VECTORS], row);
+    if (rvx_keeps_halves(index))
+        rvk_ops_active()->widen(v, index->dim, out);
+    else
+        memcpy(out, v, index->dim * sizeof *out);
+}
+
 rv_status rv_index_get(const rv_index *index, uint64_t id, float *out, rv_error *err) {
     if (!index->has_vectors) return no_vectors(err);
     rvb_rwlock *lock = read_lock(index);
     size_t row = rvx_row_of_id(&index->ids, &index->rows, id);
-    if (row != RVX_NO_ROW)
-        memcpy(out, rvx_row_vector(&index->rows, row), index->dim * sizeof *out);
+    if (row != RVX_NO_ROW) copy_vector(index, row, out);
     rvb_rwlock_unread(lock);
     if (row != RVX_NO_ROW) return RV_OK;
     return rvb_fail_numbers(err, RV_ERR_NOT_FOUND, 0, id, "id %llu is not in the index",
@@ -263,7 +287,7 @@ static size_t nth_live(const rvx_rows *rows, size_t skip) {
 }
 
 static rv_status copy_rows(const rv_index *index, size_t begin, size_t count,
-                           void *const out[], rv_error *err) {
+                           void *const out[], float *vectors, rv_error *err) {
     const rvx_rows *rows = &index->rows;
     if (begin > rows->n_live || count > rows->n_live - begin)
         return rvb_fail_numbers(err, RV_ERR_NOT_FOUND, rows->n_live, begin + count,
@@ -276,6 +300,7 @@ static rv_status copy_rows(const rv_index *index, size_t begin, size_t count,
             if (out[c])
                 memcpy((char *)out[c] + i * rows->column[c].width,
                        rvx_cell(&rows->column[c], row), rows->column[c].width);
+        if (vectors) copy_vector(index, row, vectors + i * index->dim);
         i++;
     }
     return RV_OK;
@@ -287,30 +312,28 @@ rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t cou
     if (vectors && !index->has_vectors) return no_vectors(err);
     if (codes && !index->has_codes)
         return rvb_fail(err, RV_ERR_ARGUMENT, "a FlatF32Index has no codes");
-    void *out[RVX_N_COLUMNS] = {[RVX_IDS] = ids,
-                                [RVX_NORMS] = norms,
-                                [RVX_CODES] = codes,
-                                [RVX_VECTORS] = vectors};
+    void *out[RVX_N_COLUMNS] = {
+        [RVX_IDS] = ids, [RVX_NORMS] = norms, [RVX_CODES] = codes};
     if (begin > RV_MAX_ROWS || count > RV_MAX_ROWS) begin = count = RV_MAX_ROWS;
     rvb_rwlock *lock = read_lock(index);
-    rv_status status = copy_rows(index, (size_t)begin, (size_t)count, out, err);
+    rv_status status = copy_rows(index, (size_t)begin, (size_t)count, out, vectors, err);
     rvb_rwlock_unread(lock);
     return status;
 }
 
 rv_status rv_index_view(const rv_index *index, rv_view *out, rv_error *err) {
-    *out = (rv_view){.dim = index->dim, .stride_bytes = index->dim * sizeof(float)};
+    *out = (rv_view){.dim = index->dim, .bits = index->vector_bits};
     if (!index->has_vectors) return no_vectors(err);
     rvb_rwlock *lock = read_lock(index);
     const rvx_column *v = &index->rows.column[RVX_VECTORS];
+    out->stride_bytes = v->stride;
     rv_status status = RV_OK;
     if (index->rows.n != index->rows.n_live) {
         status = rvb_fail(err, RV_ERR_ARGUMENT,
                           "removed rows lie between the others; call vacuum first");
     } else if (v->buf) {
-        out->data = (const float *)v->data;
+        out->data = v->data;
         out->n = index->rows.n;
-        out->stride_bytes = v->stride;
         out->owner = rvx_buf_ref(v->buf);
     }
     rvb_rwlock_unread(lock);
@@ -341,7 +364,7 @@ static bool same_rows(const rv_index *a, const rv_index *b) {
 static bool same_options(const rv_index *a, const rv_index *b) {
     return a->kind == b->kind && a->metric == b->metric && a->dim == b->dim &&
            a->seed == b->seed && a->rerank_factor == b->rerank_factor &&
-           a->epsilon == b->epsilon && a->has_vectors == b->has_vectors &&
+           a->epsilon == b->epsilon && a->vector_bits == b->vector_bits &&
            a->bits == b->bits && a->n_lists_option == b->n_lists_option &&
            a->nprobe == b->nprobe;
 }

@@ -53,16 +53,25 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
                                uint32_t n_lists, unsigned bits, rvx_quantizer **out,
                                rv_error *err);
 void rvx_quantizer_free(rvx_quantizer *q);
+/* Vectors where they lie. */
+typedef struct rvx_source {
+    const uint8_t *data;
+    size_t stride; /* bytes from row to row */
+    bool halves;   /* binary16, else float */
+} rvx_source;
+/* A row as floats: where it lies, or widened into `room`. */
+const float *rvx_source_row(const rvx_source *from, const rvk_ops *ops, size_t row,
+                            size_t dim, float *room);
 /* Mean and centroids from n > 0 rows; at most rvx_most_lists(n) lists are made. Rows
  * rvx_norm would refuse count as zero if `skip_bad`; else they make the quantizer
  * useless. */
-rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
-                              size_t stride_bytes, size_t n, bool skip_bad,
-                              rvb_pool *pool, const rv_progress *progress, rv_error *err);
+rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const rvx_source *vectors,
+                              size_t n, bool skip_bad, rvb_pool *pool,
+                              const rv_progress *progress, rv_error *err);
 /* Derives what follows from mean and centroids; train does this itself. */
 rv_status rvx_quantizer_finish(rvx_quantizer *q, rv_error *err);
 size_t rvx_quantizer_bytes(const rvx_quantizer *q);
-/* y (padded floats) = P(scale * v - m). */
+/* y (padded floats) = P(scale * v - m); v may be y. */
 void rvx_quantizer_rotate(const rvx_quantizer *q, const rvk_ops *ops, const float *v,
                           float scale, float *y);
 
@@ -76,10 +85,10 @@ typedef struct rvx_fine_factors {
     float a, b, e;
 } rvx_fine_factors;
 
-/* y (n x padded) and lists of n <= RVX_NEAREST_ROWS rows of the given norms. scratch:
- * RVX_NEAREST_SCRATCH floats. */
-void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops, const uint8_t *rows,
-                         size_t stride_bytes, const float *norms, size_t n,
+/* y (n x padded) and lists of n <= RVX_NEAREST_ROWS rows of the given norms, which may
+ * lie where y is to come. scratch: RVX_NEAREST_SCRATCH floats. */
+void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops,
+                         const float *const *rows, const float *norms, size_t n,
                          float *scratch, float *y, uint32_t *lists);
 /* Codes one placed row: q->extra + 1 planes of padded/8 bytes, and the factors, of which
  * all but `sign` are set only with extra bits. */
@@ -152,8 +161,8 @@ typedef struct rvx_rows {
     uint64_t renumbered; /* how often vacuum has changed row numbers */
 } rvx_rows;
 
-/* bits: of a code, 0 for none. */
-void rvx_rows_init(rvx_rows *rows, uint32_t dim, unsigned bits, bool vectors);
+/* bits: of a code; vector_bits: of a component; 0 for none. */
+void rvx_rows_init(rvx_rows *rows, uint32_t dim, unsigned bits, unsigned vector_bits);
 void rvx_rows_clear(rvx_rows *rows);
 /* Columns with room for `rows` rows, a copy of the first n in them; a column that
  * has room already is shared. On failure `grown` holds nothing. */
@@ -170,9 +179,6 @@ static inline uint64_t rvx_row_id(const rvx_rows *rows, size_t row) {
     uint64_t id;
     memcpy(&id, rvx_cell(&rows->column[RVX_IDS], row), sizeof id);
     return id;
-}
-static inline const float *rvx_row_vector(const rvx_rows *rows, size_t row) {
-    return (const float *)rvx_cell(&rows->column[RVX_VECTORS], row);
 }
 static inline bool rvx_bit(const uint64_t *bits, size_t i) {
     return (bits[i / 64] >> (i % 64)) & 1;
@@ -420,8 +426,9 @@ struct rv_index {
     uint32_t dim;
     uint32_t rerank_factor;
     uint32_t n_lists_option;
-    uint32_t nprobe; /* default of searches; 0 = chosen from the number of rows */
-    unsigned bits;   /* of a code, 0 without codes */
+    uint32_t nprobe;      /* default of searches; 0 = chosen from the number of rows */
+    unsigned bits;        /* of a code, 0 without codes */
+    unsigned vector_bits; /* of a component, 0 without vectors */
     float epsilon;
     uint64_t seed;
     bool has_codes, has_vectors;
@@ -447,6 +454,9 @@ rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *
 /* RV_ERR_ARGUMENT when called from this index's own progress callback. */
 rv_status rvx_writer_lock(const rv_index *index, rv_error *err);
 void rvx_writer_unlock(const rv_index *index);
+static inline bool rvx_keeps_halves(const rv_index *index) {
+    return index->vector_bits == 16;
+}
 /* What searches that name no number use. The state lock is held. */
 uint32_t rvx_default_nprobe(const rv_index *index);
 /* Makes the scan blocks for the instruction set in use, if they are not there. */

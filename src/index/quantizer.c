@@ -120,14 +120,13 @@ static float scale_for(rv_metric metric, float norm) {
     return norm > 0 ? 1 / norm : 0;
 }
 
-void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops, const uint8_t *rows,
-                         size_t stride_bytes, const float *norms, size_t n,
+void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops,
+                         const float *const *rows, const float *norms, size_t n,
                          float *scratch, float *y, uint32_t *lists) {
     float value[RVX_NEAREST_ROWS];
     for (size_t i = 0; i < n; i++)
-        rvx_quantizer_rotate(q, ops,
-                             (const float *)(const void *)(rows + i * stride_bytes),
-                             scale_for(q->metric, norms[i]), y + i * q->padded);
+        rvx_quantizer_rotate(q, ops, rows[i], scale_for(q->metric, norms[i]),
+                             y + i * q->padded);
     memset(lists, 0, n * sizeof *lists);
     if (q->n_lists == 1) return;
     rvx_nearest(ops, y, n, q->centroids, q->half_norms, q->n_lists, q->padded, scratch,
@@ -170,11 +169,19 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
 
 /* ---- training --------------------------------------------------------------- */
 
+const float *rvx_source_row(const rvx_source *from, const rvk_ops *ops, size_t row,
+                            size_t dim, float *room) {
+    const void *at = from->data + row * from->stride;
+    if (!from->halves) return at;
+    ops->widen(at, dim, room);
+    return room;
+}
+
 typedef struct training {
     const rvx_quantizer *q;
     const rvk_ops *ops;
-    const uint8_t *vectors;
-    size_t stride, n, chunk, n_sample;
+    const rvx_source *vectors;
+    size_t n, chunk, n_sample;
     uint64_t seed;
     bool skip_bad;
     double *sums; /* one row of dim per chunk */
@@ -182,8 +189,9 @@ typedef struct training {
 } training;
 
 /* NULL for a row to be taken as zero. */
-static const float *training_row(const training *t, size_t row, float *scale) {
-    const float *v = (const float *)(t->vectors + row * t->stride);
+static const float *training_row(const training *t, size_t row, float *room,
+                                 float *scale) {
+    const float *v = rvx_source_row(t->vectors, t->ops, row, t->q->dim, room);
     *scale = 1;
     if (t->q->metric != RV_COSINE && !t->skip_bad) return v;
     float norm2 = t->ops->dot(v, v, t->q->dim);
@@ -198,9 +206,10 @@ static rv_status sum_rows(void *ctx, unsigned worker, size_t begin, size_t end,
     const training *t = ctx;
     size_t dim = t->q->dim;
     double *sum = t->sums + begin / t->chunk * dim;
+    float room[RV_MAX_DIM];
     for (size_t row = begin; row < end; row++) {
         float scale;
-        const float *v = training_row(t, row, &scale);
+        const float *v = training_row(t, row, room, &scale);
         for (size_t j = 0; v && j < dim; j++) sum[j] += (double)(v[j] * scale);
     }
     return RV_OK;
@@ -235,9 +244,8 @@ static rv_status rotate_sample(void *ctx, unsigned worker, size_t begin, size_t 
         size_t first = i * whole + (i < rest ? i : rest);
         size_t length = whole + (i < rest);
         size_t row = first + (size_t)rvb_random_below(t->seed, STREAM_SAMPLE, i, length);
-        float scale;
-        const float *v = training_row(t, row, &scale);
-        float *y = t->sample + i * t->q->padded;
+        float scale, *y = t->sample + i * t->q->padded;
+        const float *v = training_row(t, row, y, &scale);
         if (v)
             rvx_quantizer_rotate(t->q, t->ops, v, scale, y);
         else
@@ -266,14 +274,12 @@ static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
     return status;
 }
 
-rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const void *vectors,
-                              size_t stride_bytes, size_t n, bool skip_bad,
-                              rvb_pool *pool, const rv_progress *progress,
-                              rv_error *err) {
+rv_status rvx_quantizer_train(rvx_quantizer *q, uint64_t seed, const rvx_source *vectors,
+                              size_t n, bool skip_bad, rvb_pool *pool,
+                              const rv_progress *progress, rv_error *err) {
     training t = {.q = q,
                   .ops = rvk_ops_active(),
                   .vectors = vectors,
-                  .stride = stride_bytes,
                   .n = n,
                   .seed = seed,
                   .skip_bad = skip_bad};

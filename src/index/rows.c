@@ -40,7 +40,7 @@ void rvx_buf_unref(rvx_buf *buf) {
     rvb_free(buf);
 }
 
-void rvx_rows_init(rvx_rows *rows, uint32_t dim, unsigned bits, bool vectors) {
+void rvx_rows_init(rvx_rows *rows, uint32_t dim, unsigned bits, unsigned vector_bits) {
     memset(rows, 0, sizeof *rows);
     size_t width[RVX_N_COLUMNS] = {
         [RVX_IDS] = sizeof(uint64_t),
@@ -50,7 +50,7 @@ void rvx_rows_init(rvx_rows *rows, uint32_t dim, unsigned bits, bool vectors) {
                                  : 0,
         [RVX_NORMS] = sizeof(float),
         [RVX_LISTS] = bits ? sizeof(uint32_t) : 0,
-        [RVX_VECTORS] = vectors ? dim * sizeof(float) : 0,
+        [RVX_VECTORS] = (size_t)dim * vector_bits / 8,
     };
     for (int c = 0; c < RVX_N_COLUMNS; c++)
         rows->column[c].width = rows->column[c].stride = width[c];

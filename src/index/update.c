@@ -44,22 +44,23 @@ typedef struct encoding {
     const rvk_ops *ops;
     const rvx_column *column; /* written from row `first` on */
     size_t first;
-    const uint8_t *vectors; /* of row `first`, stride bytes apart */
-    size_t stride;
-    float *scratch; /* per worker */
+    rvx_source vectors; /* from row `first` on */
+    float *scratch;     /* per worker */
     size_t scratch_floats;
     bool recode; /* vectors are in place already and are taken as they are */
 } encoding;
 
-/* Norms of n rows from the i-th on, and copies of them in their place. Rows that are
- * taken as they are may have norms that are no use; bit k of *bad then marks the k-th. */
-static rv_status take_rows(const encoding *e, size_t i, size_t n, float *norms,
-                           uint64_t *bad, rv_error *err) {
+/* Norms of n rows, the i-th and those after it, and copies of them in their place. Rows
+ * that are taken as they are may have norms that are no use; bit k of *bad then marks the
+ * k-th. */
+static rv_status take_rows(const encoding *e, size_t i, size_t n,
+                           const float *const *vectors, float *norms, uint64_t *bad,
+                           rv_error *err) {
     const rvx_column *column = e->column;
     size_t dim = e->index->dim;
     *bad = 0;
     for (size_t k = 0; k < n; k++) {
-        const float *v = (const float *)(e->vectors + (i + k) * e->stride);
+        const float *v = vectors[k];
         size_t row = e->first + i + k;
         rv_status status =
             rvx_norm(e->ops, v, dim, "vector", i + k, &norms[k], e->recode ? NULL : err);
@@ -83,15 +84,21 @@ static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t en
     const rvx_quantizer *q = e->quantizer;
     for (size_t i = begin; i < end; i += RVX_NEAREST_ROWS) {
         size_t n = end - i < RVX_NEAREST_ROWS ? end - i : RVX_NEAREST_ROWS;
+        const float *vectors[RVX_NEAREST_ROWS];
         float norms[RVX_NEAREST_ROWS];
         uint32_t lists[RVX_NEAREST_ROWS];
         uint64_t bad;
-        RVB_TRY(take_rows(e, i, n, norms, &bad, err));
+        float *scratch = NULL, *y = NULL;
+        if (q) {
+            scratch = e->scratch + worker * e->scratch_floats;
+            y = scratch + RVX_NEAREST_SCRATCH;
+        }
+        for (size_t k = 0; k < n; k++)
+            vectors[k] = rvx_source_row(&e->vectors, e->ops, i + k, e->index->dim,
+                                        q ? y + k * q->padded : NULL);
+        RVB_TRY(take_rows(e, i, n, vectors, norms, &bad, err));
         if (!q) continue;
-        float *scratch = e->scratch + worker * e->scratch_floats;
-        float *y = scratch + RVX_NEAREST_SCRATCH;
-        rvx_quantizer_place(q, e->ops, e->vectors + i * e->stride, e->stride, norms, n,
-                            scratch, y, lists);
+        rvx_quantizer_place(q, e->ops, vectors, norms, n, scratch, y, lists);
         for (size_t k = 0; k < n; k++) {
             size_t row = e->first + i + k;
             rvx_fine_factors f;
@@ -119,7 +126,7 @@ static rv_status encode(encoding *e, size_t n, rvb_pool *pool,
     return status;
 }
 
-/* Training counts nothing the caller knows, so it only asks whether to go on. */
+/* What comes before counts nothing the caller knows: it only asks whether to go on. */
 typedef struct asking {
     const rv_progress *user;
     uint64_t total;
@@ -131,17 +138,59 @@ static int ask(void *ctx, uint64_t done, uint64_t total) {
     return a->user->report(a->user->ctx, 0, a->total);
 }
 
-static rv_status train(const rv_index *index, const void *vectors, size_t stride,
-                       size_t n, bool skip_bad, rvb_pool *pool,
-                       const rv_progress *progress, rvx_quantizer **out, rv_error *err) {
+/* Names the first component that binary16 has no number for. */
+static rv_status no_half(const encoding *e, size_t i, rv_error *err) {
+    const float *v = (const float *)(e->vectors.data + i * e->vectors.stride);
+    float norm;
+    size_t j = 0;
+    while (fabsf(v[j]) < 65520.0f) j++;
+    if (!isfinite(v[j]))
+        return rvx_norm(e->ops, v, e->index->dim, "vector", i, &norm, err);
+    return rvb_fail_numbers(err, RV_ERR_VALUE, 65520, i,
+                            "vector %zu holds %.9g at position %zu; originals of 16 bits "
+                            "hold magnitudes below "
+                            "65520: scale the vectors down, or keep 32 bits",
+                            i, (double)v[j], j);
+}
+
+static rv_status round_some(void *ctx, unsigned worker, size_t begin, size_t end,
+                            rv_error *err) {
+    (void)worker;
+    const encoding *e = ctx;
+    for (size_t i = begin; i < end; i++) {
+        const float *v = (const float *)(e->vectors.data + i * e->vectors.stride);
+        void *halves = rvx_cell(&e->column[RVX_VECTORS], e->first + i);
+        if (!e->ops->narrow(v, e->index->dim, halves)) return no_half(e, i, err);
+    }
+    return RV_OK;
+}
+
+/* Puts the rows in their place as halves, which then are what is coded: estimates and
+ * exact distances are to speak of the same vectors. */
+static rv_status round_rows(encoding *e, size_t n, rvb_pool *pool,
+                            const rv_progress *progress, rv_error *err) {
+    const rvx_column *column = &e->column[RVX_VECTORS];
+    asking a = {progress, n};
+    rv_progress quiet = {ask, &a};
+    e->ops = rvk_ops_active();
+    RVB_TRY(
+        rvb_pool_for(pool, n, ENCODE_ROWS, round_some, e, progress ? &quiet : NULL, err));
+    e->vectors = (rvx_source){rvx_cell(column, e->first), column->stride, true};
+    e->recode = true;
+    return RV_OK;
+}
+
+static rv_status train(const rv_index *index, const rvx_source *vectors, size_t n,
+                       bool skip_bad, rvb_pool *pool, const rv_progress *progress,
+                       rvx_quantizer **out, rv_error *err) {
     uint32_t lists = index->n_lists_option ? index->n_lists_option : rvx_auto_lists(n);
     if (lists > rvx_most_lists(n)) lists = rvx_most_lists(n); /* room for no more */
     asking a = {progress, n};
     rv_progress quiet = {ask, &a};
     RVB_TRY(rvx_quantizer_create(index->dim, index->metric, index->seed, lists,
                                  index->bits, out, err));
-    rv_status status = rvx_quantizer_train(*out, index->seed, vectors, stride, n,
-                                           skip_bad, pool, progress ? &quiet : NULL, err);
+    rv_status status = rvx_quantizer_train(*out, index->seed, vectors, n, skip_bad, pool,
+                                           progress ? &quiet : NULL, err);
     if (status != RV_OK) {
         rvx_quantizer_free(*out);
         *out = NULL;
@@ -288,19 +337,19 @@ static void adopt(rv_index *index, change *c, bool replace) {
 static rv_status prepare(rv_index *index, change *c, const float *vectors, bool replace,
                          rvb_pool *pool, const rv_progress *progress, rv_error *err) {
     const rvx_rows *rows = &index->rows;
-    size_t n = c->n, total = rows->n + n, stride = index->dim * sizeof(float);
-    if (index->has_codes && !index->quantizer)
-        RVB_TRY(
-            train(index, vectors, stride, n, false, pool, progress, &c->quantizer, err));
+    size_t n = c->n, total = rows->n + n;
     RVB_TRY(rvx_columns_grow(rows, total, rows->n == 0, c->column, err));
     for (size_t i = 0; i < n; i++)
         memcpy(rvx_cell(&c->column[RVX_IDS], rows->n + i), &c->ids[i], sizeof *c->ids);
-    encoding e = {.index = index,
-                  .quantizer = c->quantizer ? c->quantizer : index->quantizer,
-                  .column = c->column,
-                  .first = rows->n,
-                  .vectors = (const uint8_t *)vectors,
-                  .stride = stride};
+    encoding e = {
+        .index = index,
+        .column = c->column,
+        .first = rows->n,
+        .vectors = {(const uint8_t *)vectors, index->dim * sizeof(float), false}};
+    if (rvx_keeps_halves(index)) RVB_TRY(round_rows(&e, n, pool, progress, err));
+    if (index->has_codes && !index->quantizer)
+        RVB_TRY(train(index, &e.vectors, n, false, pool, progress, &c->quantizer, err));
+    e.quantizer = c->quantizer ? c->quantizer : index->quantizer;
     RVB_TRY(encode(&e, n, pool, progress, err));
     rvx_rows after = *rows;
     memcpy(after.column, c->column, sizeof after.column);
@@ -336,20 +385,20 @@ rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *er
     rvx_quantizer *quantizer = NULL;
     rvx_column made[RVX_N_COLUMNS] = {{0}};
     rvx_rows kept; /* ids and vectors stay where they are */
-    rvx_rows_init(&kept, index->dim, index->bits, true);
+    rvx_rows_init(&kept, index->dim, index->bits, index->vector_bits);
     kept.column[RVX_IDS] = rows->column[RVX_IDS];
     kept.column[RVX_VECTORS] = *v;
 
+    rvx_source vectors = {v->data, v->stride, rvx_keeps_halves(index)};
     rvb_pool *pool = rvb_pool_acquire();
     rv_status status =
-        train(index, v->data, v->stride, rows->n, true, pool, progress, &quantizer, err);
+        train(index, &vectors, rows->n, true, pool, progress, &quantizer, err);
     if (status == RV_OK) status = rvx_columns_grow(&kept, rows->n, true, made, err);
     if (status == RV_OK) {
         encoding e = {.index = index,
                       .quantizer = quantizer,
                       .column = made,
-                      .vectors = v->data,
-                      .stride = v->stride,
+                      .vectors = vectors,
                       .recode = true};
         status = encode(&e, rows->n, pool, progress, err);
     }

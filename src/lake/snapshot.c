@@ -32,7 +32,7 @@ rv_status rvl_index_digest(const rv_index *index, uint8_t out[RVB_DIGEST_BYTES],
                            rv_error *err) {
     rv_view view;
     RVB_TRY(rv_index_view(index, &view, err));
-    size_t row_bytes = view.dim * sizeof(float);
+    size_t row_bytes = (size_t)view.dim * view.bits / 8;
     rvb_tree tree;
     rvb_tree_init(&tree, view.n * (sizeof(uint64_t) + row_bytes));
     rv_status status = digest_ids(index, view.n, &tree, err);

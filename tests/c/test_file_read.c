@@ -244,6 +244,7 @@ static file_bytes sample(size_t i) {
     uint64_t *ids = scattered_ids(i, 5);
     rv_build_options o = options_for(kind, metric, dim);
     if (i % 5 == 0) o.bits = 2 + (uint32_t)i / 5; /* of each kind, and one without rows */
+    if (i == 7 || i == 10 || i == 15) o.originals_bits = 16;
     rv_index *index = build_with(&o, rows, i % 3 ? ids : NULL, n);
     file_bytes b = bytes_of(index);
     rv_index_free(index);

@@ -499,9 +499,10 @@ static void equality(void **state) {
         free(bytes.data);
         rv_index_free(b);
 
-        rv_build_options other[8];
-        size_t n_other = kinds[kind] == RV_FLAT ? 6 : 8;
-        for (size_t i = 0; i < 8; i++) other[i] = o;
+        rv_build_options other[9];
+        size_t n_other = kinds[kind] == RV_FLAT ? 6 : kinds[kind] == RV_RABITQ ? 8 : 9;
+        for (size_t i = 0; i < 9; i++) other[i] = o;
+        other[8].originals_bits = 16;
         other[6].bits = 2;
         other[7].n_lists = 1;
         other[0].kind = (rv_kind)((kinds[kind] + 1) % 4);

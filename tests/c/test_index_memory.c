@@ -314,6 +314,7 @@ static void every_allocation_refused(void **state) {
         for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
             if (sized(8) < 8 && (size_t)metric != kind % 3) continue;
             current = coded_options(kinds[kind], (rv_metric)metric, DIM, 1, 4);
+            if (kind >= 2 && metric == RV_IP) current.originals_bits = 16;
             refuse_all(calls, sizeof calls / sizeof *calls, 4);
         }
     }
@@ -394,6 +395,7 @@ static void memory_is_accounted_for(void **state) {
             failing_allocator_install(0);
             rv_build_options o = coded_options(kinds[kind], (rv_metric)(run % 2), dim,
                                                1 + (uint32_t)run * 2, lists[run]);
+            if (kind >= 2 && run == 1) o.originals_bits = 16;
             rv_index *index = build_with(&o, NULL, NULL, 0);
             assert_accounted(index, "empty");
             assert_ok(rv_index_add(index, rows, 40, ids, 4000, NULL, err));

@@ -13,7 +13,7 @@
 
 static rvx_rows random_rows(uint64_t seed, size_t n, uint32_t n_lists) {
     rvx_rows rows;
-    rvx_rows_init(&rows, DIM, 1, false);
+    rvx_rows_init(&rows, DIM, 1, 0);
     rvx_column made[RVX_N_COLUMNS];
     assert_ok(rvx_columns_grow(&rows, n, true, made, err));
     memcpy(rows.column, made, sizeof made);

@@ -15,13 +15,17 @@ static double dot(const float *a, const float *b, size_t n) {
     return sum;
 }
 
+static rvx_source source_of(const float *rows, size_t dim) {
+    return (rvx_source){(const uint8_t *)rows, dim * sizeof *rows, false};
+}
+
 static rvx_quantizer *trained_bits(unsigned bits, size_t dim, rv_metric metric,
                                    uint64_t seed, uint32_t lists, const float *rows,
                                    size_t n) {
     rvx_quantizer *q;
+    rvx_source source = source_of(rows, dim);
     assert_ok(rvx_quantizer_create((uint32_t)dim, metric, seed, lists, bits, &q, err));
-    assert_ok(rvx_quantizer_train(q, seed, rows, dim * sizeof *rows, n, false, NULL, NULL,
-                                  err));
+    assert_ok(rvx_quantizer_train(q, seed, &source, n, false, NULL, NULL, err));
     return q;
 }
 
@@ -128,8 +132,7 @@ static void code_row(const rvx_quantizer *q, const float *v, coded *out) {
     float norm = norm_of(v, q->dim);
     float *scratch = need(q->padded + RVX_NEAREST_SCRATCH, sizeof *scratch);
     float *y = scratch + RVX_NEAREST_SCRATCH;
-    rvx_quantizer_place(q, ops, (const uint8_t *)v, q->dim * sizeof *v, &norm, 1, scratch,
-                        y, &out->list);
+    rvx_quantizer_place(q, ops, &v, &norm, 1, scratch, y, &out->list);
     assert_true(out->list < q->n_lists);
     memset(&out->f, 0xee, sizeof out->f);
     rvx_quantizer_encode(q, ops, y, norm, out->list, out->code, &out->f);
@@ -529,9 +532,9 @@ static void bad_rows_can_be_skipped(void **state) {
     for (int metric = RV_L2; metric <= RV_COSINE; metric++) {
         assert_ok(rvx_quantizer_create(10, (rv_metric)metric, 1, 6, 1, &p, err));
         assert_ok(rvx_quantizer_create(10, (rv_metric)metric, 1, 6, 1, &q, err));
-        size_t stride = dim * sizeof *rows;
-        assert_ok(rvx_quantizer_train(p, 1, rows, stride, n, true, NULL, NULL, err));
-        assert_ok(rvx_quantizer_train(q, 1, clean, stride, n, false, NULL, NULL, err));
+        rvx_source some_bad = source_of(rows, dim), good = source_of(clean, dim);
+        assert_ok(rvx_quantizer_train(p, 1, &some_bad, n, true, NULL, NULL, err));
+        assert_ok(rvx_quantizer_train(q, 1, &good, n, false, NULL, NULL, err));
         for (size_t j = 0; j < dim; j++)
             assert_true(fabs((double)(p->mean[j] - q->mean[j])) < 1e-6);
         for (size_t j = 0; j < 6 * p->padded; j++) assert_true(!isnan(p->centroids[j]));

@@ -28,16 +28,16 @@ static void borrowed_memory_is_released_once(void **state) {
 static void what_is_kept(void **state) {
     (void)state;
     rvx_rows rows;
-    for (unsigned i = 0; i < 8; i++) {
-        unsigned bits = i & 1 ? i & 4 ? 5 : 1 : 0;
-        bool codes = bits > 0, vectors = i & 2;
-        rvx_rows_init(&rows, DIM, bits, vectors);
+    for (unsigned i = 0; i < 12; i++) {
+        unsigned bits = i & 1 ? i & 2 ? 5 : 1 : 0, vector_bits = i / 4 * 16;
+        bool codes = bits > 0;
+        rvx_rows_init(&rows, DIM, bits, vector_bits);
         assert_int_equal(rows.column[RVX_IDS].width, 8);
         assert_int_equal(rows.column[RVX_NORMS].width, 4);
         assert_int_equal(rows.column[RVX_CODES].width, 4 * bits);
         assert_int_equal(rows.column[RVX_FACTORS].width, bits > 1 ? 20 : bits ? 8 : 0);
         assert_int_equal(rows.column[RVX_LISTS].width, codes ? 4 : 0);
-        assert_int_equal(rows.column[RVX_VECTORS].width, vectors ? 4 * DIM : 0);
+        assert_int_equal(rows.column[RVX_VECTORS].width, vector_bits / 8 * DIM);
         assert_true(rows.ids_ascending);
         rvx_rows_clear(&rows);
     }
@@ -57,7 +57,7 @@ static bool holds(const rvx_column *column, int c, size_t at, size_t row) {
 
 static rvx_rows filled_rows(size_t n) {
     rvx_rows rows;
-    rvx_rows_init(&rows, DIM, 1, true);
+    rvx_rows_init(&rows, DIM, 1, 32);
     rvx_column made[RVX_N_COLUMNS];
     assert_ok(rvx_columns_grow(&rows, n, true, made, err));
     memcpy(rows.column, made, sizeof made);
@@ -115,7 +115,7 @@ static void absurd_sizes_are_refused(void **state) {
 /* Rows as they lie in a version-1 record: each column interleaved with something. */
 static rvx_rows strided_rows(size_t n, uint8_t *memory, size_t stride) {
     rvx_rows rows;
-    rvx_rows_init(&rows, DIM, 1, true);
+    rvx_rows_init(&rows, DIM, 1, 32);
     rows.n = rows.n_live = n;
     for (int c = 0; c < RVX_N_COLUMNS; c++) {
         rows.column[c].buf = rvx_buf_borrow(NULL, NULL);
