@@ -28,7 +28,7 @@ BLOCK_FIELDS = {  # name: (offset, struct code)
 SECTIONS = ("", "ids", "codes", "factors", "norms", "lists", "vectors", "mean", "centroids")
 KINDS = ("FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex")
 METRICS = ("l2", "ip", "cosine")
-HAS_CODES, HAS_VECTORS, V1_RECORDS, TRAINED = 1, 2, 4, 8
+HAS_CODES, HAS_VECTORS, V1_RECORDS, TRAINED, HALVES = 1, 2, 4, 8, 16
 LEAF = 1 << 20
 
 
@@ -41,7 +41,7 @@ class IndexFile(NamedTuple):
     dim: int
     seed: int
     ids: np.ndarray  # (n,) uint64
-    vectors: np.ndarray | None  # (n, dim) float32
+    vectors: np.ndarray | None  # (n, dim) float32, or float16
     codes: np.ndarray | None  # (n, bits * padded / 8) uint8
     factors: np.ndarray | None  # (n, 2) float32: A, B; (n, 5) with more than one bit
     norms: np.ndarray | None  # (n,) float32
@@ -132,10 +132,11 @@ def read(path: str) -> IndexFile:
     padded = -(-dim // 32) * 32
     bits = block["bits"]
     require(bits == 0 if not block["flags"] & HAS_CODES else 1 <= bits <= 8, "bits")
+    kept = "<f2" if block["flags"] & HALVES else "<f4"
     shapes = {
         "ids": ("<u8", (n,)), "codes": ("u1", (n, bits * padded // 8)),
         "factors": ("<f4", (n, 5 if bits > 1 else 2)),
-        "norms": ("<f4", (n,)), "lists": ("<u4", (n,)), "vectors": ("<f4", (n, dim)),
+        "norms": ("<f4", (n,)), "lists": ("<u4", (n,)), "vectors": (kept, (n, dim)),
         "mean": ("<f4", (dim,)), "centroids": ("<f4", (block["n_lists"], padded)),
     }  # fmt: skip
     columns = {"ids": np.empty(0, np.uint64)}

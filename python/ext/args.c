@@ -155,6 +155,24 @@ int rvpy_parse_metric(PyObject *arg, rv_metric *out) {
     return -1;
 }
 
+int rvpy_parse_originals(PyObject *arg, uint32_t *out) {
+    if (!arg) return 0;
+    if (!PyUnicode_Check(arg)) {
+        rvpy_wrong_type("originals", "a str", arg);
+        return -1;
+    }
+    if (PyUnicode_CompareWithASCIIString(arg, "f32") == 0) {
+        *out = 32;
+        return 0;
+    }
+    if (PyUnicode_CompareWithASCIIString(arg, "f16") == 0) {
+        *out = 16;
+        return 0;
+    }
+    PyErr_Format(PyExc_ValueError, "originals must be 'f32' or 'f16', got %R", arg);
+    return -1;
+}
+
 int rvpy_parse_verify(PyObject *arg, rv_verify *out) {
     *out = RV_VERIFY_AUTO;
     if (!rvpy_given(arg)) return 0;

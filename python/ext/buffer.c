@@ -302,11 +302,13 @@ int rvpy_take_bytes(PyObject *arg, const char *name, rvpy_array *out) {
 /* ---- arrays out
  * ------------------------------------------------------------------------------ */
 
+/* By rvpy_dtype. */
+static const int type_numbers[] = {NPY_FLOAT32, NPY_FLOAT16, NPY_UINT64, NPY_UINT8};
+
 PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns,
                          void **data) {
-    static const int types[] = {NPY_FLOAT32, NPY_UINT64, NPY_UINT8}; /* by rvpy_dtype */
     npy_intp shape[2] = {rows, columns};
-    PyObject *array = PyArray_SimpleNew(columns < 0 ? 1 : 2, shape, types[dtype]);
+    PyObject *array = PyArray_SimpleNew(columns < 0 ? 1 : 2, shape, type_numbers[dtype]);
     if (array) *data = PyArray_DATA((PyArrayObject *)array);
     return array;
 }
@@ -342,18 +344,19 @@ static PyObject *view_capsule(rv_view *view) {
 
 PyObject *rvpy_array_view(rv_view *view) {
     void *unused;
+    rvpy_dtype dtype = view->bits == 16 ? RVPY_F16 : RVPY_F32;
     if (view->n == 0) { /* no data to point at */
         Py_ssize_t dim = (Py_ssize_t)view->dim;
         rv_view_release(view);
-        return rvpy_array_new(RVPY_F32, 0, dim, &unused);
+        return rvpy_array_new(dtype, 0, dim, &unused);
     }
     PyObject *capsule = view_capsule(view);
     if (!capsule) return NULL;
     npy_intp shape[2] = {(npy_intp)view->n, (npy_intp)view->dim};
-    npy_intp strides[2] = {(npy_intp)view->stride_bytes, (npy_intp)sizeof(float)};
+    npy_intp strides[2] = {(npy_intp)view->stride_bytes, (npy_intp)view->bits / 8};
     void *data = (void *)(uintptr_t)view->data; /* const in effect: no writeable flag */
-    PyObject *array =
-        PyArray_New(&PyArray_Type, 2, shape, NPY_FLOAT32, strides, data, 0, 0, NULL);
+    PyObject *array = PyArray_New(&PyArray_Type, 2, shape, type_numbers[dtype], strides,
+                                  data, 0, 0, NULL);
     if (!array) {
         Py_DECREF(capsule);
         return NULL;
@@ -365,11 +368,12 @@ PyObject *rvpy_array_view(rv_view *view) {
     return array;
 }
 
-int rvpy_dtype_is_f32(PyObject *dtype) {
+int rvpy_dtype_is(PyObject *dtype, rvpy_dtype wanted) {
     PyArray_Descr *descr = NULL;
     if (!PyArray_DescrConverter2(dtype, &descr) || !descr)
-        return PyErr_Occurred() ? -1 : 1;
-    int result = descr->type_num == NPY_FLOAT32 && PyArray_ISNBO(descr->byteorder);
+        return PyErr_Occurred() ? -1 : wanted == RVPY_F32;
+    int result =
+        descr->type_num == type_numbers[wanted] && PyArray_ISNBO(descr->byteorder);
     Py_DECREF(descr);
     return result;
 }

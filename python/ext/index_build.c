@@ -26,7 +26,7 @@ static int take_rows(PyObject *vectors_arg, PyObject *ids_arg, rvpy_array *vecto
 
 typedef struct build_args {
     PyObject *vectors, *ids, *seed, *metric, *bits, *rerank_factor, *epsilon, *n_lists,
-        *progress;
+        *originals, *progress;
 } build_args;
 
 static int build_options(rv_kind kind, const build_args *a, rv_build_options *o) {
@@ -36,11 +36,13 @@ static int build_options(rv_kind kind, const build_args *a, rv_build_options *o)
         rvpy_check_option(kind, RVPY_RERANKED, "build", "epsilon", a->epsilon) < 0 ||
         rvpy_check_option(kind, RVPY_CODED, "build", "n_lists", a->n_lists) < 0 ||
         rvpy_check_option(kind, RVPY_CODED, "build", "bits", a->bits) < 0 ||
+        rvpy_check_option(kind, RVPY_RERANKED, "build", "originals", a->originals) < 0 ||
         (a->seed && rvpy_parse_u64(a->seed, "seed", &o->seed) < 0) ||
         rvpy_parse_metric(a->metric, &o->metric) < 0 ||
         rvpy_parse_count(a->rerank_factor, "rerank_factor", 1024, &rerank_factor) < 0 ||
         rvpy_parse_count(a->n_lists, "n_lists", RV_MAX_LISTS, &n_lists) < 0 ||
         rvpy_parse_bits(a->bits, &o->bits) < 0 ||
+        rvpy_parse_originals(a->originals, &o->originals_bits) < 0 ||
         rvpy_parse_epsilon(a->epsilon, &o->epsilon) < 0)
         return -1;
     o->kind = kind;
@@ -68,12 +70,14 @@ static PyObject *build(const rvpy_state *state, rv_build_options o,
 }
 
 PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"vectors", "ids",           "seed",    "metric",   "bits",
-                               "n_lists", "rerank_factor", "epsilon", "progress", NULL};
+    static char *keywords[] = {
+        "vectors",       "ids",     "seed",      "metric",   "bits", "n_lists",
+        "rerank_factor", "epsilon", "originals", "progress", NULL};
     build_args a = {0};
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O|$OOOOOOOO:build", keywords, &a.vectors, &a.ids, &a.seed,
-            &a.metric, &a.bits, &a.n_lists, &a.rerank_factor, &a.epsilon, &a.progress))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOOOOOO:build", keywords,
+                                     &a.vectors, &a.ids, &a.seed, &a.metric, &a.bits,
+                                     &a.n_lists, &a.rerank_factor, &a.epsilon,
+                                     &a.originals, &a.progress))
         return NULL;
     rvpy_class class;
     rv_build_options options = RV_BUILD_DEFAULT;

@@ -64,13 +64,17 @@
     "rerank_factor: at least the best k * rerank_factor estimates are checked\n"         \
     "    exactly, 1..1024; None lets the bound alone decide. Default of searches.\n"     \
     "epsilon: width of the error bound in standard deviations, above 0; None means\n"    \
-    "    2.2. With a larger one fewer neighbours are missed. Default of searches.\n"
+    "    2.2. With a larger one fewer neighbours are missed. Default of searches.\n"     \
+    "originals: 'f16' keeps the vectors as float16, in half the memory, and indexes\n"   \
+    "    what they are rounded to: scores are exact for those. Magnitudes from 65520\n"  \
+    "    on are a ValueError, in later additions too.\n"
 
 #define DOC_BUILD_FLAT DOC_BUILD("", "")
 #define BUILD_CODED ", bits=1, n_lists=None"
 #define DOC_BUILD_RABITQ DOC_BUILD(BUILD_CODED, DOC_BITS_LISTS)
 #define DOC_BUILD_RERANKED                                                               \
-    DOC_BUILD(BUILD_CODED ", rerank_factor=None, epsilon=None", DOC_BITS_LISTS DOC_RERANK)
+    DOC_BUILD(BUILD_CODED ", rerank_factor=None, epsilon=None, originals='f32'",         \
+              DOC_BITS_LISTS DOC_RERANK)
 
 /* ---- search ----------------------------------------------------------------- */
 
@@ -231,6 +235,7 @@
     "The vectors as an (n, dim) float32 array, in the order of `ids`.\n\n"               \
     "Read-only and without a copy. It stays as it is, whatever happens to the index.\n"  \
     "Where removed rows lie between, a copy; copy=False then raises ValueError.\n"       \
+    "Vectors kept as float16 come as a copy, without one for dtype=np.float16.\n"        \
     "Raises NoVectors where no vectors are kept."
 
 #define DOC_MEMORY_USAGE                                                                 \
@@ -251,6 +256,7 @@
 #define DOC_EPSILON "Width of the error bound of searches that name none."
 #define DOC_RERANK_FACTOR                                                                \
     "Least share of exact checks of searches that name none, or None."
+#define DOC_ORIGINALS "How vectors are kept: 'f32' or 'f16'; None without vectors."
 #define DOC_BITS "Bits of a code per dimension."
 #define DOC_LISTS "Number of groups the codes are held in."
 #define DOC_DEFAULT_NPROBE                                                               \

@@ -42,6 +42,7 @@ int rvpy_index_contains(PyObject *self, PyObject *id_arg) {
 /* What copy_rows should fill; NULL where not wanted. */
 typedef struct wanted {
     PyObject *ids, *norms, *codes, *vectors;
+    bool halves; /* the vectors are a view of float16 */
 } wanted;
 
 enum { IDS = 1, NORMS = 2, CODES = 4, VECTORS = 8 };
@@ -127,32 +128,42 @@ static PyObject *take_copy(PyObject *self) {
     return copy_rows(self, VECTORS, &w) < 0 ? NULL : w.vectors;
 }
 
-/* The conversion of another dtype is a copy; copy=False refuses every copy. */
+static int check_no_copy(bool native, rvpy_dtype kept, bool gaps) {
+    if (native && !gaps) return 0;
+    if (gaps)
+        PyErr_SetString(PyExc_ValueError,
+                        "removed rows lie between the vectors, so this would be a copy; "
+                        "vacuum() first");
+    else
+        PyErr_Format(PyExc_ValueError, "the vectors are float%s: another dtype is a copy",
+                     kept == RVPY_F16 ? "16" : "32");
+    return -1;
+}
+
+/* A view of what is kept, where that is what was asked for. The conversion of another
+ * dtype is a copy; copy=False refuses every copy. */
 PyObject *rvpy_index_array(PyObject *self, PyObject *args, PyObject *kwargs) {
     static char *keywords[] = {"dtype", "copy", NULL};
     PyObject *dtype = NULL, *copy = NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:__array__", keywords, &dtype,
                                      &copy))
         return NULL;
-    int same = rvpy_given(dtype) ? rvpy_dtype_is_f32(dtype) : 1;
+    rv_index_info info;
+    rvpy_info(self, &info);
+    rvpy_dtype kept = info.originals_bits == 16 ? RVPY_F16 : RVPY_F32;
+    int plain = rvpy_given(dtype) ? rvpy_dtype_is(dtype, RVPY_F32) : 1;
+    int native = rvpy_given(dtype) ? rvpy_dtype_is(dtype, kept) : kept == RVPY_F32;
     int wants_copy = rvpy_given(copy) ? PyObject_IsTrue(copy) : -1;
-    if (same < 0 || (wants_copy < 0 && PyErr_Occurred())) return NULL;
-    if (wants_copy == 0 && !same) {
-        PyErr_SetString(PyExc_ValueError,
-                        "the vectors are float32: another dtype is a copy");
-        return NULL;
-    }
-    bool gaps = false;
-    PyObject *array = wants_copy == 1 && same ? NULL : take_view(self, &gaps);
+    if (plain < 0 || native < 0 || (wants_copy < 0 && PyErr_Occurred())) return NULL;
+    if (wants_copy == 0 && check_no_copy(native, kept, false) < 0) return NULL;
+    bool gaps = false, viewed = native && wants_copy != 1;
+    PyObject *array = viewed || !plain ? take_view(self, &gaps) : NULL;
     if (!array && PyErr_Occurred()) return NULL;
-    if (!array && wants_copy == 0) {
-        PyErr_SetString(PyExc_ValueError,
-                        "removed rows lie between the vectors, so this would be a copy; "
-                        "vacuum() first");
-        return NULL;
-    }
+    if (wants_copy == 0 && check_no_copy(native, kept, gaps) < 0) return NULL;
+    if (array && viewed) return array;
     if (!array) array = take_copy(self);
-    if (!array || same) return array;
+    if (array && plain && !native && wants_copy != 1) rvpy_array_lock(array);
+    if (!array || plain) return array;
     PyObject *converted = PyObject_CallMethod(array, "astype", "O", dtype);
     Py_DECREF(array);
     return converted;
@@ -166,6 +177,7 @@ typedef struct iterator {
     PyObject ob_base;
     PyObject *ids, *vectors;
     Py_ssize_t at, n;
+    bool halves; /* as in wanted */
 } iterator;
 
 /* The view and the ids come from two calls; they belong together if no writer
@@ -183,6 +195,7 @@ static int snapshot(PyObject *self, wanted *w) {
         }
         rvpy_info(self, &after);
         w->vectors = view;
+        w->halves = before.originals_bits == 16;
         if (before.changes == after.changes) return 0;
         drop(w);
     }
@@ -202,8 +215,18 @@ PyObject *rvpy_index_iter(PyObject *self) {
     }
     it->ids = w.ids;
     it->vectors = w.vectors;
+    it->halves = w.halves;
     it->n = PyObject_Size(w.ids);
     return (PyObject *)it;
+}
+
+/* The vector at hand as float32, read-only. */
+static PyObject *next_vector(const iterator *it) {
+    PyObject *vector = PySequence_GetItem(it->vectors, it->at);
+    if (!vector || !it->halves) return vector;
+    PyObject *wide = PyObject_CallMethod(vector, "astype", "s", "f4");
+    Py_DECREF(vector);
+    return wide ? rvpy_array_lock(wide) : NULL;
 }
 
 static PyObject *iterator_next(PyObject *self) {
@@ -211,7 +234,7 @@ static PyObject *iterator_next(PyObject *self) {
     if (it->at >= it->n) return NULL;
     PyObject *id = PySequence_GetItem(it->ids, it->at);
     PyObject *number = id ? PyNumber_Index(id) : NULL;
-    PyObject *vector = number ? PySequence_GetItem(it->vectors, it->at) : NULL;
+    PyObject *vector = number ? next_vector(it) : NULL;
     PyObject *pair = vector ? PyTuple_Pack(2, number, vector) : NULL;
     Py_XDECREF(id);
     Py_XDECREF(number);

@@ -113,16 +113,19 @@ static PyObject *index_repr(PyObject *self) {
     }
     char amount[32];
     PyOS_snprintf(amount, sizeof amount, unit ? "%.1f" : "%.0f", memory);
-    char codes[64] = "";
+    char options[80] = "";
     int length = 0;
     if (info.bits > 1)
-        length = PyOS_snprintf(codes, sizeof codes, ", bits=%u", info.bits);
+        length = PyOS_snprintf(options, sizeof options, ", bits=%u", info.bits);
+    if (info.originals_bits == 16)
+        length += PyOS_snprintf(options + length, sizeof options - (size_t)length,
+                                ", originals='f16'");
     if (info.nprobe < info.n_lists)
-        PyOS_snprintf(codes + length, sizeof codes - (size_t)length,
+        PyOS_snprintf(options + length, sizeof options - (size_t)length,
                       ", n_lists=%u, nprobe=%u", info.n_lists, info.nprobe);
     return PyUnicode_FromFormat("%s(n=%llu, dim=%u, metric='%s'%s, memory=%s %s)",
                                 class_names[info.kind], (unsigned long long)info.n,
-                                info.dim, rvpy_metric_name(info.metric), codes, amount,
+                                info.dim, rvpy_metric_name(info.metric), options, amount,
                                 units[unit]);
 }
 
@@ -176,6 +179,14 @@ static PyObject *get_rerank_factor(PyObject *self, void *unused) {
     rvpy_info(self, &info);
     if (info.rerank_factor == 0) Py_RETURN_NONE;
     return PyLong_FromUnsignedLong(info.rerank_factor);
+}
+
+static PyObject *get_originals(PyObject *self, void *unused) {
+    (void)unused;
+    rv_index_info info;
+    rvpy_info(self, &info);
+    if (!info.has_vectors) Py_RETURN_NONE;
+    return PyUnicode_FromString(info.originals_bits == 16 ? "f16" : "f32");
 }
 
 static PyObject *get_n_lists(PyObject *self, void *unused) {
@@ -292,8 +303,12 @@ static PyMethodDef reranked_methods[] = {
 static PyGetSetDef flat_getters[] = {GETTERS, END_OF_GETTERS};
 static PyGetSetDef rabitq_getters[] = {GETTERS, CODED_GETTERS, END_OF_GETTERS};
 static PyGetSetDef reranked_getters[] = {
-    GETTERS, CODED_GETTERS, GETTER("epsilon", get_epsilon, DOC_EPSILON),
-    GETTER("rerank_factor", get_rerank_factor, DOC_RERANK_FACTOR), END_OF_GETTERS};
+    GETTERS,
+    CODED_GETTERS,
+    GETTER("epsilon", get_epsilon, DOC_EPSILON),
+    GETTER("rerank_factor", get_rerank_factor, DOC_RERANK_FACTOR),
+    GETTER("originals", get_originals, DOC_ORIGINALS),
+    END_OF_GETTERS};
 
 static PyMemberDef members[] = {
     {"__weaklistoffset__", T_PYSSIZET, offsetof(rvpy_index, weak_refs), READONLY, NULL},

@@ -128,6 +128,8 @@ int rvpy_parse_double(PyObject *arg, const char *name, double *out);
 int rvpy_parse_epsilon(PyObject *arg, float *out);
 int rvpy_parse_metric(PyObject *arg, rv_metric *out);
 const char *rvpy_metric_name(rv_metric metric);
+/* 'f32' or 'f16' as 32 or 16 bits; *out stays if `arg` is NULL. */
+int rvpy_parse_originals(PyObject *arg, uint32_t *out);
 /* None: automatic; else a bool. */
 int rvpy_parse_verify(PyObject *arg, rv_verify *out);
 
@@ -161,7 +163,7 @@ static inline uint32_t rvpy_dim(const rvpy_array *a) {
     return a->shape[1] > (Py_ssize_t)UINT32_MAX ? UINT32_MAX : (uint32_t)a->shape[1];
 }
 
-typedef enum rvpy_dtype { RVPY_F32, RVPY_U64, RVPY_U8 } rvpy_dtype;
+typedef enum rvpy_dtype { RVPY_F32, RVPY_F16, RVPY_U64, RVPY_U8 } rvpy_dtype;
 /* A new array, uninitialised; columns < 0 makes it one-dimensional. */
 PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns,
                          void **data);
@@ -169,8 +171,8 @@ PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns,
 PyObject *rvpy_array_lock(PyObject *array);
 /* A read-only array over the view, which it releases when it goes (also on failure). */
 PyObject *rvpy_array_view(rv_view *view);
-/* Whether a dtype argument of __array__ means float32; -1 on error. */
-int rvpy_dtype_is_f32(PyObject *dtype);
+/* Whether a dtype argument of __array__ means that type; -1 on error. */
+int rvpy_dtype_is(PyObject *dtype, rvpy_dtype wanted);
 
 /* ---- the index classes ------------------------------------------------------ */
 

@@ -1,5 +1,5 @@
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NoReturn, TypedDict, final, type_check_only
+from typing import Any, ClassVar, Literal, NoReturn, TypedDict, final, type_check_only
 
 import numpy as np
 import numpy.typing as npt
@@ -145,12 +145,15 @@ class _Reranked(_Coded):
         n_lists: int | None = None,
         rerank_factor: int | None = None,
         epsilon: float | None = None,
+        originals: Literal["f32", "f16"] = "f32",
         progress: Progress = None,
     ) -> Self: ...
     @property
     def epsilon(self) -> float: ...
     @property
     def rerank_factor(self) -> int | None: ...
+    @property
+    def originals(self) -> Literal["f32", "f16"] | None: ...
     def search(
         self,
         query: VectorLike,
