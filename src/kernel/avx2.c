@@ -64,6 +64,9 @@ static inline v16 v16_abs(v16 v) {
 static inline v16 v16_max(v16 a, v16 b) {
     return (v16){_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
 }
+static inline v16 v16_min(v16 a, v16 b) {
+    return (v16){_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
 /* Bit i of eight moved to the sign of lane i. */
 static inline __m256i bits_to_signs(unsigned bits) {
     const __m256i shift = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
@@ -159,6 +162,10 @@ static inline v16 b32_high(b32 x) {
 
 #include "lanes.h"
 
+#define V16_PLACES 6
+#define V16_GROUPS 1
+#include "conv_lanes.h"
+
 const rvk_ops rvk_ops_avx2 = {
     .name = "avx2",
     .group = 4,
@@ -177,4 +184,8 @@ const rvk_ops rvk_ops_avx2 = {
     .level_dot = level_dot,
     .scan = rvk_scan_avx2,
     .scan_many = rvk_scan_many_avx2,
+    .conv = conv,
+    .depthwise = depthwise,
+    .channel_mean = channel_mean,
+    .channel_scale = channel_scale,
 };

@@ -32,6 +32,7 @@ static inline v16 v16_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
 static inline v16 v16_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
 static inline v16 v16_abs(v16 v) { return _mm512_abs_ps(v); }
 static inline v16 v16_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
+static inline v16 v16_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
 static inline v16 v16_flip(v16 v, uint16_t bits) {
     return _mm512_mask_xor_ps(v, bits, v, _mm512_set1_ps(-0.0f));
 }
@@ -113,6 +114,10 @@ static inline void v16_fold_tile(v16 s[V16_TILE][V16_TILE], float *out, size_t p
 
 #include "lanes.h"
 
+#define V16_PLACES 7
+#define V16_GROUPS 3
+#include "conv_lanes.h"
+
 const rvk_ops rvk_ops_avx512 = {
     .name = "avx512",
     .group = 4,
@@ -131,6 +136,10 @@ const rvk_ops rvk_ops_avx512 = {
     .level_dot = level_dot,
     .scan = rvk_scan_avx512,
     .scan_many = rvk_scan_many_avx512,
+    .conv = conv,
+    .depthwise = depthwise,
+    .channel_mean = channel_mean,
+    .channel_scale = channel_scale,
 };
 
 #ifdef RVK_HAVE_AVX512VBMI
@@ -156,5 +165,9 @@ const rvk_ops rvk_ops_avx512vbmi = {
     .level_dot = level_dot,
     .scan = rvk_scan_avx512vbmi,
     .scan_many = rvk_scan_many_avx512vbmi,
+    .conv = conv,
+    .depthwise = depthwise,
+    .channel_mean = channel_mean,
+    .channel_scale = channel_scale,
 };
 #endif

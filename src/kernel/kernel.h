@@ -73,6 +73,34 @@ static inline size_t rvk_pack_bytes(size_t dim) {
     return RVK_PACK * ((dim + 15) / 16 * 16);
 }
 
+/* What a sum becomes before it is stored. With c(x) = min(max(x + 3, 0), 6), where max
+ * and min give their second operand unless the first is greater or less: */
+typedef enum rvk_activation {
+    RVK_LINEAR,
+    RVK_RELU,         /* max(x, 0) */
+    RVK_HARD_SIGMOID, /* c(x) * (1/6) */
+    RVK_HARD_SWISH    /* (x * c(x)) * (1/6) */
+} rvk_activation;
+
+#define RVK_CHANNELS 16u /* channels come in whole groups of so many */
+
+/* A convolution over a grid of rows x cols outputs. Floats of one place lie together,
+ * channels last; distances are in floats. Borders are the caller's: x is the input of
+ * output (0, 0), and every input named is there. */
+typedef struct rvk_conv {
+    const float *x;
+    size_t x_col, x_row; /* from the input of one output to that of the next */
+    size_t runs, run;    /* an output sees `runs` runs of `run` inputs each */
+    size_t x_run;        /* from one run to the next */
+    const float *weights, *bias;
+    const float *add; /* added after the activation; laid out as out, or NULL */
+    float *out;
+    size_t out_col, out_row;
+    size_t rows, cols;
+    size_t channels; /* of the output: a multiple of RVK_CHANNELS */
+    rvk_activation activation;
+} rvk_conv;
+
 typedef struct rvk_ops {
     const char *name;
     unsigned group; /* dimensions per scan column: 4 (nibbles) or 6 (bytes) */
@@ -148,6 +176,19 @@ typedef struct rvk_ops {
      * scan i. */
     size_t (*scan_many)(const rvk_scan *s, size_t n, size_t start,
                         uint64_t masks[RVK_SCANS], float bounds[RVK_SCANS][RVK_BLOCK]);
+
+    /* Every output is one chain, unlike the sums above: it starts from the bias and
+     * takes one fused multiply-add for each input in order. Input j of all runs of
+     * channel c has its weight at weights[(c / 16 * runs * run + j) * 16 + c % 16]. */
+    void (*conv)(const rvk_conv *c);
+    /* The same where every channel has inputs of its own: a run is `run` places, each
+     * `channels` from the next, and place j of all runs has its weights at
+     * weights[j * channels]. */
+    void (*depthwise)(const rvk_conv *c);
+    /* out[c] = (1/n) * the sum of x[i * channels + c], added up in order from +0. */
+    void (*channel_mean)(const float *x, size_t n, size_t channels, float *out);
+    /* x[i * channels + c] *= by[c] */
+    void (*channel_scale)(float *x, size_t n, size_t channels, const float *by);
 } rvk_ops;
 
 /* The table in use: chosen once, cheap to ask. */

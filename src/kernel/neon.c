@@ -50,6 +50,9 @@ static inline v16 v16_abs(v16 v) { EACH(vabsq_f32(v.q[i])); }
 static inline v16 v16_max(v16 a, v16 b) {
     EACH(vbslq_f32(vcgtq_f32(a.q[i], b.q[i]), a.q[i], b.q[i]));
 }
+static inline v16 v16_min(v16 a, v16 b) {
+    EACH(vbslq_f32(vcltq_f32(a.q[i], b.q[i]), a.q[i], b.q[i]));
+}
 
 /* Bit 4i + k of sixteen moved to the sign of lane k. */
 static inline uint32x4_t bits_to_signs(uint16_t bits, int i) {
@@ -140,6 +143,10 @@ static inline v16 b32_high(b32 x) { return bytes_to_floats(x.val[1]); }
 
 #include "lanes.h"
 
+#define V16_PLACES 6
+#define V16_GROUPS 1
+#include "conv_lanes.h"
+
 const rvk_ops rvk_ops_neon = {
     .name = "neon",
     .group = 6,
@@ -158,4 +165,8 @@ const rvk_ops rvk_ops_neon = {
     .level_dot = level_dot,
     .scan = rvk_scan_neon,
     .scan_many = rvk_scan_many_neon,
+    .conv = conv,
+    .depthwise = depthwise,
+    .channel_mean = channel_mean,
+    .channel_scale = channel_scale,
 };

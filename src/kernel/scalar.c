@@ -245,6 +245,77 @@ static float code_dot(const uint8_t *code, const float *query, size_t padded) {
     return fold(s);
 }
 
+/* ---- convolutions ---------------------------------------------------------- */
+
+static float clipped(float x) {
+    const float low = x + 3.0f > 0.0f ? x + 3.0f : 0.0f;
+    return low < 6.0f ? low : 6.0f;
+}
+
+static float activate(float x, rvk_activation activation) {
+    switch (activation) {
+    case RVK_RELU:
+        return x > 0.0f ? x : 0.0f;
+    case RVK_HARD_SIGMOID:
+        return clipped(x) * (1.0f / 6.0f);
+    case RVK_HARD_SWISH:
+        return (x * clipped(x)) * (1.0f / 6.0f);
+    default:
+        return x;
+    }
+}
+
+/* Distance to input j of all runs; neighbours within a run lie `step` apart. */
+static size_t input_at(const rvk_conv *c, size_t j, size_t step) {
+    return j / c->run * c->x_run + j % c->run * step;
+}
+
+static void put(const rvk_conv *c, size_t row, size_t col, size_t channel, float sum) {
+    const size_t at = row * c->out_row + col * c->out_col + channel;
+    const float value = activate(sum, c->activation);
+    c->out[at] = c->add != NULL ? value + c->add[at] : value;
+}
+
+static void conv(const rvk_conv *c) {
+    const size_t inputs = c->runs * c->run;
+    for (size_t i = 0; i < c->rows * c->cols * c->channels; i++) {
+        const size_t channel = i % c->channels, col = i / c->channels % c->cols;
+        const size_t row = i / c->channels / c->cols;
+        const float *x = c->x + row * c->x_row + col * c->x_col;
+        const float *weight =
+            c->weights + channel / LANES * inputs * LANES + channel % LANES;
+        float sum = c->bias[channel];
+        for (size_t j = 0; j < inputs; j++)
+            sum = fused(x[input_at(c, j, 1)], weight[j * LANES], sum);
+        put(c, row, col, channel, sum);
+    }
+}
+
+static void depthwise(const rvk_conv *c) {
+    for (size_t i = 0; i < c->rows * c->cols * c->channels; i++) {
+        const size_t channel = i % c->channels, col = i / c->channels % c->cols;
+        const size_t row = i / c->channels / c->cols;
+        const float *x = c->x + row * c->x_row + col * c->x_col + channel;
+        float sum = c->bias[channel];
+        for (size_t j = 0; j < c->runs * c->run; j++)
+            sum = fused(x[input_at(c, j, c->channels)],
+                        c->weights[j * c->channels + channel], sum);
+        put(c, row, col, channel, sum);
+    }
+}
+
+static void channel_mean(const float *x, size_t n, size_t channels, float *out) {
+    for (size_t channel = 0; channel < channels; channel++) {
+        float sum = 0.0f;
+        for (size_t i = 0; i < n; i++) sum += x[i * channels + channel];
+        out[channel] = sum * (1.0f / (float)n);
+    }
+}
+
+static void channel_scale(float *x, size_t n, size_t channels, const float *by) {
+    for (size_t i = 0; i < n * channels; i++) x[i] *= by[i % channels];
+}
+
 const rvk_ops rvk_ops_scalar = {
     .name = "scalar",
     .group = 6,
@@ -263,4 +334,8 @@ const rvk_ops rvk_ops_scalar = {
     .level_dot = level_dot,
     .scan = rvk_scan_scalar,
     .scan_many = rvk_scan_many_scalar,
+    .conv = conv,
+    .depthwise = depthwise,
+    .channel_mean = channel_mean,
+    .channel_scale = channel_scale,
 };
