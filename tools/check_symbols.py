@@ -10,6 +10,7 @@ import sys
 
 ROOMS = {
     "base": ("rv_", "rvb_"),
+    "embed": ("rv_", "rve_"),
     "kernel": ("rvk_",),
     "index": ("rv_", "rvx_"),
     "lake": ("rv_", "rvl_"),
@@ -33,7 +34,7 @@ def main(shared, static):
     ]
     seen = set()
     for where, name in globals_of(static):
-        found = re.search(r"\b(base|kernel|index|lake)_\w+\.c\.o|\b(avx\w+|neon)\.c\.o", where)
+        found = re.search(r"\b(base|embed|kernel|index|lake)_\w+\.c\.o|\b(avx\w+|neon)\.c\.o", where)
         if not found:
             wrong.append(f"{static}: cannot tell the room of {where}")
             continue
