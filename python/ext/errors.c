@@ -16,6 +16,7 @@ int rvpy_errors_init(rvpy_state *state) {
         "EmptyCollection",   "UnknownCollection",
         "BackendError",      "CacheMissError",
         "WitnessMismatch",   "lake_file_error",
+        "EmbedError",
     };
     PyObject *errors = PyImport_ImportModule("ruvector.errors");
     if (!errors) return -1;

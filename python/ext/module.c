@@ -158,6 +158,10 @@ static PyMethodDef module_methods[] = {
     {"cpu_features", cpu_features, METH_NOARGS, cpu_features_doc},
     {"get_num_threads", get_num_threads, METH_NOARGS, get_num_threads_doc},
     {"set_num_threads", set_num_threads, METH_O, set_num_threads_doc},
+    {"_mobilenet_load", rvpy_mobilenet_load, METH_O, NULL},
+    {"_mobilenet_embed", rvpy_mobilenet_embed, METH_VARARGS, NULL},
+    {"_mobilenet_stage", rvpy_mobilenet_stage, METH_VARARGS, NULL},
+    {"_image_prepare", rvpy_image_prepare, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -43,6 +43,7 @@ typedef enum rvpy_error_class {
     RVPY_CACHE_MISS,
     RVPY_WITNESS_MISMATCH,
     RVPY_LAKE_FILE_ERROR, /* a function, too */
+    RVPY_EMBED_ERROR,
     RVPY_N_ERRORS
 } rvpy_error_class;
 
@@ -224,5 +225,12 @@ PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs);
 PyObject *rvpy_index_to_bytes(PyObject *self, PyObject *unused);
 PyObject *rvpy_index_from_bytes(PyObject *type, PyObject *args, PyObject *kwargs);
 PyObject *rvpy_index_reduce_ex(PyObject *self, PyObject *protocol);
+
+/* ---- images (image.c) -------------------------------------------------------- */
+
+PyObject *rvpy_mobilenet_load(PyObject *module, PyObject *path);
+PyObject *rvpy_mobilenet_embed(PyObject *module, PyObject *args);
+PyObject *rvpy_mobilenet_stage(PyObject *module, PyObject *args);
+PyObject *rvpy_image_prepare(PyObject *module, PyObject *item);
 
 #endif

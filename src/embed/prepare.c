@@ -5,7 +5,8 @@
  * The resize is Pillow's, pixel for pixel: the triangle filter is stretched by the scale
  * when an image shrinks (that is what antialiasing means here), its weights are rounded
  * to 22 bits, and rows are resampled before columns with a rounding to bytes after
- * each. Only what the crop keeps is computed, so a very long image costs no more.
+ * each. (Pillow 13 takes columns first for some tall images; bytes then differ by 1.)
+ * Only what the crop keeps is computed, so a very long image costs no more.
  */
 #include "embed/embed_i.h"
 

@@ -17,14 +17,18 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from ..errors import EmbedError
 from .folder import TextModel
+from .image_folder import IMAGE_MODEL, ImageModel
 from .models import find_model
 from .runtime import Session, Tokenizer
+
+if TYPE_CHECKING:
+    from .image import ImageLike
 
 # Padded tokens in one batch: measured throughput of a 6-layer model is flat from 256 to
 # 512 and falls slowly beyond, where the activations leave the core's cache.
@@ -40,6 +44,7 @@ class EmbedStats(NamedTuple):
     tokens: int = 0
     truncated: int = 0
     seconds: float = 0.0
+    images: int = 0
 
 
 class _Encoder(Protocol):
@@ -98,6 +103,10 @@ class Embedder:
             local_files_only=local_files_only,
             cache_dir=cache_dir,
         )
+        if isinstance(model, ImageModel):
+            from .image import ImageEmbedder
+
+            return ImageEmbedder(model, threads=threads)
         tokenizer = Tokenizer(model.tokenizer, model.max_length, lower_case=model.lower_case)
         return cls(model, tokenizer, Session(model.graph), threads=threads)
 
@@ -112,7 +121,7 @@ class Embedder:
         return self._model.source
 
     @property
-    def files(self) -> tuple[Path, Path]:
+    def files(self) -> tuple[Path, ...]:
         """The graph and the tokenizer in use."""
         return self._model.graph, self._model.tokenizer
 
@@ -133,7 +142,7 @@ class Embedder:
 
     @property
     def stats(self) -> EmbedStats:
-        """Texts, tokens, truncated texts and seconds so far."""
+        """Texts, tokens, truncated texts, seconds and images so far."""
         with self._lock:
             return self._stats
 
@@ -186,6 +195,21 @@ class Embedder:
             workers.shutdown(cancel_futures=True)
             self._count(EmbedStats(done, tokens, truncated, time.perf_counter() - start))
         return out
+
+    def embed_image(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> np.ndarray:
+        """The vectors of images, from an image model; a text model raises `EmbedError`.
+
+        See `ruvector.embed.image.ImageEmbedder.embed_image`.
+        """
+        raise EmbedError(
+            f"{self.name} takes texts; from_pretrained({IMAGE_MODEL!r}) takes images",
+            model=self.name,
+        )
 
     def _run(self, encoded: Sequence[np.ndarray]) -> np.ndarray:
         # A tokenizer without special tokens gives none for "": one padding token then

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .image_folder import ImageModel, find_weights
+
 GRAPHS = (
     "onnx/model.onnx",
     "model.onnx",
@@ -56,10 +58,13 @@ class TextModel:
     lower_case: bool = False
 
 
-def read_folder(folder: Path, name: str, source: str) -> TextModel:
+def read_folder(folder: Path, name: str, source: str) -> TextModel | ImageModel:
     """The model in `folder`; `Unusable` says what is missing or not supported."""
     if not folder.is_dir():
         raise Unusable(f"{folder}: no such folder")
+    weights = find_weights(folder)
+    if weights is not None:
+        return ImageModel(name, source, weights)
     graph = _find_graph(folder)
     tokenizer = folder / "tokenizer.json"
     if not tokenizer.is_file():

@@ -1,6 +1,6 @@
 """Where a model's files are looked for, in which order, and what is known by name.
 
-Each place is a function that returns a `TextModel` or raises `Unusable` with the
+Each place is a function that returns a model or raises `Unusable` with the
 reason; `find_model` takes the first answer and otherwise reports every reason. Nothing
 here touches the network before the last place, and that one only after every local
 place has failed.
@@ -13,14 +13,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, Union
 
 from ..errors import EmbedError
 from .folder import GRAPHS, TextModel, Unusable, read_folder
+from .image_folder import IMAGE_MODEL, SUFFIX, ImageModel, how_to_get
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+Model = Union[TextModel, ImageModel]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -135,7 +137,7 @@ def find_model(
     revision: str | None = None,
     local_files_only: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
-) -> TextModel:
+) -> Model:
     """The model, from the first place that has it."""
     asked = os.fspath(name_or_path)
     if not isinstance(asked, str) or not asked:
@@ -175,6 +177,8 @@ def _not_found(request: Request, reasons: Iterable[tuple[str, str]]) -> str:
             + ", ".join(sorted(HUB_MODELS))
         )
         return "\n".join(lines)
+    if request.short == IMAGE_MODEL:
+        return "\n".join([*lines, *how_to_get(request.cache)])
     lines.append("To fetch it:")
     packaged = PACKAGED_MODELS.get(request.short)
     if packaged is not None and request.revision is None:
@@ -203,14 +207,16 @@ def _first_usable(look: Callable[[T], R], items: Iterable[T]) -> R:
     raise Unusable("; ".join(reasons))
 
 
-def look_at_path(request: Request) -> TextModel:
+def look_at_path(request: Request) -> Model:
     folder = Path(request.asked).expanduser()
     if folder.is_file():
+        if folder.suffix == SUFFIX:
+            return ImageModel(request.asked, f"file {folder}", folder)
         raise Unusable(f"{folder}: is a file; give the folder that holds it")
     return read_folder(folder, request.asked, f"folder {folder}")
 
 
-def look_in_own_cache(request: Request) -> TextModel:
+def look_in_own_cache(request: Request) -> Model:
     folders = [request.cached(revision) for revision in request.revisions()]
     if request.revision is None:
         # A folder that someone copied there by hand.
@@ -220,12 +226,12 @@ def look_in_own_cache(request: Request) -> TextModel:
     )
 
 
-def look_in_hub_cache(request: Request) -> TextModel:
+def look_in_hub_cache(request: Request) -> Model:
     root = _hub_cache_root() / ("models--" + request.repo.replace("/", "--"))
     if not root.is_dir():
         raise Unusable(f"{root}: no such folder")
 
-    def look(revision: str) -> TextModel:
+    def look(revision: str) -> Model:
         commit = revision
         if not COMMIT.fullmatch(revision):
             try:
@@ -249,7 +255,7 @@ def _hub_cache_root() -> Path:
     return Path(home).expanduser() / "hub"
 
 
-def look_at_entry_points(request: Request) -> TextModel:
+def look_at_entry_points(request: Request) -> Model:
     """Packages that announce a model: the entry's value is, or returns, its folder."""
     if request.revision is not None:
         raise Unusable(f"not asked: packages carry no revision {request.revision!r}")
@@ -266,7 +272,7 @@ def look_at_entry_points(request: Request) -> TextModel:
         others = ", ".join(sorted({entry.name for entry in entries})) or "none"
         raise Unusable(f"group {ENTRY_POINT_GROUP}: no such name (installed: {others})")
 
-    def look(entry: EntryPoint) -> TextModel:
+    def look(entry: EntryPoint) -> Model:
         try:
             value = entry.load()
             folder = Path(value() if callable(value) else value)
@@ -277,7 +283,7 @@ def look_at_entry_points(request: Request) -> TextModel:
     return _first_usable(look, named)
 
 
-def look_in_known_packages(request: Request) -> TextModel:
+def look_in_known_packages(request: Request) -> Model:
     if request.revision is not None:
         raise Unusable(f"not asked: packages carry no revision {request.revision!r}")
     packaged = PACKAGED_MODELS.get(request.short)
@@ -321,12 +327,14 @@ def _check_sha256(path: Path, expected: str) -> None:
         raise Unusable(f"{path}: SHA-256 is {digest.hexdigest()}, expected {expected}")
 
 
-def look_on_hub(request: Request) -> TextModel:
+def look_on_hub(request: Request) -> Model:
     """Download into ruvector's cache; a folder appears there whole or not at all."""
     if request.local_files_only:
         raise Unusable("not asked, because local_files_only=True")
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise Unusable("not asked, because HF_HUB_OFFLINE is set")
+    if request.short == IMAGE_MODEL:
+        raise Unusable("not asked, because no hub repository is known to carry it")
     revision = request.revision or request.pinned
     if revision is None:
         raise Unusable("not asked, because an unlisted model needs revision= to pin it")
@@ -370,7 +378,7 @@ def _download(fetch: Callable[..., object], request: Request, revision: str, fin
                 raise
 
 
-PLACES: tuple[tuple[str, Callable[[Request], TextModel]], ...] = (
+PLACES: tuple[tuple[str, Callable[[Request], Model]], ...] = (
     ("path", look_at_path),
     ("ruvector cache", look_in_own_cache),
     ("Hugging Face cache", look_in_hub_cache),
