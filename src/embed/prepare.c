@@ -53,6 +53,8 @@ static void fill_taps(taps *t, size_t i, double centre, double stretch, uint32_t
     }
     t->first[i] = first;
     t->count[i] = end - first;
+    while (t->count[i] > 1 && t->weights[i * t->most + t->count[i] - 1] == 0)
+        t->count[i]--; /* as where nothing is resized */
 }
 
 /* The crop's part of resizing `side` pixels to `resized`. */
@@ -142,7 +144,11 @@ static rv_status resize(const rv_image *image, taps *across, taps *down, uint8_t
     uint8_t *finished = *rows + (size_t)(end - first) * line; /* the one row more */
     for (size_t y = 0; y < RVE_SIDE; y++, out += row_floats) {
         resample_column(down, y, *rows, first, finished);
-        for (size_t i = 0; i < line; i++) out[i] = table[i % CHANNELS][finished[i]];
+        for (size_t i = 0; i < line; i += CHANNELS) {
+            out[i] = table[0][finished[i]];
+            out[i + 1] = table[1][finished[i + 1]];
+            out[i + 2] = table[2][finished[i + 2]];
+        }
     }
     return RV_OK;
 }

@@ -3,7 +3,7 @@
 Blocks of one file share their names, top to bottom, in an empty folder. A `text` block
 right after a `python` block is its output; `...` stands for anything. A block fenced as
 `python demo` needs a text model: these run apart from the others, and only where one is
-installed.
+installed. `python image` needs the image model, of which the tests make one.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import mobilenet_reference
 import numpy as np
 import pytest
 import ruvector
@@ -30,7 +31,7 @@ class Block(NamedTuple):
     line: int  # of its first line of code
     code: str
     output: str | None
-    demo: bool
+    kind: str  # "", "demo" or "image"
 
 
 def find_blocks(text):
@@ -40,13 +41,14 @@ def find_blocks(text):
         words = fence["info"].split()
         if words[:1] != ["python"]:
             continue
-        assert words in (["python"], ["python", "demo"]), f"unknown fence {fence['info']!r}"
+        kind = "".join(words[1:])
+        assert kind in ("", "demo", "image"), f"unknown fence {fence['info']!r}"
         output = None
         if following and following["info"] == "text":
             between = text[fence.end() : following.start()]
             output = None if between.strip() else following["text"]
         line = text.count("\n", 0, fence.start("text")) + 1
-        blocks.append(Block(line, fence["text"], output, len(words) > 1))
+        blocks.append(Block(line, fence["text"], output, kind))
     return blocks
 
 
@@ -65,24 +67,35 @@ def run(path, blocks):
         assert matches, f"{path.name}:{block.line} printed\n{printed.getvalue()}"
 
 
-def with_blocks(demo):
-    found = {path: [b for b in find_blocks(path.read_text()) if b.demo == demo] for path in FILES}
+def with_blocks(kind):
+    found = {path: [b for b in find_blocks(path.read_text()) if b.kind == kind] for path in FILES}
     return [pytest.param(path, b, id=path.name) for path, b in found.items() if b]
 
 
-@pytest.mark.parametrize(("path", "blocks"), with_blocks(demo=False))
+@pytest.mark.parametrize(("path", "blocks"), with_blocks(""))
 def test_blocks(path, blocks, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(path, blocks)
 
 
-@pytest.mark.parametrize(("path", "blocks"), with_blocks(demo=True))
+@pytest.mark.parametrize(("path", "blocks"), with_blocks("demo"))
 def test_demo_blocks(path, blocks, tmp_path, monkeypatch):
     missing = [name for name in MODEL_PACKAGES if find_spec(name) is None]
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)}")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    run(path, blocks)
+
+
+@pytest.mark.parametrize(("path", "blocks"), with_blocks("image"))
+def test_image_blocks(path, blocks, tmp_path, monkeypatch):
+    pytest.importorskip("safetensors")
+    folder = tmp_path / "cache" / "mobilenetv3-small"
+    folder.mkdir(parents=True)
+    mobilenet_reference.save(mobilenet_reference.state_dict(), folder / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RUVECTOR_CACHE", str(tmp_path / "cache"))
     run(path, blocks)
 
 
