@@ -180,7 +180,7 @@ valgrind: build/c/build.ninja
 
 # Not every test is worth its time under ThreadSanitizer: these start threads.
 TSAN_TESTS := memory pool shake search scan tune index index_threads file_write \
-	bundle local fs
+	bundle local fs cache load shards async lake_threads image
 # ThreadSanitizer of older compilers gives up when addresses are too random.
 NO_ASLR := $(shell command -v setarch >/dev/null && echo setarch -R)
 
@@ -198,7 +198,7 @@ fuzz: build/fuzz/build.ninja
 
 cross-neon: build/neon/build.ninja
 	RUVECTOR_TEST_SMALL=1 meson test -C build/neon --print-errorlogs --timeout-multiplier 10 \
-		--suite kernel --suite index
+		--suite kernel --suite index --suite embed
 
 # ---- build folders -----------------------------------------------------------
 

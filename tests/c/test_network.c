@@ -172,12 +172,15 @@ static void stages_are_those_of_the_plain_network(void **state) {
         m.data[i % 3 * 224 * 224 + i / 3] = (double)prepared[i];
     m = layer(m, "features.0", 16, 3, 2, false, swish);
     compare(model, &image, 0, &m);
-    for (unsigned i = 0; i < 11; i++) {
+    const unsigned last = small_tests() ? 2 : 11;
+    for (unsigned i = 0; i < last; i++) {
         m = block(m, i);
         compare(model, &image, i + 1, &m);
     }
-    m = layer(m, "features.12", 576, 1, 1, false, swish);
-    compare(model, &image, 12, &m);
+    if (last == 11) {
+        m = layer(m, "features.12", 576, 1, 1, false, swish);
+        compare(model, &image, 12, &m);
+    }
     free(m.data);
     rve_tensors_close(&tensors);
     rv_mobilenet_free(model);

@@ -121,6 +121,16 @@ def test_limits_on_threads_change_no_bit(weights, images) -> None:
         assert np.array_equal(one, other)
 
 
+def test_threads_may_share_an_embedder(embedder, images) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    want = embedder.embed_image(images[:6])
+    with ThreadPoolExecutor(6) as callers:
+        for _ in range(3):
+            got = list(callers.map(embedder.embed_image, images[:6]))
+            assert np.array_equal(np.stack(got), want)
+
+
 def test_strides_and_read_only_arrays_are_fine(embedder, rng) -> None:
     bgr = rng.integers(0, 256, (90, 60, 3), dtype=np.uint8)
     want = embedder.embed_image(np.ascontiguousarray(bgr[::2, :, ::-1]))

@@ -89,6 +89,20 @@ def test_an_entry_point(here, tensors, monkeypatch) -> None:
     check(Embedder.from_pretrained(NAME), path)
 
 
+def test_nothing_is_asked_of_the_network(here, tensors, monkeypatch) -> None:
+    import socket
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    path = put(here / "cache" / NAME, tensors)
+    check(Embedder.from_pretrained(NAME), path)
+    with pytest.raises(EmbedError, match="not found"):
+        Embedder.from_pretrained(NAME, cache_dir=here / "empty")
+
+
 def test_nowhere(here) -> None:
     with pytest.raises(EmbedError) as caught:
         Embedder.from_pretrained(NAME)
