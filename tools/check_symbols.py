@@ -34,7 +34,9 @@ def main(shared, static):
     ]
     seen = set()
     for where, name in globals_of(static):
-        found = re.search(r"\b(base|embed|kernel|index|lake)_\w+\.c\.o|\b(avx\w+|neon)\.c\.o", where)
+        found = re.search(
+            r"\b(base|embed|kernel|index|lake)_\w+\.c\.o|\b(avx\w+|neon)\.c\.o", where
+        )
         if not found:
             wrong.append(f"{static}: cannot tell the room of {where}")
             continue

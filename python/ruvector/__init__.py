@@ -32,6 +32,8 @@ from ruvector._core import (
 from ruvector._protocol import AnyIndex
 from ruvector.errors import (
     A2aError,
+    ArtifactVersionUnsupported,
+    AuthRequired,
     BackendError,
     BudgetExceeded,
     CacheMissError,
@@ -52,10 +54,16 @@ from ruvector.errors import (
     PersistError,
     PersistNotFound,
     PolicyViolation,
+    ProtocolError,
+    RecursionLimit,
     RuVectorError,
+    TaskNotCancelable,
+    TaskNotFound,
     TransportError,
     UnknownCollection,
     UnknownId,
+    UnsupportedOperation,
+    VersionNotSupported,
     WitnessMismatch,
 )
 from ruvector.errors import (
@@ -64,6 +72,7 @@ from ruvector.errors import (
 
 if TYPE_CHECKING:
     from ruvector._recommend import Recommendation, recommend
+    from ruvector.a2a import A2aClient, AgentCard, Task, TaskPolicy, TaskSpec, TaskUpdate
     from ruvector.embed import Embedder
     from ruvector.lake import (
         BackendAdapter,
@@ -82,8 +91,12 @@ if TYPE_CHECKING:
 # the built-in one.
 __all__ = [
     "NO_ID",
+    "A2aClient",
     "A2aError",
+    "AgentCard",
     "AnyIndex",
+    "ArtifactVersionUnsupported",
+    "AuthRequired",
     "BackendAdapter",
     "BackendError",
     "BudgetExceeded",
@@ -115,21 +128,31 @@ __all__ = [
     "PersistError",
     "PersistNotFound",
     "PolicyViolation",
+    "ProtocolError",
     "PulledBatch",
     "RabitqAsymIndex",
     "RabitqIndex",
     "RabitqPlusIndex",
     "Recommendation",
+    "RecursionLimit",
     "RefreshResult",
     "Rotation",
     "RuLake",
     "RuLakeBuilder",
     "RuLakeBundle",
     "RuVectorError",
+    "Task",
+    "TaskNotCancelable",
+    "TaskNotFound",
+    "TaskPolicy",
+    "TaskSpec",
+    "TaskUpdate",
     "TransportError",
     "Tuning",
     "UnknownCollection",
     "UnknownId",
+    "UnsupportedOperation",
+    "VersionNotSupported",
     "WitnessMismatch",
     "__version__",
     "cpu_features",
@@ -140,6 +163,8 @@ __all__ = [
 
 # Parts not everyone needs are imported when first asked for.
 _LATER = {
+    "A2aClient": "ruvector.a2a",
+    "AgentCard": "ruvector.a2a",
     "BackendAdapter": "ruvector.lake",
     "CacheEntry": "ruvector.lake",
     "CacheStats": "ruvector.lake",
@@ -152,6 +177,10 @@ _LATER = {
     "RuLake": "ruvector.lake",
     "RuLakeBuilder": "ruvector.lake",
     "RuLakeBundle": "ruvector.lake",
+    "Task": "ruvector.a2a",
+    "TaskPolicy": "ruvector.a2a",
+    "TaskSpec": "ruvector.a2a",
+    "TaskUpdate": "ruvector.a2a",
     "recommend": "ruvector._recommend",
 }
 

@@ -21,6 +21,8 @@ from typing import Any
 
 __all__ = [
     "A2aError",
+    "ArtifactVersionUnsupported",
+    "AuthRequired",
     "BackendError",
     "BudgetExceeded",
     "CacheMissError",
@@ -41,10 +43,16 @@ __all__ = [
     "PersistError",
     "PersistNotFound",
     "PolicyViolation",
+    "ProtocolError",
+    "RecursionLimit",
     "RuVectorError",
+    "TaskNotCancelable",
+    "TaskNotFound",
     "TransportError",
     "UnknownCollection",
     "UnknownId",
+    "UnsupportedOperation",
+    "VersionNotSupported",
     "WitnessMismatch",
 ]
 
@@ -228,6 +236,45 @@ class A2aError(RuVectorError):
     dialect: str | None = None  #: protocol dialect in use
 
 
+class ProtocolError(A2aError, ValueError):
+    """A peer's answer is not what the protocol says."""
+
+
+class TaskNotFound(A2aError, LookupError):
+    """The peer knows no task of this id (or no longer)."""
+
+
+class TaskNotCancelable(A2aError, RuntimeError):
+    """The task has ended, or its agent does not cancel."""
+
+
+class UnsupportedOperation(A2aError, NotImplementedError):
+    """The peer does not offer this, or not for a task in this state."""
+
+
+class VersionNotSupported(UnsupportedOperation):
+    """The peer does not speak the version of the protocol it was addressed in."""
+
+
+class AuthRequired(_OSFacts, A2aError, PermissionError):
+    """The peer wants credentials, or refuses those it got."""
+
+    challenge: str | None = None  #: its WWW-Authenticate header
+
+
+class RecursionLimit(A2aError, RuntimeError):
+    """A task was handed on too often, or back to an agent it came from."""
+
+    depth: int | None = None
+    path: tuple[str, ...] = ()  #: agent ids on the way
+
+
+class ArtifactVersionUnsupported(A2aError, ValueError):
+    """A typed artifact is of a version this side does not read."""
+
+    supported: tuple[str, ...] = ()
+
+
 class CardSignatureInvalid(A2aError, ValueError):
     """An agent card is unsigned, altered, or signed by someone else."""
 
@@ -256,7 +303,7 @@ class BudgetExceeded(A2aError, RuntimeError):
 class TransportError(_OSFacts, A2aError, ConnectionError):
     """HTTP or the event stream failed, or a limit of the transport was reached."""
 
-    phase: str | None = None
+    phase: str | None = None  #: what was going on: "connect", "read", "idle", "address", ...
     retryable: bool = False
 
 

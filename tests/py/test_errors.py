@@ -37,6 +37,14 @@ TREE = {
     "CacheMissError": ("LakeError", LookupError),
     "WitnessMismatch": ("LakeError", ValueError),
     "A2aError": ("RuVectorError", Exception),
+    "ProtocolError": ("A2aError", ValueError),
+    "TaskNotFound": ("A2aError", LookupError),
+    "TaskNotCancelable": ("A2aError", RuntimeError),
+    "UnsupportedOperation": ("A2aError", NotImplementedError),
+    "VersionNotSupported": ("UnsupportedOperation", NotImplementedError),
+    "AuthRequired": ("A2aError", PermissionError),
+    "RecursionLimit": ("A2aError", RuntimeError),
+    "ArtifactVersionUnsupported": ("A2aError", ValueError),
     "CardSignatureInvalid": ("A2aError", ValueError),
     "PolicyViolation": ("A2aError", PermissionError),
     "BudgetExceeded": ("A2aError", RuntimeError),
@@ -91,6 +99,9 @@ EXAMPLES = [
     errors.lake_file_error("words", 0, "/tmp/x"),
     errors.WitnessMismatch("words", expected="ab", actual="cd", backend="b"),
     errors.A2aError("words", code=-32002, data={"a": 1}, http_status=500, dialect="1.0"),
+    errors.AuthRequired("words", challenge="Bearer", http_status=401),
+    errors.RecursionLimit("words", depth=9, path=("a", "b")),
+    errors.ArtifactVersionUnsupported("words", supported=("1",)),
     errors.CardSignatureInvalid("words", reason="unsigned", remote=True),
     errors.PolicyViolation("words", field="max_cost_usd", limit=0.1, actual=0.2),
     errors.BudgetExceeded("words", dim="tasks", limit=3, current=4, remote=True),
@@ -101,7 +112,7 @@ FACTS = [
     *("expected", "actual", "id", "errno", "strerror", "filename", "path"),
     *("backend", "collection", "code", "data", "http_status", "dialect", "reason"),
     *("remote", "field", "limit", "dim", "current", "phase", "retryable"),
-    *("model", "looked_in"),
+    *("model", "looked_in", "challenge", "depth", "supported"),
 ]
 
 

@@ -25,10 +25,10 @@ assert idx.search([1.0, 2.0], k=1)[0].id == 0
 print(*sorted(set(sys.modules) - before - {"socket"}))
 """
 HEAVY = {
-    *("asyncio", "ssl", "http", "urllib.request", "requests", "httpx"),
+    *("asyncio", "ssl", "http", "urllib.request", "requests", "httpx", "httpx2"),
     *("onnxruntime", "tokenizers", "huggingface_hub", "cryptography", "json"),
     *("dataclasses", "multiprocessing", "concurrent.futures"),
-    *("ruvector.embed", "ruvector.lake", "ruvector._recommend"),
+    *("ruvector.a2a", "ruvector.embed", "ruvector.lake", "ruvector._recommend"),
 }
 
 

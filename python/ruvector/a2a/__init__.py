@@ -1,0 +1,67 @@
+"""A client for agents that speak A2A: hand over a task, watch it, know who answers.
+
+Values: `types`, `card`, `artifacts`. Protocol, without I/O: `jsontext` and `identity`
+check who signed a card, `trust` decides what to believe of it, the `codec` modules speak
+the dialects, `sse` reads event streams, `fold` puts updates together, `policy` counts.
+Network: `transport` with `address`, `auth` and `limits`, `discovery`, `feeds`, and on top
+`client`, `stream` and `sync`. Third-party packages are imported by the call that needs
+them.
+"""
+
+from .artifacts import JsonArtifact, RuLakeWitness, TextArtifact, VectorRef
+from .auth import ApiKey, Bearer
+from .card import AgentCapabilities, AgentCard, AgentExtension, AgentInterface, AgentSkill
+from .client import A2aClient
+from .identity import TrustedKey, agent_id
+from .limits import Limits, Retry, Timeouts
+from .policy import GlobalBudget
+from .stream import TaskStream
+from .sync import SyncA2aClient, SyncTaskStream
+from .types import (
+    Artifact,
+    Message,
+    Part,
+    Task,
+    TaskContext,
+    TaskPolicy,
+    TaskSpec,
+    TaskState,
+    TaskStatus,
+    TaskUpdate,
+    Trust,
+)
+
+__all__ = [
+    "A2aClient",
+    "AgentCapabilities",
+    "AgentCard",
+    "AgentExtension",
+    "AgentInterface",
+    "AgentSkill",
+    "ApiKey",
+    "Artifact",
+    "Bearer",
+    "GlobalBudget",
+    "JsonArtifact",
+    "Limits",
+    "Message",
+    "Part",
+    "Retry",
+    "RuLakeWitness",
+    "SyncA2aClient",
+    "SyncTaskStream",
+    "Task",
+    "TaskContext",
+    "TaskPolicy",
+    "TaskSpec",
+    "TaskState",
+    "TaskStatus",
+    "TaskStream",
+    "TaskUpdate",
+    "TextArtifact",
+    "Timeouts",
+    "Trust",
+    "TrustedKey",
+    "VectorRef",
+    "agent_id",
+]

@@ -1,0 +1,686 @@
+"""The client: an agent found, trusted, given tasks, and watched."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from urllib.parse import urlencode
+
+from ..errors import (
+    A2aError,
+    PolicyViolation,
+    ProtocolError,
+    TaskNotCancelable,
+    TaskNotFound,
+    TransportError,
+)
+from . import address, codec_rvagent
+from .card import AgentCard
+from .codec import Call, Codec
+from .discovery import Discovery
+from .extra import load_all, need
+from .feeds import STORED_AFTER, Connection, Feed, OfficialFeed, PollFeed, RvAgentFeed
+from .identity import TrustedKeys, parse_agent_id
+from .limits import Limits, Retry, Timeouts
+from .policy import GlobalBudget, Running, check_policy, check_recursion
+from .stream import TaskStream
+from .transport import Request, Transport, is_json, media_type
+from .trust import Demands, Way
+from .types import (
+    Input,
+    Message,
+    Part,
+    Task,
+    TaskSpec,
+    TaskState,
+    TaskStatus,
+    Trust,
+)
+
+if TYPE_CHECKING:
+    import ssl
+
+    from .sync import SyncA2aClient
+
+_T = TypeVar("_T")
+
+_LIMITS, _TIMEOUTS, _RETRY = Limits(), Timeouts(), Retry()
+
+
+def _is_unknown_method(error: A2aError) -> bool:
+    """Whether a peer refused a call because it does not speak this version."""
+    words = str(error)
+    return error.code in (-32601, -32009) or (error.code == -32600 and "method not found" in words)
+
+
+class A2aClient:
+    """Talks to one agent. Made by :meth:`connect`; bound to the event loop it was made in.
+
+    ::
+
+        async with await A2aClient.connect("https://agent.example.com") as client:
+            task = await client.send_task(TaskSpec("summarise", "a long text"), wait=True)
+    """
+
+    def __init__(
+        self,
+        discovery: Discovery,
+        transport: Transport,
+        *,
+        retry: Retry,
+        identity: str | None,
+        budget: GlobalBudget | None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._discovery = discovery
+        self._transport = transport
+        self._retry = retry
+        self._identity = identity
+        self._budget = budget
+        self._running = Running()
+        self._specs: dict[str, TaskSpec] = {}
+        self._deadlines: dict[object, tuple[float, int]] = {}
+        self._background: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        self._set_way(discovery.ways[0])
+        self._settled = False
+
+    @classmethod
+    async def connect(
+        cls,
+        url: str,
+        *,
+        agent_id: str | None = None,
+        trusted_agents: Iterable[str] | None = None,
+        trusted_keys: TrustedKeys = None,
+        strict_verify: bool = True,
+        dialect: str = "auto",
+        endpoint: str | None = None,
+        allow_origins: Iterable[str] = (),
+        allow_insecure_http: bool = False,
+        auth: Any = None,
+        headers: Mapping[str, str] | None = None,
+        identity: str | None = None,
+        budget: GlobalBudget | None = None,
+        limits: Limits = _LIMITS,
+        timeouts: Timeouts = _TIMEOUTS,
+        retry: Retry = _RETRY,
+        tls: ssl.SSLContext | None = None,
+        http_client: Any = None,
+    ) -> A2aClient:
+        """Fetches the agent's card, checks it, and chooses how to talk.
+
+        Args:
+            url: of the agent, or of its card if it ends in ``.json``.
+            agent_id: the only agent to accept, by the id of its key.
+            trusted_agents: agents to accept, if there are several.
+            trusted_keys: keys, by ``kid`` or listed, that sign official cards (JWS):
+                JWK, PEM, 32 bytes of Ed25519, or a key object of ``cryptography``.
+            strict_verify: False accepts unsigned cards of rvAgent peers.
+            dialect: "auto", or one of "rvagent", "0.2", "0.3", "1.0", "1.0-rest".
+            endpoint: where to send requests, whatever the card says.
+            allow_origins: origins a card may send requests to, besides that of `url`.
+            allow_insecure_http: allow http to other machines.
+            auth: :class:`Bearer`, :class:`ApiKey` or an httpx auth object; used for the
+                origin of `url` only.
+            headers: sent along with every request to the origin of `url`.
+            identity: the agent id of the caller, told to rvAgent peers.
+            budget: limits over all tasks, may be shared by clients.
+            tls: an ``ssl.SSLContext``, for certificates of one's own.
+            http_client: an ``httpx.AsyncClient`` to use and not to close. Addresses are
+                then not checked, and what it logs is its own affair.
+
+        Raises:
+            CardSignatureInvalid: the card is not signed as it has to be.
+            TransportError: the agent is not reached.
+            A2aError: anything else about the card.
+            ImportError: the extra ``ruvector[agent]`` is not installed.
+        """
+        origin, _ = address.split(url)
+        demands = Demands.of(
+            agent_id=agent_id,
+            trusted_agents=trusted_agents,
+            trusted_keys=trusted_keys,
+            strict_verify=strict_verify,
+            dialect=dialect,
+            endpoint=endpoint,
+            allow_origins=allow_origins,
+        )
+        await asyncio.to_thread(load_all)
+        transport = Transport(
+            limits=limits,
+            timeouts=timeouts,
+            retry=retry,
+            insecure=allow_insecure_http,
+            tls=tls,
+            auth=auth,
+            auth_origin=origin,
+            headers=headers,
+            http_client=http_client,
+        )
+        try:
+            discovery = Discovery(transport, url, demands)
+            await discovery.refresh()
+            return cls(
+                discovery,
+                transport,
+                retry=retry,
+                identity=None if identity is None else parse_agent_id(identity),
+                budget=budget,
+            )
+        except BaseException:
+            await transport.aclose()
+            raise
+
+    @staticmethod
+    def connect_sync(url: str, **options: Any) -> SyncA2aClient:
+        """As :meth:`connect`, for programs without an event loop."""
+        from .sync import SyncA2aClient
+
+        return SyncA2aClient(url, **options)
+
+    # ---- what is known of the agent ------------------------------------------------
+
+    @property
+    def card(self) -> AgentCard:
+        card = self._discovery.card
+        assert card is not None
+        return card
+
+    @property
+    def trust(self) -> Trust:
+        return self._discovery.trust
+
+    @property
+    def dialect(self) -> str:
+        return self._way.dialect
+
+    @property
+    def endpoint(self) -> str:
+        """Where requests go."""
+        return self._way.url
+
+    def __repr__(self) -> str:
+        return (
+            f"A2aClient({self.card.name!r} at {self.endpoint}, dialect {self.dialect}, "
+            f"trust {self.trust.level})"
+        )
+
+    async def refresh_card(self, force: bool = False) -> AgentCard:
+        """The card, fetched again if it is no longer fresh or `force` is set.
+
+        A new card that is not believed, or suddenly another agent's, raises and leaves
+        the client as it was.
+        """
+        self._check_loop()
+        before = self._discovery.ways
+        await self._discovery.refresh(force=force)
+        if self._discovery.ways != before:
+            self._set_way(self._discovery.ways[0])
+            self._settled = False
+        return self.card
+
+    # ---- tasks ------------------------------------------------------------------------
+
+    async def send_task(
+        self, spec: TaskSpec, *, wait: bool | None = None, timeout: float | None = None
+    ) -> Task:
+        """Hands a task over. It is sent at most once.
+
+        An official agent answers as soon as it has the task; `wait` makes this call wait
+        until the task has ended or needs something from the caller. An rvAgent peer
+        always answers at the end.
+
+        Raises:
+            PolicyViolation, BudgetExceeded, RecursionLimit: refused, here (before
+                anything was sent) or by the peer (`remote`).
+            TransportError: the peer was not reached, or did not answer within `timeout`
+                seconds. The task may be running all the same.
+        """
+        self._check_loop()
+        spec = self._complete(spec)
+        key = await self._admit(spec)
+        named = ""
+
+        async def work() -> Task:
+            nonlocal named
+            task = await self._send(spec, wait=bool(wait))
+            named = task.id
+            self._named(key, task.id, spec)
+            state = task.status.state
+            if wait and task.id and not (state.is_terminal or state.is_interrupted):
+                task = await self.wait_task(task)
+            return task
+
+        try:
+            task = await self._before_deadline(lambda: named or key, work(), timeout)
+        except BaseException:
+            self._gone(key)
+            raise
+        self._saw(task)
+        return task
+
+    def stream_task(
+        self,
+        task: TaskSpec | Task | str,
+        *,
+        last_event_id: str | None = None,
+        reconnect: bool = True,
+        cancel_remote: bool = False,
+    ) -> TaskStream:
+        """The updates of a new task (from its spec), or of one the agent has (from its id).
+
+        Args:
+            last_event_id: rvAgent peers replay what came after this timestamp.
+            reconnect: get back to the stream when the connection is lost.
+            cancel_remote: cancel the task when the stream is left before its end.
+        """
+        self._check_loop()
+        feed: Feed
+        if isinstance(task, TaskSpec):
+            feed = self._feed_of_spec(self._complete(task), reconnect)
+            return TaskStream(self, feed, cancel_remote=cancel_remote)
+        task_id = task.id if isinstance(task, Task) else task
+        if not task_id:
+            raise ValueError("the agent answered with a message; there is no task to watch")
+        if self.dialect == "rvagent":
+            feed = RvAgentFeed(
+                self, task_id=task_id, last_event_id=last_event_id, reconnect=reconnect
+            )
+        else:
+            feed = OfficialFeed(self, task_id=task_id, reconnect=reconnect)
+        return TaskStream(self, feed, cancel_remote=cancel_remote)
+
+    def resubscribe(
+        self, task_id: str, *, last_event_id: str | None = None, reconnect: bool = True
+    ) -> TaskStream:
+        """As :meth:`stream_task` of an id."""
+        return self.stream_task(task_id, last_event_id=last_event_id, reconnect=reconnect)
+
+    async def get_task(self, task_id: str, *, history_length: int | None = None) -> Task:
+        """The task as it is now.
+
+        Raises:
+            TaskNotFound: the agent does not know it. An rvAgent peer says that of a task
+                that is still running, too.
+        """
+        self._check_loop()
+        return await self._get(task_id, history_length)
+
+    async def cancel_task(self, task_id: str, *, strict: bool = False) -> Task:
+        """Asks the agent to stop a task; the state of what comes back decides.
+
+        A task that has ended already comes back as it is; `strict` makes that an error.
+
+        Raises:
+            TaskNotFound: the agent does not know it.
+            TaskNotCancelable: it cannot be stopped.
+        """
+        self._check_loop()
+        if self.dialect == "rvagent":
+            return await self._cancel_rvagent(task_id, strict)
+        try:
+            task = await self._task_of(lambda codec: codec.cancel(task_id))
+        except TaskNotCancelable:
+            if strict:
+                raise
+            task = await self._get(task_id)
+            if not task.status.state.is_terminal:
+                raise
+            return task
+        for pause in STORED_AFTER:  # some servers answer with the state before
+            if task.status.state.is_terminal:
+                break
+            await asyncio.sleep(pause)
+            task = await self._get(task_id)
+        return task
+
+    async def wait_task(
+        self,
+        task: Task | str,
+        *,
+        timeout: float | None = None,
+        poll: tuple[float, float] = (0.5, 5.0),
+    ) -> Task:
+        """Asks for the task until it has ended or needs something from the caller.
+
+        `poll` is the first and the longest pause between two questions, in seconds.
+        """
+        self._check_loop()
+        if isinstance(task, Task) and (not task.id or task.status.state.is_terminal):
+            return task
+        task_id = task.id if isinstance(task, Task) else task
+
+        async def work() -> Task:
+            pause, longest = poll
+            while True:
+                try:
+                    found = await self._get(task_id)
+                except TaskNotFound:
+                    if self.dialect != "rvagent" or task_id not in self._specs:
+                        raise
+                else:
+                    state = found.status.state
+                    if state.is_terminal or state.is_interrupted:
+                        return found
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, longest)
+
+        return await self._before_deadline(lambda: task_id, work(), timeout)
+
+    async def reply(
+        self, task: Task, input: Input, *, wait: bool | None = None, timeout: float | None = None
+    ) -> Task:
+        """Gives a task what it waits for, when it is input-required or auth-required."""
+        before = self._specs.get(task.id)
+        spec = TaskSpec(
+            skill=before.skill if before else None,
+            input=input,
+            policy=before.policy if before else None,
+            id=task.id,
+            context_id=task.context_id,
+            context=before.context if before else None,
+        )
+        return await self.send_task(spec, wait=wait, timeout=timeout)
+
+    # ---- lifetime ---------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """Closes all connections. Tasks at the agent go on."""
+        self._closed = True
+        if self._background:
+            await asyncio.wait(self._background, timeout=1.0)
+        await self._transport.aclose()
+
+    async def __aenter__(self) -> A2aClient:
+        return self
+
+    async def __aexit__(
+        self,
+        cls: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    def _check_loop(self) -> None:
+        if os.getpid() != self._pid:
+            raise RuntimeError("this client belongs to the parent process; connect again")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError("this client belongs to another event loop; connect again")
+        if self._closed:
+            raise RuntimeError("this client is closed")
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return task
+
+    async def _in_background(
+        self, work: Coroutine[Any, Any, Any], limit: float | None = 1.0
+    ) -> None:
+        """Does `work` to its end even if the caller is cancelled; waits for it a while."""
+        await asyncio.wait({self._spawn(work)}, timeout=limit)
+
+    # ---- one call ---------------------------------------------------------------------
+
+    def _set_way(self, way: Way) -> None:
+        self._way = way
+        self._codec = way.codec()
+
+    def _fall_back(self, way: Way, error: A2aError) -> bool:
+        """Whether the peer refused its first call as unknown and another way is tried."""
+        if not _is_unknown_method(error):
+            return False
+        if way is not self._way:
+            return True  # another call has found that out meanwhile
+        if self._settled:
+            return False
+        ways = self._discovery.ways
+        following = ways.index(way) + 1 if way in ways else len(ways)
+        if following >= len(ways):
+            return False
+        self._set_way(ways[following])
+        return True
+
+    def _request(self, call: Call, *, streaming: bool = False) -> Request:
+        url = self._way.url
+        if call.path:
+            url = url.rstrip("/") + call.path
+        if call.query:
+            url += ("&" if "?" in url else "?") + urlencode(call.query)
+        accept = "text/event-stream, application/json" if streaming else "application/json"
+        headers = [("Accept", accept), *call.headers]
+        content = call.content()
+        if content is not None:
+            headers.append(("Content-Type", "application/json"))
+        what = f"the answer to {call.name}"
+        return Request(call.verb, url, tuple(headers), content, call.safe, what=what)
+
+    async def _with_fallback(self, use: Callable[[Codec], Awaitable[_T]]) -> _T:
+        while True:
+            way, codec = self._way, self._codec
+            try:
+                result = await use(codec)
+            except A2aError as why:
+                if self._fall_back(way, why):
+                    continue
+                if why.code is not None:
+                    self._settled = True
+                raise
+            self._settled = True
+            return result
+
+    async def _result(self, codec: Codec, call: Call, timeout: float) -> Any:
+        reply = await self._transport.fetch(
+            self._request(call), max_bytes=self._transport.limits.response_bytes, timeout=timeout
+        )
+        return self._unwrap(codec, call, reply.status, reply.headers, reply.content)
+
+    def _unwrap(
+        self, codec: Codec, call: Call, status: int, headers: Mapping[str, str], content: bytes
+    ) -> Any:
+        facts = {"http_status": status, "dialect": self.dialect}
+        if status >= 300:
+            # an error of the protocol may come with a status that says so, too
+            if is_json(headers):
+                with contextlib.suppress(ProtocolError):
+                    codec.result(call, content, status)
+            raise TransportError(
+                f"the answer to {call.name} is HTTP {status}",
+                phase="status",
+                retryable=status >= 500,
+                **facts,
+            )
+        if not is_json(headers):
+            kind = media_type(headers) or "nothing"
+            raise ProtocolError(
+                f"the answer to {call.name} is {kind} (HTTP {status}), not JSON", **facts
+            )
+        return codec.result(call, content, status)
+
+    async def _task_of(self, make: Callable[[Codec], Call]) -> Task:
+        async def use(codec: Codec) -> Task:
+            result = await self._result(codec, make(codec), self._transport.timeouts.read)
+            return codec.task(result)
+
+        task = await self._with_fallback(use)
+        self._saw(task)
+        return task
+
+    async def _get(self, task_id: str, history_length: int | None = None) -> Task:
+        return await self._task_of(lambda codec: codec.get(task_id, history_length))
+
+    async def _send(self, spec: TaskSpec, *, wait: bool) -> Task:
+        timeouts = self._transport.timeouts
+        timeout = timeouts.read
+        if wait or self.dialect == "rvagent":
+            timeout = timeouts.task
+            if spec.policy is not None and spec.policy.max_duration_ms is not None:
+                timeout = spec.policy.max_duration_ms / 1000 + 5.0
+
+        async def use(codec: Codec) -> Task:
+            return codec.sent(await self._result(codec, codec.send(spec, wait=wait), timeout))
+
+        return await self._with_fallback(use)
+
+    async def _cancel_rvagent(self, task_id: str, strict: bool) -> Task:
+        # the peer would turn a task that has ended into a canceled one
+        with contextlib.suppress(TaskNotFound):
+            task = await self._get(task_id)
+            if task.status.state.is_terminal:
+                if strict:
+                    raise TaskNotCancelable(f"task {task_id} has ended: {task.status}")
+                return task
+        await self._with_fallback(
+            lambda codec: self._result(codec, codec.cancel(task_id), self._transport.timeouts.read)
+        )
+        try:
+            return await self._get(task_id)
+        except TaskNotFound:
+            words = Message("agent", (Part("text", "canceled, unconfirmed"),))
+            status = TaskStatus(TaskState.CANCELED, message=words)
+            return Task(task_id, status, dialect=self.dialect)
+
+    # ---- streams ----------------------------------------------------------------------
+
+    def _feed_of_spec(self, spec: TaskSpec, reconnect: bool) -> Feed:
+        if self.dialect == "rvagent":
+            return RvAgentFeed(self, spec=spec, reconnect=reconnect)
+        if not self.card.capabilities.streaming:
+            return PollFeed(self, spec)
+        return OfficialFeed(self, spec=spec, reconnect=reconnect)
+
+    async def _open(self, make: Callable[[Codec], Call]) -> Connection | Task:
+        """An open stream; a task where the peer answers with that instead."""
+
+        async def use(codec: Codec) -> Connection | Task:
+            call = make(codec)
+            stream = await self._transport.open(self._request(call, streaming=True))
+            try:
+                if stream.status < 300 and media_type(stream.headers) == "text/event-stream":
+                    return Connection(codec, call, stream)
+                limit = self._transport.limits.response_bytes
+                content = await stream.read_all(limit)
+                result = self._unwrap(codec, call, stream.status, stream.headers, content)
+                task = codec.sent(result)
+            except BaseException:
+                await stream.aclose()
+                raise
+            await stream.aclose()
+            return task
+
+        return await self._with_fallback(use)
+
+    async def _stream(self, spec: TaskSpec) -> Connection | Task:
+        return await self._open(lambda codec: codec.stream(spec))
+
+    async def _watch(self, spec: TaskSpec) -> Connection:
+        return self._only_stream(await self._stream(spec))
+
+    async def _subscribe(self, task_id: str, last_event_id: str | None = None) -> Connection:
+        opened = await self._open(lambda codec: codec.subscribe(task_id, last_event_id))
+        return self._only_stream(opened)
+
+    @staticmethod
+    def _only_stream(opened: Connection | Task) -> Connection:
+        if isinstance(opened, Task):
+            raise ProtocolError("the agent answered with a task where a stream was asked for")
+        return opened
+
+    # ---- policy -----------------------------------------------------------------------
+
+    def _complete(self, spec: TaskSpec) -> TaskSpec:
+        if not isinstance(spec, TaskSpec):
+            raise TypeError(f"a TaskSpec is wanted, not {type(spec).__name__}")
+        if self.dialect != "rvagent":
+            return spec
+        return codec_rvagent.complete(spec, self._identity)
+
+    async def _admit(self, spec: TaskSpec) -> object:
+        """Lets a task start if budget and policy allow; returns what it is known by.
+
+        That is its id where the caller has chosen one, and else an object that stands
+        for it until :meth:`_named`.
+        """
+        charged = None if self._budget is None else await self._budget.acquire(spec)
+        try:
+            check_recursion(spec.context, self.card.agent_id)
+            check_policy(spec, self._running.count(spec.skill))
+        except A2aError:
+            if self._budget is not None and charged is not None:
+                self._budget.release(charged)
+            raise
+        key: object = spec.id or object()
+        self._running.start(key, spec.skill)
+        limit = spec.policy.max_duration_ms if spec.policy else None
+        if limit is not None:
+            self._deadlines[key] = (time.monotonic() + limit / 1000, limit)
+        if spec.id:
+            self._specs[spec.id] = spec
+        return key
+
+    def _named(self, key: object, task_id: str, spec: TaskSpec) -> None:
+        """The agent has given the task admitted as `key` an id; "" if it keeps none."""
+        self._running.rename(key, task_id)
+        deadline = self._deadlines.pop(key, None)
+        if task_id:
+            self._specs[task_id] = spec
+            if deadline is not None:
+                self._deadlines[task_id] = deadline
+
+    def _gone(self, key: object) -> None:
+        self._running.end(key)
+        self._deadlines.pop(key, None)
+
+    def _saw(self, task: Task) -> None:
+        if task.status.state.is_terminal:
+            self._gone(task.id)
+
+    async def _before_deadline(
+        self,
+        key: Callable[[], object],
+        work: Coroutine[Any, Any, _T],
+        timeout: float | None = None,
+    ) -> _T:
+        """Does `work` within `timeout` seconds and the own time of the task `key()`.
+
+        Raises:
+            PolicyViolation: the task's time is up. It was cancelled, as far as possible.
+            TransportError: `timeout` is over.
+        """
+        deadline = self._deadlines.get(key())
+        if deadline is None and timeout is None:
+            return await work
+        never = float("inf")
+        left = never if deadline is None else max(deadline[0] - time.monotonic(), 0.0)
+        patience = never if timeout is None else timeout
+        with need("anyio").move_on_after(min(left, patience)):
+            return await work
+        if deadline is None or patience < left:
+            raise TransportError(f"no end of the task within {timeout} s", phase="read")
+        task_id = key()
+        self._gone(task_id)
+        if isinstance(task_id, str):
+            await self._in_background(self._try_cancel(task_id))
+        raise PolicyViolation(
+            f"the task took longer than the {deadline[1]} ms its policy allows",
+            field="max_duration_ms",
+            limit=deadline[1],
+        )
+
+    async def _try_cancel(self, task_id: str) -> None:
+        with contextlib.suppress(A2aError):
+            await self._with_fallback(
+                lambda codec: self._result(
+                    codec, codec.cancel(task_id), self._transport.timeouts.read
+                )
+            )

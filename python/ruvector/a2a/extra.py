@@ -1,0 +1,35 @@
+"""The packages of the extra ``ruvector[agent]``, imported when they are needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+
+def need(module: str) -> Any:
+    """`module`, or an ImportError that says what to install."""
+    try:
+        return import_module(module)
+    except ImportError as why:
+        package = module.partition(".")[0]
+        raise ImportError(
+            f"talking to agents needs the package {package!r}, which is not installed: "
+            'pip install "ruvector[agent]"',
+            name=package,
+        ) from why
+
+
+def http() -> Any:
+    """httpx2, or its predecessor httpx where that is what is installed."""
+    try:
+        return import_module("httpx2")
+    except ImportError:
+        return need("httpx")
+
+
+def load_all() -> None:
+    """Imports what a connection needs. Takes some 0.2 s the first time, so do it in a
+    thread where a loop must go on."""
+    http()
+    need("anyio")
+    need("cryptography.hazmat.primitives.asymmetric.ed25519")
