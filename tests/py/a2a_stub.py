@@ -692,3 +692,30 @@ async def settled(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
             return False
         await asyncio.sleep(0.01)
     return True
+
+
+def run(main, *, policy: str = "asyncio"):
+    """Runs a coroutine in a fresh loop; nothing it started may be left behind."""
+
+    async def checked():
+        try:
+            return await asyncio.wait_for(main, 60)
+        finally:
+            # what was cancelled a moment ago has yet to notice
+            await settled(lambda: len(asyncio.all_tasks()) == 1)
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            assert not left, left
+
+    if policy == "uvloop":
+        import uvloop
+
+        loop = uvloop.new_event_loop()
+    else:
+        loop = asyncio.new_event_loop()
+    loop.set_debug(policy == "debug")
+    try:
+        return loop.run_until_complete(checked())
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()

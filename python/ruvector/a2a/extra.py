@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import ssl
 from importlib import import_module
 from typing import Any
 
@@ -28,8 +30,10 @@ def http() -> Any:
 
 
 def load_all() -> None:
-    """Imports what a connection needs. Takes some 0.2 s the first time, so do it in a
-    thread where a loop must go on."""
-    http()
-    need("anyio")
+    """Imports what a connection needs, and what that imports when first used.
+
+    Some 0.2 s of work the first time: for a thread, where a loop must go on.
+    """
     need("cryptography.hazmat.primitives.asymmetric.ed25519")
+    http().AsyncHTTPTransport(verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), trust_env=False)
+    need("anyio").run(asyncio.sleep, 0)
