@@ -44,6 +44,7 @@ class Response:
 
 
 Handler = Callable[[Request], Any]
+GONE = object()
 
 
 def sse(data: Any, name: str | None = None, id: str | None = None) -> bytes:
@@ -92,7 +93,7 @@ class Stub:
         try:
             while (request := await self._read(reader)) is not None:
                 self.requests.append(request)
-                if not await self._answer(request, writer):
+                if not await self._answer(request, reader, writer):
                     break
         except (ConnectionError, asyncio.CancelledError, asyncio.IncompleteReadError):
             pass
@@ -118,11 +119,13 @@ class Stub:
         query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         return Request(method, parts.path, query, headers, body)
 
-    async def _answer(self, request, writer) -> bool:
+    async def _answer(self, request, reader, writer) -> bool:
         handler = self.handlers.get(request.path) or self.fallback
         answer = handler(request)
         if asyncio.iscoroutine(answer):
-            answer = await answer
+            answer = await self._unless_gone(answer, reader)
+            if answer is GONE:
+                return False
         if answer is None:
             answer = Response("no such thing", 404, "text/plain")
         if not isinstance(answer, Response):
@@ -136,7 +139,7 @@ class Stub:
         if isinstance(body, bytes):
             head.setdefault("Content-Length", str(len(body)))
         else:
-            head["Transfer-Encoding"] = "chunked"
+            head.update({"Transfer-Encoding": "chunked", "Connection": "close"})
         lines = [f"HTTP/1.1 {answer.status} OK", *(f"{k}: {v}" for k, v in head.items())]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
         if isinstance(body, bytes):
@@ -146,23 +149,49 @@ class Stub:
                 writer.transport.abort()
                 return False
             return True
-        return await self._stream(body, writer)
+        return await self._stream(body, reader, writer)
 
-    async def _stream(self, body, writer) -> bool:
+    async def _unless_gone(self, answer, reader):
+        """What the handler answers. Like many servers, stops it when the caller leaves."""
+        answering = asyncio.ensure_future(answer)
         try:
-            async for chunk in body:
+            while not answering.done():
+                await asyncio.wait({answering}, timeout=0.05)
+                if reader.at_eof():
+                    return GONE
+            return answering.result()
+        finally:
+            answering.cancel()
+            await asyncio.wait({answering})
+
+    async def _stream(self, body, reader, writer) -> bool:
+        """Sends chunks until there are no more, or the other side goes away."""
+        gone = asyncio.ensure_future(reader.read(1))
+        following = None
+        try:
+            while True:
+                following = asyncio.ensure_future(body.__anext__())
+                await asyncio.wait({gone, following}, return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
+                    return False
+                try:
+                    chunk = following.result()
+                except StopAsyncIteration:
+                    break
                 if chunk is None:  # the connection is lost
                     writer.transport.abort()
                     return False
                 writer.write(b"%x\r\n%s\r\n" % (len(chunk), chunk))
                 await writer.drain()
-                if writer.is_closing():
-                    return False
         finally:
+            gone.cancel()
+            if following is not None:
+                following.cancel()
+                await asyncio.gather(gone, following, return_exceptions=True)
             await body.aclose()
         writer.write(b"0\r\n\r\n")
         await writer.drain()
-        return True
+        return False
 
     def fallback(self, request: Request) -> Any:
         return None

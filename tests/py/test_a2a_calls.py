@@ -47,7 +47,7 @@ def with_client(stub, use, **options):
         async with stub, await A2aClient.connect(stub.url, **{**FAST, **options}) as client:
             return await use(client, stub)
 
-    return run(main(), policy="debug")
+    return run(main())
 
 
 # ---- the life of a task -------------------------------------------------------------

@@ -87,6 +87,7 @@ class A2aClient:
         self._specs: dict[str, TaskSpec] = {}
         self._deadlines: dict[object, tuple[float, int]] = {}
         self._background: set[asyncio.Task[Any]] = set()
+        self._calls: set[asyncio.Task[Task]] = set()  # whose streams were left
         self._closed = False
         self._set_way(discovery.ways[0])
         self._settled = False
@@ -392,10 +393,13 @@ class A2aClient:
     # ---- lifetime ---------------------------------------------------------------------
 
     async def aclose(self) -> None:
-        """Closes all connections. Tasks at the agent go on."""
+        """Closes all connections. Tasks at the agent go on, but those of an rvAgent peer
+        that were started by a stream and have not ended."""
         self._closed = True
-        if self._background:
-            await asyncio.wait(self._background, timeout=1.0)
+        for call in self._calls:
+            call.cancel()
+        if self._background or self._calls:
+            await asyncio.wait({*self._background, *self._calls}, timeout=1.0)
         await self._transport.aclose()
 
     async def __aenter__(self) -> A2aClient:
@@ -423,6 +427,19 @@ class A2aClient:
         task.add_done_callback(self._background.discard)
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return task
+
+    def _let_finish(self, call: asyncio.Task[Task], spec: TaskSpec) -> None:
+        """Keeps the call that started a task until it returns or the client is closed."""
+
+        def done(call: asyncio.Task[Task]) -> None:
+            self._calls.discard(call)
+            if call.cancelled() or call.exception() is not None:
+                self._gone(spec.id)
+            else:
+                self._saw(call.result())
+
+        self._calls.add(call)
+        call.add_done_callback(done)
 
     async def _in_background(
         self, work: Coroutine[Any, Any, Any], limit: float | None = 1.0

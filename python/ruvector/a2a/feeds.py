@@ -333,18 +333,16 @@ class RvAgentFeed(Feed):
         self._result: Task | None = None
 
     async def aclose(self) -> None:
-        running: list[asyncio.Task[Any]] = [
-            task for task in (self._reading, self._sending) if task is not None
-        ]
-        self._reading = self._sending = None
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
-            for task in running:
-                failed = not task.cancelled() and task.exception() is not None
-                if failed and self._spec is not None:
-                    self._client._gone(self._spec.id)
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+            await asyncio.wait({reading})
+            if not reading.cancelled():
+                reading.exception()  # looked at, or asyncio complains
+        sending, self._sending = self._sending, None
+        if sending is not None and self._spec is not None:
+            # a peer drops the task when this call is cut, so it goes on without the stream
+            self._client._let_finish(sending, self._spec)
         await super().aclose()
 
     async def step(self) -> None:
