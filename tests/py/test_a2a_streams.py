@@ -317,15 +317,8 @@ def test_streams_that_break(script, error):
 
 
 def test_events_of_an_unknown_kind_are_told_and_passed_over():
-    agent = scripted(
-        [
-            snapshot("WORKING"),
-            {"weatherUpdate": {"rain": True}},
-            {},
-            status("COMPLETED", final=False),
-        ]
-    )
-    updates, error = updates_of(agent)
+    strange = [{"weatherUpdate": {"rain": True}}, {}]
+    updates, _ = updates_of(scripted([snapshot("WORKING"), *strange, status("COMPLETED")]))
     assert brief(updates) == ["task", "warning", "warning", "completed"]
     assert updates[1].raw == {"weatherUpdate": {"rain": True}}
 
@@ -695,6 +688,7 @@ def test_leaving_early_does_not_cut_the_call_that_an_rvagent_task_lives_by():
 def test_closing_the_client_ends_such_calls():
     async def main():
         async with RvAgent() as agent:
+
             async def forever(task, emit):
                 await asyncio.sleep(60)
 

@@ -248,10 +248,12 @@ class A2aClient:
         spec = self._complete(spec)
         key = await self._admit(spec)
         named = ""
+        # a task that may have to be cancelled needs its id before its end
+        block = bool(wait) and key not in self._deadlines
 
         async def work() -> Task:
             nonlocal named
-            task = await self._send(spec, wait=bool(wait))
+            task = await self._send(spec, wait=block)
             named = task.id
             self._named(key, task.id, spec)
             state = task.status.state
