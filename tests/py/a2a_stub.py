@@ -369,7 +369,13 @@ class RvAgent(Stub):
     def subscribe(self, request):
         if "id" not in request.query:
             return Response("id is missing", 400, "text/plain")
-        return Response(self.events(request.query["id"], []), type="text/event-stream")
+        task_id = request.query["id"]
+        return Response(self.events(task_id, [], self.attach(task_id)), type="text/event-stream")
+
+    def attach(self, task_id):
+        queue = asyncio.Queue()
+        self.channels.setdefault(task_id, []).append(queue)
+        return queue
 
     def resubscribe(self, request):
         task_id = request.query["id"]
@@ -386,18 +392,17 @@ class RvAgent(Stub):
         if after is not None:
             stamp = lambda f: json.loads(f.split(b"data: ")[1])["status"]["timestamp"]  # noqa: E731
             frames = [frame for frame in frames if stamp(frame) > after]
-        over = task_id in self.tasks and frames
         replay = list(frames)
-        events = self.closing(replay) if over else self.events(task_id, replay)
+        if task_id in self.tasks and replay:
+            return Response(self.closing(replay), type="text/event-stream")
+        events = self.events(task_id, replay, self.attach(task_id))
         return Response(events, type="text/event-stream")
 
     async def closing(self, frames):
         for frame in frames:
             yield frame
 
-    async def events(self, task_id, replay):
-        queue = asyncio.Queue()
-        self.channels.setdefault(task_id, []).append(queue)
+    async def events(self, task_id, replay, queue):
         try:
             yield b":\n\n"
             for frame in replay:

@@ -519,6 +519,49 @@ def test_an_rvagent_stream_that_is_lost():
     with_client(RvAgent(), main)
 
 
+@pytest.mark.parametrize("reconnect", [True, False])
+def test_an_rvagent_stream_that_stays_lost(reconnect):
+    async def main(client, agent):
+        async def run(task, emit):
+            await asyncio.sleep(0.05)
+            del agent.handlers["/tasks/resubscribe"]
+            agent.drop(task["id"])
+            await asyncio.sleep(0.5)
+            return [text_artifact("one")]
+
+        agent.run = run
+        updates = []
+        stream = client.stream_task(TaskSpec("echo", "x", id="t"), reconnect=reconnect)
+        if not reconnect:
+            with pytest.raises(TransportError):
+                await collect(stream)
+            assert await settled(lambda: "t" in agent.tasks)  # the task does not mind
+            return
+        updates = await collect(stream)
+        assert brief(updates) == ["submitted", "warning", "=one", "completed"]
+        assert updates[1].gap
+
+    with_client(RvAgent(), main)
+
+
+def test_other_tasks_get_turns_during_a_burst():
+    async def main(client, agent):
+        async def burst(request):
+            results = [snapshot("WORKING"), *[status("WORKING")] * 300, status("COMPLETED")]
+            yield b"".join(sse(rpc_result(request, result)) for result in results)
+
+        agent.handlers["/a2a"] = lambda request: Response(burst(request), type="text/event-stream")
+        turns = []
+        reading = asyncio.ensure_future(collect(client.stream_task(TaskSpec("echo", "x"))))
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns.append(1)
+        assert len(await reading) == 302
+        assert len(turns) > 18
+
+    with_client(Official("1.0"), main)
+
+
 def test_the_first_of_two_equal_events_counts():
     async def main(client, agent):
         async def run(task, emit):  # a router tells of the same status once more
@@ -554,8 +597,8 @@ def test_a_peer_without_the_event_route():
 
 def test_the_answer_may_overtake_the_events():
     async def main(client, agent):
-        async def late(task_id, replay):
-            async for frame in type(agent).events(agent, task_id, replay):
+        async def late(*about):
+            async for frame in type(agent).events(agent, *about):
                 await asyncio.sleep(0.1)
                 yield frame
 

@@ -195,16 +195,19 @@ def reason_of(data: Any) -> str | None:
     return None
 
 
-def official_error(code: int, message: str, data: Any, http_status: int, dialect: str) -> A2aError:
-    """The exception for an error of the official protocol; `reason` beats the number."""
-    cls = _BY_REASON.get(reason_of(data) or "") or _BY_CODE.get(code, A2aError)
+def official_error(
+    code: int | None, message: str, data: Any, http_status: int, dialect: str
+) -> A2aError:
+    """The exception for an error of the official protocol; `reason` beats the number,
+    which is None where only HTTP has one."""
+    cls = _BY_REASON.get(reason_of(data) or "") or _BY_CODE.get(code or 0, A2aError)
     # Servers of 0.2 and 0.3 know these two, but answer with the code of something else.
     if code == -32603 and message.startswith("Task not found"):
         cls = TaskNotFound
     if code == -32600 and "terminal state" in message:
         cls = UnsupportedOperation
     return cls(
-        f"the agent answered: {message or 'an error without words'} ({code})",
+        f"the agent answered: {message or 'an error without words'} ({code or http_status})",
         code=code,
         data=data,
         http_status=http_status,

@@ -166,7 +166,7 @@ class CodecV10Rest(Codec):
         if isinstance(error, dict):
             text = error.get("message")
             raise official_error(
-                0,
+                None,
                 text if isinstance(text, str) else str(error.get("status") or ""),
                 error.get("details"),
                 http_status,

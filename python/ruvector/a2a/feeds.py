@@ -27,6 +27,7 @@ STORED_AFTER = (0.02, 0.04, 0.08, 0.16, 0.32)
 # Events larger than this are read in a thread, so that the loop goes on.
 _LARGE = 256 * 1024
 
+_BACK = "the connection was lost and is back; events may be missing"
 _DRAIN_S = 1.0  # for events still under way when the answer to tasks/send is there
 _DROPPED = ("read", "idle", "connect", "write", "status")  # phases of a lost connection
 
@@ -106,6 +107,9 @@ class Feed:
             self._client._saw(task)
         self.out.append(update)
 
+    def _warn(self, text: str) -> None:
+        self._emit(TaskUpdate("warning", self.fold.task_id, warning=text, gap=True))
+
     def _snapshot(self, task: Task, *, gap: bool = False) -> None:
         """A whole task as an update, then each artifact, and the end if it has ended."""
         missing = list(self.fold.missing(task, gap=gap))
@@ -116,14 +120,18 @@ class Feed:
             self._emit(self.fold.ending(task, gap=gap))
             self.done = True
 
-    async def _pause(self, why: TransportError) -> None:
-        """Waits before another attempt to connect; raises `why` after too many."""
+    async def _pause(self, why: TransportError, until: asyncio.Task[Task] | None = None) -> None:
+        """Waits before another attempt to connect, or until something is done; raises
+        `why` after too many."""
         retry = self._client._retry
         if self._failures >= retry.stream_attempts:
             raise why
         pause = min(retry.stream_first_pause * 2**self._failures, retry.stream_longest_pause)
         self._failures += 1
-        await asyncio.sleep(pause)
+        if until is None:
+            await asyncio.sleep(pause)
+        else:
+            await asyncio.wait({until}, timeout=pause)
 
     async def _stored(self, task_id: str) -> Task | None:
         """The task at the peer, which may need a moment to store it."""
@@ -208,8 +216,7 @@ class OfficialFeed(Feed):
             return
         self._connection = opened
         if self._resumed:
-            text = "the connection was lost and is back; events may be missing"
-            self._emit(TaskUpdate("warning", self.fold.task_id, warning=text, gap=True))
+            self._warn(_BACK)
 
     async def _dropped(self, why: TransportError) -> None:
         connection, self._connection = self._connection, None
@@ -327,6 +334,7 @@ class RvAgentFeed(Feed):
         self._reconnect = reconnect
         self._opened = False
         self._first = True
+        self._lost: TransportError | None = None  # what the connection was lost by
         self._end: TaskUpdate | None = None  # the peer's last status, told after the artifacts
         self._sending: asyncio.Task[Task] | None = None
         self._reading: asyncio.Task[TaskUpdate | None] | None = None
@@ -382,12 +390,18 @@ class RvAgentFeed(Feed):
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.aclose()
-        if self._sending is not None:
-            if not self._reconnect or self._failures >= self._client._retry.stream_attempts:
-                return  # the answer to the call will do
-        elif not self._reconnect:
+        self._lost = why
+        if self._sending is not None and self._sending.done():
+            return  # its answer tells the rest
+        if not self._reconnect:
             raise why
-        await self._pause(why)
+        if self._sending is not None and self._failures >= self._client._retry.stream_attempts:
+            self._lost = None
+            self._warn("the connection was lost; what happens before the end is not told")
+            return
+        await self._pause(why, self._sending)
+        if self._sending is not None and self._sending.done():
+            return
         try:
             self._connection = await self._client._subscribe(
                 self.fold.task_id, self.fold.last_timestamp
@@ -396,15 +410,15 @@ class RvAgentFeed(Feed):
             if again.phase not in _DROPPED:
                 raise
             return
-        text = "the connection was lost and is back; events may be missing"
-        self._emit(TaskUpdate("warning", self.fold.task_id, warning=text, gap=True))
+        self._lost = None
+        self._warn(_BACK)
 
     # -- reading
 
     async def _wait(self) -> None:
         """Until an event or the answer to the call is there."""
-        if self._connection is None and self._sending is None:
-            await self._reconnect_now(_lost())
+        if self._lost is not None and not (self._sending and self._sending.done()):
+            await self._reconnect_now(self._lost)
             return
         if self._connection is not None and self._reading is None:
             self._reading = asyncio.ensure_future(self._connection.next())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import warnings
 from types import TracebackType
@@ -13,6 +14,10 @@ from .types import Task, TaskUpdate
 if TYPE_CHECKING:
     from .client import A2aClient
     from .feeds import Feed
+
+
+# Many events come in one piece; after so many, other tasks get a turn.
+_TURN = 16
 
 
 class TaskStream:
@@ -34,6 +39,7 @@ class TaskStream:
         self._closed = False
         self._reading = False
         self._started = False
+        self._count = 0
 
     @property
     def task_id(self) -> str | None:
@@ -81,6 +87,9 @@ class TaskStream:
                 if why.field == "max_duration_ms" and not why.remote:
                     self._cancel_remote = False  # done already
                 raise
+        self._count += 1
+        if self._count % _TURN == 0:
+            await asyncio.sleep(0)
         update = feed.out.popleft()
         if feed.done and not feed.out:
             # the peer may keep the connection open for ever
