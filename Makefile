@@ -70,7 +70,7 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 
 .venv/installed: build/dist/ready
 	@$(BIN)/pip uninstall --quiet --yes ruvector 2>/dev/null
-	@$(BIN)/pip install --quiet "$$(echo build/dist/*.whl)[embed]"
+	@$(BIN)/pip install --quiet "$$(echo build/dist/*.whl)[agent,embed]"
 	@touch $@
 
 # What a user has: the wheel and what it asks for.

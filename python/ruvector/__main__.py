@@ -1,0 +1,7 @@
+"""``python -m ruvector``."""
+
+import sys
+
+from ruvector.cli import main
+
+sys.exit(main())
