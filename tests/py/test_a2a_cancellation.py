@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import types
 import warnings
 
@@ -82,7 +83,11 @@ def with_client(stub, use, policy="debug"):
         warnings.simplefilter("always")
         run(main(), policy=policy)
         gc.collect()
-    assert [str(w.message) for w in caught if issubclass(w.category, ResourceWarning)] == []
+    left = [str(w.message) for w in caught if issubclass(w.category, ResourceWarning)]
+    if sys.version_info < (3, 10):
+        # asyncio itself forgets a socket when connecting is cancelled
+        left = [text for text in left if "TaskStream" in text]
+    assert left == []
     assert complaints == []
 
 
