@@ -60,9 +60,9 @@ def environment(folder: Path) -> Path:
 def node(folder: Path) -> Path:
     """The folder with node and npm: the system's if new enough, else from PyPI."""
     found = shutil.which("node")
-    if found and shutil.which("npm"):
-        if int(run([found, "--version"]).strip("v\n").split(".")[0]) >= OLDEST_NODE:
-            return Path(found).parent
+    major = run([found, "--version"]).strip("v\n").split(".")[0] if found else "0"
+    if found and shutil.which("npm") and int(major) >= OLDEST_NODE:
+        return Path(found).parent
     programs = environment(folder / "node")
     run([programs / "pip", "install", "--quiet", NODE])
     return programs
@@ -86,7 +86,9 @@ def python(folder: Path) -> None:
 def rust(folder: Path) -> None:
     if not shutil.which("cargo"):
         raise Missing("it is built by cargo, which is not installed")
-    command = ["cargo", "build", "--quiet", "--manifest-path", CRATE / "Cargo.toml"]
+    # A copy, for cargo writes a lock file beside the manifest.
+    source = shutil.copytree(CRATE, folder / "source", dirs_exist_ok=True)
+    command = ["cargo", "build", "--quiet", "--manifest-path", source / "Cargo.toml"]
     run(command, CARGO_TARGET_DIR=str(folder), CARGO_INCREMENTAL="0")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import ruvector
+from a2a_peers.matrix import peer, servers  # noqa: F401
 from hypothesis import HealthCheck, settings
 from oracle import CLASSES
 

@@ -113,7 +113,8 @@ class Executor(AgentExecutor):
         name = self.chosen.get(context.task_id) or self._named(message) or (words.pop(0))
         if name == "message":
             text = "you said: " + " ".join(words)
-            await event_queue.enqueue_event(make.new_text_message(text, context_id=context.context_id))
+            reply = make.new_text_message(text, context_id=context.context_id)
+            await event_queue.enqueue_event(reply)
             return
         self.chosen[context.task_id] = name
         if context.current_task is None:
@@ -164,9 +165,7 @@ def signed(about: AgentCard, alg: str) -> tuple[AgentCard, dict[str, Any]]:
         key, algorithm = ed25519.Ed25519PrivateKey.generate(), jwt.algorithms.OKPAlgorithm
     else:
         key, algorithm = ec.generate_private_key(ec.SECP256R1()), jwt.algorithms.ECAlgorithm
-    private = key.private_bytes(
-        form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
-    )
+    private = key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
     header = {"alg": alg, "kid": "test-key", "typ": "JOSE", "jku": None}
     sign = create_agent_card_signer(private, header)
     jwk = algorithm.to_jwk(key.public_key(), as_dict=True)
