@@ -93,7 +93,7 @@ build/a2a/ready: tools/a2a_peers.py $(wildcard tests/py/a2a_peers/rvagent/*) | .
 	@test -x .venv-bench/bin/pip || $(PYTHON) -m venv .venv-bench
 	@.venv-bench/bin/pip uninstall --quiet --yes ruvector 2>/dev/null
 	@.venv-bench/bin/pip install --quiet -r bench/requirements.txt $(MODEL) \
-		"$$(echo build/dist/*.whl)[embed]"
+		"$$(echo build/dist/*.whl)[embed,agent]"
 	@.venv-bench/bin/python -m bench.install
 	@touch $@
 

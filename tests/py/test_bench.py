@@ -110,6 +110,22 @@ def test_gate_tells_what_was_asked_and_what_came(tmp_path):
     assert "p99 < 10 ms" in text
 
 
+def test_gate_of_streams_measures_each_side_alone_and_both_together(tmp_path):
+    out = tmp_path / "g2.json"
+    options = ["--dataset", "clustered", "--updates", "50", "--pause", "1", "--out", out]
+    text = _run("bench.gate_g2", *options)
+    result = json.loads(out.read_text())
+    assert {r["loop"] for r in result["gate"]} | set(result["missing"]) == {"asyncio", "uvloop"}
+    assert len(result["gate"]) == 2 * len({r["loop"] for r in result["gate"]})
+    for r in result["gate"]:
+        assert r["stream s"] >= 0.05
+        assert r["together s"] > r["searches s"] > 0
+        assert 0 <= r["p99 lag ms"] <= r["worst lag ms"]
+        within = r["ratio"] < 1.2 and r["worst lag ms"] < 50
+        assert r["reached"] == (within and r["blocked"] == 0)
+    assert "two searchers" in text
+
+
 # ---- parts -------------------------------------------------------------------
 
 
