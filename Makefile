@@ -83,7 +83,7 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 
 # The servers of other makers that the A2A client is tested with. One that cannot be
 # had is named here and again where its tests are skipped, and tried anew next time.
-build/a2a/ready: tools/a2a_peers.py $(wildcard tests/py/a2a_peers/rvagent/*) | .venv/ready
+build/a2a/ready: tools/a2a_peers.py $(shell find tests/py/a2a_peers/rvagent -type f) | .venv/ready
 	@echo '== Installing the A2A servers of the tests'
 	@if $(BIN)/python tools/a2a_peers.py build/a2a; then touch $@; fi
 
