@@ -171,10 +171,11 @@ async def test_a_skill_that_throws(peer):
     """The Python SDK makes an error of it and the others a failed task."""
     async with await peer.connect() as client:
         if peer.name == "python":
-            with pytest.raises(errors.A2aError, match="the skill broke") as caught:
+            # by HTTP it keeps the words of the exception to itself
+            words = "unknown exception" if peer.dialect == "1.0-rest" else "the skill broke"
+            with pytest.raises(errors.A2aError, match=words):
                 await client.send_task(TaskSpec("crash", "now"), wait=True)
-            assert "1.0-rest" in peer.dialect or caught.value.code == -32603
-            with pytest.raises(errors.A2aError, match="the skill broke"):
+            with pytest.raises(errors.A2aError, match=words):
                 await read(client.stream_task(TaskSpec("crash", "now")))
         else:
             task = await client.send_task(TaskSpec("crash", "now"), wait=True)
@@ -213,7 +214,7 @@ async def test_a_stream_ends_where_input_is_required(peer):
 async def test_the_answer_to_a_question_can_be_streamed(peer):
     async with await peer.connect() as client:
         asked = await client.send_task(TaskSpec("ask", "me"), wait=True)
-        answer = TaskSpec(input="green", task_id=asked.id, context_id=asked.context_id)
+        answer = TaskSpec(input="green", id=asked.id, context_id=asked.context_id)
         stream = client.stream_task(answer)
         updates = await read(stream)
         assert updates[-1].final
@@ -273,7 +274,7 @@ async def test_cancel_of_an_unknown_task(peer):
 async def test_a_message_to_a_finished_task_is_refused(peer):
     async with await peer.connect() as client:
         done = await client.send_task(TaskSpec("echo", "hello"), wait=True)
-        again = TaskSpec(input="more", task_id=done.id, context_id=done.context_id)
+        again = TaskSpec(input="more", id=done.id, context_id=done.context_id)
         with pytest.raises(errors.A2aError, match="terminal"):
             await client.send_task(again)
 
