@@ -146,7 +146,7 @@ async def test_parts_of_every_kind_are_sent(peer):
         task = await client.send_task(TaskSpec("echo", parts), wait=True)
         (artifact,) = task.artifacts
         fields = ("kind", "text", "data", "name", "media_type", "bytes", "uri")
-        for sent, got in zip(parts, artifact.parts, strict=False):
+        for sent, got in zip(parts, artifact.parts):
             for field in fields:
                 assert getattr(got, field) == getattr(sent, field), field
         assert len(artifact.parts) == len(parts)

@@ -6,12 +6,13 @@ The servers are those of test_a2a_peers.py.
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
+from a2a_peers import launch
 from a2a_peers.matrix import PYTHON, RVAGENT, all_peers, in_loop, numbers, official, read
 from ruvector import errors
-from ruvector.a2a import Retry, TaskSpec
+from ruvector.a2a import A2aClient, Retry, TaskSpec
 
 
 @all_peers
@@ -198,3 +199,31 @@ async def test_a_broken_connection_ends_the_stream_if_told_so(peer):
     counted = numbers(heard)
     assert counted == list(range(1, len(counted) + 1))
     assert len(heard) <= 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("js-0.3.14", marks=pytest.mark.a2a_js_0_3),
+        pytest.param("python", marks=pytest.mark.a2a_python),
+        pytest.param("rvagent", marks=pytest.mark.a2a_rvagent),
+    ],
+)
+@in_loop
+async def test_a_server_that_goes_away(name):
+    retry = Retry(attempts=2, first_pause=0.05, stream_attempts=2, stream_first_pause=0.05)
+    with ExitStack() as stack:
+        about = stack.enter_context(launch.running(name))
+        async with await A2aClient.connect(about["url"], retry=retry) as client:
+            stream = client.stream_task(TaskSpec("count", "1000 10"))
+            heard = []
+            async for update in stream:
+                heard.append(update)
+                if numbers(heard)[-1:] == [5]:
+                    break
+            await asyncio.to_thread(stack.close)
+            with pytest.raises(errors.TransportError):
+                await read(stream, heard)
+    counted = numbers(heard)
+    assert counted == list(range(1, len(counted) + 1))
+    assert not any(update.final for update in heard)

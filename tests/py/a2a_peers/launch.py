@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ FOLDER = HERE.parents[2] / "build" / "a2a"
 JAVASCRIPT = ("js-1.3.0", "js-0.3.14", "js-0.2.5")
 NAMES = (*JAVASCRIPT, "python", "rvagent")
 SECONDS_TO_START = 60
+# What is meant for the interpreter of the tests alone.
+OURS = ("LD_PRELOAD", "PYTHONPATH", "PYTHONMALLOC")
 
 
 def missing(name: str) -> str | None:
@@ -45,8 +48,13 @@ def running(name: str, *flags: str) -> Iterator[dict[str, Any]]:
     logs = FOLDER / "logs"
     logs.mkdir(exist_ok=True)
     with open(logs / "-".join([name, *(flag.strip("-") for flag in flags)]), "wb") as log:
-        pipe = subprocess.PIPE
-        server = subprocess.Popen([*command(name), *flags], stdin=pipe, stdout=pipe, stderr=log)
+        server = subprocess.Popen(
+            [*command(name), *flags],
+            env={name: value for name, value in os.environ.items() if name not in OURS},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
         alarm = Timer(SECONDS_TO_START, server.kill)
         alarm.start()
         try:
