@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 from a2a_peers.matrix import all_peers, in_loop, numbers, official, read, rvagent
 from ruvector import errors
-from ruvector.a2a import A2aClient, Part, TaskContext, TaskSpec
+from ruvector.a2a import A2aClient, Part, TaskContext, TaskPolicy, TaskSpec
 
 # ---- card --------------------------------------------------------------------
 
@@ -266,7 +266,50 @@ async def test_cancel_of_an_unknown_task(peer):
             await client.cancel_task("no-such-task")
 
 
+@all_peers
+@in_loop
+async def test_a_task_that_takes_longer_than_its_policy_allows(peer):
+    async with await peer.connect() as client:
+        spec = TaskSpec("slow", "now", policy=TaskPolicy(max_duration_ms=300))
+        stream = client.stream_task(spec)
+        with pytest.raises(errors.PolicyViolation) as caught:
+            await read(stream)
+        assert (caught.value.field, caught.value.remote) == ("max_duration_ms", False)
+        # an rvagent server stores the task a moment after it ended
+        task = await client.wait_task(stream.task_id, poll=(0.05, 0.1))
+        assert task.status.state == "canceled"
+
+
 # ---- what only some have -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "flag"),
+    [
+        pytest.param("js-1.3.0", "--legacy", marks=pytest.mark.a2a_js_1_3),
+        pytest.param("python", "--modern", marks=pytest.mark.a2a_python),
+    ],
+)
+@in_loop
+async def test_the_newest_version_is_chosen(servers, name, flag):
+    async with await A2aClient.connect(servers(name, flag)["url"]) as client:
+        assert client.dialect == "1.0"
+        task = await client.send_task(TaskSpec("echo", "hello"), wait=True)
+        assert task.text == "hello"
+
+
+@official
+@in_loop
+async def test_policies_reach_the_agent_unchanged(peer):
+    """Some servers keep numbers as doubles, in which larger ones would not survive."""
+    async with await peer.connect() as client:
+        policy = TaskPolicy(max_tokens=2**60 + 1, max_cost_usd=0.25, allowed_skills=("echo",))
+        task = await client.send_task(TaskSpec("echo", "hello", policy=policy), wait=True)
+        told = task.history[0].metadata["ruvector"]
+        assert told["skill"] == "echo"
+        assert told["policy"]["max_tokens"] == str(2**60 + 1)
+        assert told["policy"]["max_cost_usd"] == 0.25
+        assert told["policy"]["allowed_skills"] == ["echo"]
 
 
 @official
