@@ -45,7 +45,7 @@ async def echo(task: TaskUpdater, words: list[str], context: RequestContext) -> 
 
 
 async def count(task: TaskUpdater, words: list[str], context: RequestContext) -> None:
-    times, pause = [*map(int, words), 5, 10][:2] if len(words) != 1 else (int(words[0]), 10)
+    times, pause = (*map(int, words), *(5, 10)[len(words) :])
     for i in range(1, times + 1):
         await task.start_work(task.new_agent_message([make.new_text_part(str(i))]))
         await asyncio.sleep(pause / 1000)
