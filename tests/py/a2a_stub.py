@@ -62,12 +62,17 @@ class Stub:
         self.handlers: dict[str, Handler] = {}
         self.writers: set[asyncio.StreamWriter] = set()
         self.connections = 0  # ever made
+        self.tls = None
         self._tasks: set[asyncio.Task] = set()
 
     async def __aenter__(self):
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**25)
+        self._server = await asyncio.start_server(
+            self._serve, "127.0.0.1", 0, limit=2**25, ssl=self.tls
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        if self.tls is not None:
+            self.url = f"https://localhost:{self.port}"
         return self
 
     async def __aexit__(self, *about):

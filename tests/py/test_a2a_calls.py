@@ -19,6 +19,7 @@ from ruvector.a2a import (
     TaskPolicy,
     TaskSpec,
     Timeouts,
+    codec_v10,
 )
 from ruvector.errors import (
     A2aError,
@@ -252,6 +253,34 @@ def test_a_tenant_is_echoed():
         "supportedInterfaces": [{**make()["supportedInterfaces"][0], "tenant": "acme"}],
     }
     with_client(stub, main)
+
+
+def test_what_a_plain_http_agent_is_sent():
+    codec = codec_v10.CodecV10Rest(tenant="a/b")
+    calls = [
+        codec.send(TaskSpec("echo", "x"), wait=False),
+        codec.stream(TaskSpec("echo", "x")),
+        codec.get("id/1", 5),
+        codec.cancel("id/1"),
+        codec.subscribe("id/1"),
+    ]
+    assert [(call.verb, call.path) for call in calls] == [
+        ("POST", "/a%2Fb/message:send"),
+        ("POST", "/a%2Fb/message:stream"),
+        ("GET", "/a%2Fb/tasks/id%2F1"),
+        ("POST", "/a%2Fb/tasks/id%2F1:cancel"),
+        ("GET", "/a%2Fb/tasks/id%2F1:subscribe"),
+    ]
+    assert calls[2].query == (("historyLength", "5"),)
+    assert [call.safe for call in calls] == [False, False, True, True, True]
+    assert all(("A2A-Version", "1.0") in call.headers for call in calls)
+    error = {"code": 404, "status": "NOT_FOUND", "message": "no", "details": []}
+    error["details"] = [{"@type": INFO, "reason": "TASK_NOT_FOUND"}]
+    with pytest.raises(TaskNotFound) as caught:
+        codec.result(calls[2], json.dumps({"error": error}).encode(), 404)
+    assert (caught.value.code, caught.value.http_status) == (None, 404)
+    with pytest.raises(ProtocolError):
+        codec.result(calls[2], b"{}", 500)
 
 
 # ---- what errors mean ---------------------------------------------------------------

@@ -491,7 +491,7 @@ def test_trying_again_when_the_card_is_busy():
     [
         *("ftp://127.0.0.1/", "file:///etc/passwd", "127.0.0.1:80", "http://", "https://:443/"),
         *("http://user:secret@127.0.0.1/", "http://127.0.0.1:0/", "http://127.0.0.1:99999/"),
-        "http://[::1/",
+        *("http://[::1/", "http://127.0.0.1\\@evil.example.com/", "http://127.0.0.1\\.evil.com/"),
         "http://127.0.0.1/a b",
     ],
 )

@@ -24,7 +24,7 @@ from .card import AgentCard
 from .codec import Call, Codec
 from .discovery import Discovery
 from .extra import load_all, need
-from .feeds import STORED_AFTER, Connection, Feed, OfficialFeed, PollFeed, RvAgentFeed
+from .feeds import LARGE, STORED_AFTER, Connection, Feed, OfficialFeed, PollFeed, RvAgentFeed
 from .identity import TrustedKeys, parse_agent_id
 from .limits import Limits, Retry, Timeouts
 from .policy import GlobalBudget, Running, check_policy, check_recursion
@@ -143,7 +143,7 @@ class A2aClient:
             A2aError: anything else about the card.
             ImportError: the extra ``ruvector[agent]`` is not installed.
         """
-        origin, _ = address.split(url)
+        address.split(url)  # before anything is imported or sent
         demands = Demands.of(
             agent_id=agent_id,
             trusted_agents=trusted_agents,
@@ -161,7 +161,7 @@ class A2aClient:
             insecure=allow_insecure_http,
             tls=tls,
             auth=auth,
-            auth_origin=origin,
+            auth_url=url,
             headers=headers,
             http_client=http_client,
         )
@@ -258,7 +258,7 @@ class A2aClient:
             self._named(key, task.id, spec)
             state = task.status.state
             if wait and task.id and not (state.is_terminal or state.is_interrupted):
-                task = await self.wait_task(task)
+                task = await self._poll(task.id)
             return task
 
         try:
@@ -360,22 +360,22 @@ class A2aClient:
             return task
         task_id = task.id if isinstance(task, Task) else task
 
-        async def work() -> Task:
-            pause, longest = poll
-            while True:
-                try:
-                    found = await self._get(task_id)
-                except TaskNotFound:
-                    if self.dialect != "rvagent" or task_id not in self._specs:
-                        raise
-                else:
-                    state = found.status.state
-                    if state.is_terminal or state.is_interrupted:
-                        return found
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, longest)
+        return await self._before_deadline(lambda: task_id, self._poll(task_id, poll), timeout)
 
-        return await self._before_deadline(lambda: task_id, work(), timeout)
+    async def _poll(self, task_id: str, poll: tuple[float, float] = (0.5, 5.0)) -> Task:
+        pause, longest = poll
+        while True:
+            try:
+                found = await self._get(task_id)
+            except TaskNotFound:
+                if self.dialect != "rvagent" or task_id not in self._specs:
+                    raise
+            else:
+                state = found.status.state
+                if state.is_terminal or state.is_interrupted:
+                    return found
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, longest)
 
     async def reply(
         self, task: Task, input: Input, *, wait: bool | None = None, timeout: float | None = None
@@ -502,7 +502,10 @@ class A2aClient:
         reply = await self._transport.fetch(
             self._request(call), max_bytes=self._transport.limits.response_bytes, timeout=timeout
         )
-        return self._unwrap(codec, call, reply.status, reply.headers, reply.content)
+        answer = (codec, call, reply.status, reply.headers, reply.content)
+        if len(reply.content) > LARGE:
+            return await asyncio.to_thread(self._unwrap, *answer)
+        return self._unwrap(*answer)
 
     def _unwrap(
         self, codec: Codec, call: Call, status: int, headers: Mapping[str, str], content: bytes

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # A peer tells of the end before the task can be asked for.
 STORED_AFTER = (0.02, 0.04, 0.08, 0.16, 0.32)
 
-# Events larger than this are read in a thread, so that the loop goes on.
-_LARGE = 256 * 1024
+# Events and answers larger than this are read in a thread, so that the loop goes on.
+LARGE = 256 * 1024
 
 _BACK = "the connection was lost and is back; events may be missing"
 _DRAIN_S = 1.0  # for events still under way when the answer to tasks/send is there
@@ -53,7 +53,7 @@ class Connection:
             if not data:
                 return None
             self._decoder.feed(data)
-        if len(event.data) > _LARGE:
+        if len(event.data) > LARGE:
             return await asyncio.to_thread(self._codec.event, self._call, event)
         return self._codec.event(self._call, event)
 

@@ -125,10 +125,9 @@ class Stream:
             TransportError: with phase "idle" when nothing came for too long.
         """
         with self._transport.errors(self._what, idle=True):
-            while True:
-                chunk: bytes = await self._chunks.__anext__()
+            async for chunk in self._chunks:
                 if chunk:
-                    return chunk
+                    return bytes(chunk)
         return b""
 
     async def read_all(self, limit: int) -> bytes:
@@ -159,7 +158,7 @@ class Transport:
         insecure: bool = False,
         tls: ssl.SSLContext | None = None,
         auth: Any = None,
-        auth_origin: address.Origin,
+        auth_url: str,
         headers: Mapping[str, str] | None = None,
         http_client: Any = None,
     ) -> None:
@@ -172,7 +171,7 @@ class Transport:
         self._tls = tls
         self._auth: Auth | None = auth if hasattr(auth, "credentials") else None
         self._httpx_auth = None if self._auth else auth
-        self._auth_origin = auth_origin
+        self._auth_origin = self._origin(auth_url)
         self._headers = dict(headers or {})
         self._given = http_client
         self._clients: dict[tuple[address.Origin, bool], Any] = {}
@@ -226,12 +225,18 @@ class Transport:
 
     # -- requests
 
+    def _origin(self, url: str) -> address.Origin:
+        """The origin of `url` as the HTTP library will understand it: two readings of one
+        URL must not lead to two hosts."""
+        with self.errors("the URL"):
+            return address.split(str(self._httpx.URL(url)))[0]
+
     def errors(self, what: str, *, idle: bool = False) -> _Errors:
         return _Errors(self._httpx, what, idle)
 
     async def _start(self, request: Request, read: float, streaming: bool) -> Any:
         """The response to `request`, its body not yet read."""
-        origin, _ = address.split(request.url)
+        origin = self._origin(request.url)
         if origin.scheme == "http" and not (
             self._insecure or address.is_loopback_name(origin.host)
         ):
@@ -239,24 +244,24 @@ class Transport:
                 f"{origin} is not encrypted: use https, or allow_insecure_http=True", phase="url"
             )
         wait = self.timeouts
+        url, auth = request.url, {}
         extensions: dict[str, Any] = {}
-        more: dict[str, Any] = {}
-        headers = [*self._headers.items()] if origin == self._auth_origin else []
-        if request.authorize and origin == self._auth_origin:
-            if self._auth is not None:
+        headers: list[tuple[str, str]] = []
+        if origin == self._auth_origin:
+            headers.extend(self._headers.items())
+            if request.authorize and self._auth is not None:
                 secrets = await self._auth.credentials()
                 if self._given is None:
                     extensions[_SECRETS] = secrets
                 else:
-                    headers += secrets[0].items()
-                    more["params"] = secrets[1]
-            elif self._httpx_auth is not None:
-                more["auth"] = self._httpx_auth
+                    headers.extend(secrets[0].items())
+                    url = str(self._httpx.URL(url).copy_merge_params(secrets[1]))
+            elif request.authorize and self._httpx_auth is not None:
+                auth = {"auth": self._httpx_auth}
         client = await self._client(origin, streaming)
-        auth = more.pop("auth", None)
         built = client.build_request(
             request.verb,
-            request.url,
+            url,
             headers=[
                 ("Accept-Encoding", "identity"),
                 ("User-Agent", "ruvector"),
@@ -267,12 +272,9 @@ class Transport:
             timeout=self._httpx.Timeout(
                 connect=wait.connect, read=read, write=wait.write, pool=wait.pool
             ),
-            extensions={**extensions},
-            **more,
+            extensions=extensions,
         )
-        response = await client.send(
-            built, stream=True, **({"auth": auth} if auth is not None else {})
-        )
+        response = await client.send(built, stream=True, follow_redirects=False, **auth)
         try:
             self._check_head(response, request)
         except BaseException:
@@ -374,7 +376,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 class _Errors:
-    """Turns the HTTP library's exceptions into TransportError; the end of a body passes."""
+    """Turns the HTTP library's exceptions into TransportError."""
 
     def __init__(self, httpx: Any, what: str, idle: bool) -> None:
         self._httpx = httpx
@@ -384,15 +386,15 @@ class _Errors:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, cls: Any, error: BaseException | None, traceback: Any) -> bool:
+    def __exit__(self, cls: Any, error: BaseException | None, traceback: Any) -> None:
         httpx = self._httpx
-        if isinstance(error, StopAsyncIteration):
-            return True
         if not isinstance(error, (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)):
-            return False
+            return
         retryable = not isinstance(error, httpx.TimeoutException)
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
             phase, retryable = "connect", True
+        elif isinstance(error, httpx.InvalidURL):
+            phase, retryable = "url", False
         elif isinstance(error, (httpx.WriteError, httpx.WriteTimeout)):
             phase = "write"
         else:
