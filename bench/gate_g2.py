@@ -16,6 +16,7 @@ import argparse
 import asyncio
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     with server() as url:
         for name, factory in loops(result["missing"]).items():
             report.say(name)
-            told = {"table": f"{table}, {about}, k={K}", "loop": name}
+            told = {"table": f"{table}, {about}, k={K}", "loop": name, "load": _load()}
             result["gate"] += [
                 {**told, **measured} for measured in _gate(url, factory, lake, queries, options)
             ]
@@ -115,6 +116,11 @@ def server() -> Iterator[str]:
             yield json.loads(process.stdout.readline())["url"]  # type: ignore[union-attr]
         finally:
             process.stdin.close()  # type: ignore[union-attr]
+
+
+def _load() -> float | None:
+    """Of the machine, before: lags say little where others want its cores as well."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 # ---- the two sides -----------------------------------------------------------
