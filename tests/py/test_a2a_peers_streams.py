@@ -48,9 +48,8 @@ async def test_pieces_of_artifacts(peer):
 
 
 @pytest.mark.parametrize("peer", [PYTHON, RVAGENT], indirect=True)
-@pytest.mark.parametrize("pause", [0, 1])
 @in_loop
-async def test_a_thousand_updates(peer, pause):
+async def test_a_thousand_updates(peer):
     """All of them come in order, and other tasks get their turns in between."""
     loop = asyncio.get_running_loop()
     run, runs = 0, []
@@ -62,7 +61,7 @@ async def test_a_thousand_updates(peer, pause):
 
     updates = []
     async with await peer.connect() as client:
-        async for update in client.stream_task(TaskSpec("count", f"1000 {pause}")):
+        async for update in client.stream_task(TaskSpec("count", "1000 0")):
             updates.append(update)
             if run == 0:
                 loop.call_soon(turn)
@@ -80,8 +79,8 @@ async def test_many_streams_at_once(peer):
         async def one(times: int) -> list[int]:
             return numbers(await read(client.stream_task(TaskSpec("count", f"{times} 5"))))
 
-        counted = await asyncio.gather(*(one(times) for times in range(1, 21)))
-        assert counted == [list(range(1, times + 1)) for times in range(1, 21)]
+        counted = await asyncio.gather(*(one(times) for times in range(1, 11)))
+        assert counted == [list(range(1, times + 1)) for times in range(1, 11)]
 
 
 @all_peers
