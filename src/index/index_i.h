@@ -23,6 +23,23 @@
 #define RVX_MAX_BITS 8u
 #define RVX_MAX_RERANK_FACTOR 1024u
 
+/* ---- halves.c -------------------------------------------------------------- */
+
+/* Vectors where they lie. */
+typedef struct rvx_source {
+    const uint8_t *data;
+    size_t stride; /* bytes from row to row */
+    bool halves;   /* binary16, else float */
+} rvx_source;
+/* A row as floats: where it lies, or widened into `room`. */
+const float *rvx_source_row(const rvx_source *from, const rvk_ops *ops, size_t row,
+                            size_t dim, float *room);
+/* Rounds n rows that lie one after the other into `to`, which is of halves. RV_ERR_VALUE
+ * names a component that would not be finite. */
+rv_status rvx_round_rows(const rvk_ops *ops, const float *rows, size_t n, size_t dim,
+                         const rvx_source *to, rvb_pool *pool,
+                         const rv_progress *progress, rv_error *err);
+
 /* ---- quantizer.c: data -> codes and factors -------------------------------
  *
  * RaBitQ, Gao & Long 2024, arXiv:2405.12497. With mean m, rotation P, centroid c:
@@ -53,15 +70,6 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
                                uint32_t n_lists, unsigned bits, rvx_quantizer **out,
                                rv_error *err);
 void rvx_quantizer_free(rvx_quantizer *q);
-/* Vectors where they lie. */
-typedef struct rvx_source {
-    const uint8_t *data;
-    size_t stride; /* bytes from row to row */
-    bool halves;   /* binary16, else float */
-} rvx_source;
-/* A row as floats: where it lies, or widened into `room`. */
-const float *rvx_source_row(const rvx_source *from, const rvk_ops *ops, size_t row,
-                            size_t dim, float *room);
 /* Mean and centroids from n > 0 rows; at most rvx_most_lists(n) lists are made. Rows
  * rvx_norm would refuse count as zero if `skip_bad`; else they make the quantizer
  * useless. */

@@ -169,14 +169,6 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
 
 /* ---- training --------------------------------------------------------------- */
 
-const float *rvx_source_row(const rvx_source *from, const rvk_ops *ops, size_t row,
-                            size_t dim, float *room) {
-    const void *at = from->data + row * from->stride;
-    if (!from->halves) return at;
-    ops->widen(at, dim, room);
-    return room;
-}
-
 typedef struct training {
     const rvx_quantizer *q;
     const rvk_ops *ops;

@@ -138,46 +138,17 @@ static int ask(void *ctx, uint64_t done, uint64_t total) {
     return a->user->report(a->user->ctx, 0, a->total);
 }
 
-/* Names the first component that binary16 has no number for. */
-static rv_status no_half(const encoding *e, size_t i, rv_error *err) {
-    const float *v = (const float *)(e->vectors.data + i * e->vectors.stride);
-    float norm;
-    size_t j = 0;
-    while (fabsf(v[j]) < 65520.0f) j++;
-    if (!isfinite(v[j]))
-        return rvx_norm(e->ops, v, e->index->dim, "vector", i, &norm, err);
-    return rvb_fail_numbers(err, RV_ERR_VALUE, 65520, i,
-                            "vector %zu holds %.9g at position %zu; originals of 16 bits "
-                            "hold magnitudes below "
-                            "65520: scale the vectors down, or keep 32 bits",
-                            i, (double)v[j], j);
-}
-
-static rv_status round_some(void *ctx, unsigned worker, size_t begin, size_t end,
-                            rv_error *err) {
-    (void)worker;
-    const encoding *e = ctx;
-    for (size_t i = begin; i < end; i++) {
-        const float *v = (const float *)(e->vectors.data + i * e->vectors.stride);
-        void *halves = rvx_cell(&e->column[RVX_VECTORS], e->first + i);
-        if (!e->ops->narrow(v, e->index->dim, halves)) return no_half(e, i, err);
-    }
-    return RV_OK;
-}
-
 /* Puts the rows in their place as halves, which then are what is coded: estimates and
  * exact distances are to speak of the same vectors. */
-static rv_status round_rows(encoding *e, size_t n, rvb_pool *pool,
+static rv_status round_rows(encoding *e, const float *vectors, size_t n, rvb_pool *pool,
                             const rv_progress *progress, rv_error *err) {
     const rvx_column *column = &e->column[RVX_VECTORS];
     asking a = {progress, n};
     rv_progress quiet = {ask, &a};
-    e->ops = rvk_ops_active();
-    RVB_TRY(
-        rvb_pool_for(pool, n, ENCODE_ROWS, round_some, e, progress ? &quiet : NULL, err));
     e->vectors = (rvx_source){rvx_cell(column, e->first), column->stride, true};
     e->recode = true;
-    return RV_OK;
+    return rvx_round_rows(rvk_ops_active(), vectors, n, e->index->dim, &e->vectors, pool,
+                          progress ? &quiet : NULL, err);
 }
 
 static rv_status train(const rv_index *index, const rvx_source *vectors, size_t n,
@@ -346,7 +317,7 @@ static rv_status prepare(rv_index *index, change *c, const float *vectors, bool 
         .column = c->column,
         .first = rows->n,
         .vectors = {(const uint8_t *)vectors, index->dim * sizeof(float), false}};
-    if (rvx_keeps_halves(index)) RVB_TRY(round_rows(&e, n, pool, progress, err));
+    if (rvx_keeps_halves(index)) RVB_TRY(round_rows(&e, vectors, n, pool, progress, err));
     if (index->has_codes && !index->quantizer)
         RVB_TRY(train(index, &e.vectors, n, false, pool, progress, &c->quantizer, err));
     e.quantizer = c->quantizer ? c->quantizer : index->quantizer;

@@ -187,6 +187,25 @@ def test_changes_are_those_of_an_index_of_rounded_vectors(kept, metric, rng):
     np.testing.assert_array_equal(index[7], rounded(vectors[0]))
 
 
+def test_progress_and_cancelling(kept, rng):
+    vectors = rng.standard_normal((4_000, 300)).astype(np.float32)
+    seen = []
+    build(kept, vectors, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (4_000, 4_000)
+    assert seen == sorted(seen)
+    index = build(kept, vectors[:50])
+    before = index.to_bytes()
+
+    def stop(done, total):
+        raise KeyError("enough")
+
+    for call in (lambda: build(kept, vectors, progress=stop),
+                 lambda: index.add_batch(vectors, progress=stop)):  # fmt: skip
+        with pytest.raises(KeyError, match="enough"):
+            call()
+    assert index.to_bytes() == before
+
+
 def test_an_empty_index_takes_rows(kept, rng):
     vectors = rng.standard_normal((40, 5)).astype(np.float32)
     index = build(kept, vectors[:0])
