@@ -158,7 +158,11 @@ def test_a_class_derived_from_it():
     assert lake.search_one("docs", vectors[3], 1)[0].id == 3
     assert (lake.name, lake.searches) == ("mine", 1)
     assert repr(lake).startswith("Counting(")
-    assert type(Counting.builder().build()) is RuLake
+
+    class Plain(RuLake):
+        pass
+
+    assert type(Plain.builder().strict().build()) is Plain
 
 
 def test_a_derived_class_that_forgets_its_base():

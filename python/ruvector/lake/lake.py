@@ -53,7 +53,7 @@ class RuLake(_core._Lake):
 
     A collection is named by a key, the tuple (backend id, collection), or by its own name
     where that is enough. All methods may be called from any number of threads, and work
-    without the GIL. Objects made with other options do not change afterwards.
+    without the GIL.
     """
 
     def __init__(
@@ -79,10 +79,10 @@ class RuLake(_core._Lake):
         self._adapters: dict[str, BackendAdapter] = {}
         self._in_session = threading.local()
 
-    @staticmethod
-    def builder() -> RuLakeBuilder:
+    @classmethod
+    def builder(cls) -> RuLakeBuilder:
         """Options one by one: ``RuLake.builder().rerank_factor(20).build()``."""
-        return RuLakeBuilder()
+        return RuLakeBuilder(cls)
 
     def __repr__(self) -> str:
         return (
@@ -293,7 +293,8 @@ class RuLake(_core._Lake):
 class RuLakeBuilder:
     """Options of a `RuLake`, which `build` makes."""
 
-    def __init__(self) -> None:
+    def __init__(self, cls: type[RuLake] = RuLake) -> None:
+        self._cls = cls
         self._options: dict[str, Any] = {}
 
     def _set(self, name: str, value: object) -> RuLakeBuilder:
@@ -326,4 +327,4 @@ class RuLakeBuilder:
 
     def build(self) -> RuLake:
         """The lake. Raises what `RuLake` raises."""
-        return RuLake(**self._options)
+        return self._cls(**self._options)
