@@ -27,7 +27,7 @@ from .extra import load_all, need
 from .feeds import LARGE, STORED_AFTER, Connection, Feed, OfficialFeed, PollFeed, RvAgentFeed
 from .identity import TrustedKeys, parse_agent_id
 from .limits import Limits, Retry, Timeouts
-from .policy import GlobalBudget, Running, check_policy, check_recursion
+from .policy import Gate, GlobalBudget
 from .stream import TaskStream
 from .transport import Request, Transport, is_json, media_type
 from .trust import Demands, Way
@@ -82,10 +82,7 @@ class A2aClient:
         self._transport = transport
         self._retry = retry
         self._identity = identity
-        self._budget = budget
-        self._running = Running()
-        self._specs: dict[str, TaskSpec] = {}
-        self._deadlines: dict[object, tuple[float, int]] = {}
+        self._gate = Gate(budget)
         self._background: set[asyncio.Task[Any]] = set()
         self._calls: set[asyncio.Task[Task]] = set()  # whose streams were left
         self._closed = False
@@ -249,13 +246,13 @@ class A2aClient:
         key = await self._admit(spec)
         named = ""
         # a task that may have to be cancelled needs its id before its end
-        block = bool(wait) and key not in self._deadlines
+        block = bool(wait) and self._gate.deadline(key) is None
 
         async def work() -> Task:
             nonlocal named
             task = await self._send(spec, wait=block)
             named = task.id
-            self._named(key, task.id, spec)
+            self._gate.named(key, task.id)
             state = task.status.state
             if wait and task.id and not (state.is_terminal or state.is_interrupted):
                 task = await self._poll(task.id)
@@ -264,9 +261,9 @@ class A2aClient:
         try:
             task = await self._before_deadline(lambda: named or key, work(), timeout)
         except BaseException:
-            self._gone(key)
+            self._gate.gone(key)
             raise
-        self._saw(task)
+        self._gate.saw(task)
         return task
 
     def stream_task(
@@ -368,7 +365,7 @@ class A2aClient:
             try:
                 found = await self._get(task_id)
             except TaskNotFound:
-                if self.dialect != "rvagent" or task_id not in self._specs:
+                if self.dialect != "rvagent" or self._gate.spec(task_id) is None:
                     raise
             else:
                 state = found.status.state
@@ -381,7 +378,7 @@ class A2aClient:
         self, task: Task, input: Input, *, wait: bool | None = None, timeout: float | None = None
     ) -> Task:
         """Gives a task what it waits for, when it is input-required or auth-required."""
-        before = self._specs.get(task.id)
+        before = self._gate.spec(task.id)
         spec = TaskSpec(
             skill=before.skill if before else None,
             input=input,
@@ -436,9 +433,9 @@ class A2aClient:
         def done(call: asyncio.Task[Task]) -> None:
             self._calls.discard(call)
             if call.cancelled() or call.exception() is not None:
-                self._gone(spec.id)
+                self._gate.gone(spec.id)
             else:
-                self._saw(call.result())
+                self._gate.saw(call.result())
 
         self._calls.add(call)
         call.add_done_callback(done)
@@ -535,7 +532,7 @@ class A2aClient:
             return codec.task(result)
 
         task = await self._with_fallback(use)
-        self._saw(task)
+        self._gate.saw(task)
         return task
 
     async def _get(self, task_id: str, history_length: int | None = None) -> Task:
@@ -628,44 +625,7 @@ class A2aClient:
         return codec_rvagent.complete(spec, self._identity)
 
     async def _admit(self, spec: TaskSpec) -> object:
-        """Lets a task start if budget and policy allow; returns what it is known by.
-
-        That is its id where the caller has chosen one, and else an object that stands
-        for it until :meth:`_named`.
-        """
-        charged = None if self._budget is None else await self._budget.acquire(spec)
-        try:
-            check_recursion(spec.context, self.card.agent_id)
-            check_policy(spec, self._running.count(spec.skill))
-        except A2aError:
-            if self._budget is not None and charged is not None:
-                self._budget.release(charged)
-            raise
-        key: object = spec.id or object()
-        self._running.start(key, spec.skill)
-        limit = spec.policy.max_duration_ms if spec.policy else None
-        if limit is not None:
-            self._deadlines[key] = (time.monotonic() + limit / 1000, limit)
-        if spec.id:
-            self._specs[spec.id] = spec
-        return key
-
-    def _named(self, key: object, task_id: str, spec: TaskSpec) -> None:
-        """The agent has given the task admitted as `key` an id; "" if it keeps none."""
-        self._running.rename(key, task_id)
-        deadline = self._deadlines.pop(key, None)
-        if task_id:
-            self._specs[task_id] = spec
-            if deadline is not None:
-                self._deadlines[task_id] = deadline
-
-    def _gone(self, key: object) -> None:
-        self._running.end(key)
-        self._deadlines.pop(key, None)
-
-    def _saw(self, task: Task) -> None:
-        if task.status.state.is_terminal:
-            self._gone(task.id)
+        return await self._gate.admit(spec, self.card.agent_id)
 
     async def _before_deadline(
         self,
@@ -679,24 +639,24 @@ class A2aClient:
             PolicyViolation: the task's time is up. It was cancelled, as far as possible.
             TransportError: `timeout` is over.
         """
-        deadline = self._deadlines.get(key())
+        deadline = self._gate.deadline(key())
         if deadline is None and timeout is None:
             return await work
         never = float("inf")
-        left = never if deadline is None else max(deadline[0] - time.monotonic(), 0.0)
+        left = never if deadline is None else max(deadline.at - time.monotonic(), 0.0)
         patience = never if timeout is None else timeout
         with need("anyio").move_on_after(min(left, patience)):
             return await work
         if deadline is None or patience < left:
             raise TransportError(f"no end of the task within {timeout} s", phase="read")
         task_id = key()
-        self._gone(task_id)
+        self._gate.gone(task_id)
         if isinstance(task_id, str):
             await self._in_background(self._try_cancel(task_id))
         raise PolicyViolation(
-            f"the task took longer than the {deadline[1]} ms its policy allows",
+            f"the task took longer than the {deadline.limit_ms} ms its policy allows",
             field="max_duration_ms",
-            limit=deadline[1],
+            limit=deadline.limit_ms,
         )
 
     async def _try_cancel(self, task_id: str) -> None:

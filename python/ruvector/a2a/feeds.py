@@ -85,7 +85,7 @@ class Feed:
     async def aclose(self) -> None:
         self.done = True
         if self._key is not None:
-            self._client._gone(self._key)  # nobody will ever hear of it
+            self._client._gate.gone(self._key)  # nobody will ever hear of it
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.aclose()
@@ -95,8 +95,8 @@ class Feed:
 
     def _named(self, task_id: str) -> None:
         key, self._key = self._key, None
-        if key is not None and self._spec is not None:
-            self._client._named(key, task_id, self._spec)
+        if key is not None:
+            self._client._gate.named(key, task_id)
 
     def _emit(self, update: TaskUpdate) -> None:
         self.fold.apply(update)
@@ -104,7 +104,7 @@ class Feed:
             self._named(self.fold.task_id)
         task = self.fold.task
         if task is not None:
-            self._client._saw(task)
+            self._client._gate.saw(task)
         self.out.append(update)
 
     def _warn(self, text: str) -> None:
