@@ -129,8 +129,9 @@ test-c: build/c/build.ninja
 			|| exit 1; \
 	done
 
+# A file's tests stay together: they share data that takes long to make.
 test-py: .venv/test-ready .venv/installed build/a2a/ready
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
 
 wheel: build/dist/ready
 	@ls -l build/dist/*.whl
