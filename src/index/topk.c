@@ -96,19 +96,44 @@ static void swap_hits(rvx_hit *a, rvx_hit *b) {
     *b = t;
 }
 
-/* Hoare's selection around the median of three; a range that resists is sorted. */
+/* A hit that some more than m of n hits are not after, guessed from a sample (Floyd &
+ * Rivest 1975): dividing at it leaves little to divide, and its outcome is mostly the
+ * same for each hit, which processors guess well. */
+#define SAMPLE 32u
+static rvx_hit pivot_for(const rvx_hit *hits, size_t n, size_t m) {
+    rvx_hit best[SAMPLE];
+    size_t rank = m * SAMPLE / n + 2, stride = n / SAMPLE, kept = 0;
+    if (rank > SAMPLE) rank = SAMPLE;
+    for (size_t i = 0; i < SAMPLE; i++) {
+        rvx_hit hit = hits[i * stride + stride / 2];
+        if (kept == rank && !rvx_hit_before(&hit, &best[rank - 1])) continue;
+        size_t at = kept < rank ? kept++ : rank - 1;
+        for (; at > 0 && rvx_hit_before(&hit, &best[at - 1]); at--)
+            best[at] = best[at - 1];
+        best[at] = hit;
+    }
+    return best[rank - 1];
+}
+
+static rvx_hit median_of_three(rvx_hit *hits, size_t n) {
+    rvx_hit *a = hits, *b = &hits[n / 2], *c = &hits[n - 1];
+    if (rvx_hit_before(b, a)) swap_hits(a, b);
+    if (rvx_hit_before(c, b)) swap_hits(b, c);
+    if (rvx_hit_before(b, a)) swap_hits(a, b);
+    return *b;
+}
+
+/* Hoare's selection; a range that resists is sorted. */
 void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
     size_t low = 0, high = n;
-    for (unsigned tries = 0; m > low && m < high && high - low > 1; tries++) {
-        if (high - low <= 8 || tries > 64) {
-            rvx_hits_sort(hits + low, high - low);
+    for (unsigned tries = 0; m > low && m < high; tries++) {
+        size_t size = high - low;
+        if (size <= 8 || tries > 64) {
+            rvx_hits_sort(hits + low, size);
             return;
         }
-        rvx_hit *a = &hits[low], *b = &hits[low + (high - low) / 2], *c = &hits[high - 1];
-        if (rvx_hit_before(b, a)) swap_hits(a, b);
-        if (rvx_hit_before(c, b)) swap_hits(b, c);
-        if (rvx_hit_before(b, a)) swap_hits(a, b);
-        rvx_hit pivot = *b;
+        const rvx_hit pivot = size > 2 * SAMPLE ? pivot_for(hits + low, size, m - low)
+                                                : median_of_three(hits + low, size);
         size_t i = low, j = high - 1;
         for (;;) {
             while (rvx_hit_before(&hits[i], &pivot)) i++;
@@ -116,10 +141,10 @@ void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
             if (i >= j) break;
             swap_hits(&hits[i++], &hits[j--]);
         }
-        /* hits[low..j] <= pivot <= hits[j+1..high) */
-        if (m <= j + 1)
-            high = j + 1;
-        else
+        /* hits[low..j] <= pivot <= hits[j+1..high); or j = high - 1, and is the pivot */
+        if (m > j + 1)
             low = j + 1;
+        else
+            high = j + 1 < high ? j + 1 : j;
     }
 }
