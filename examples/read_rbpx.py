@@ -25,7 +25,8 @@ BLOCK_FIELDS = {  # name: (offset, struct code)
     "rerank_factor": (80, "I"), "epsilon": (84, "f"), "n_lists_option": (88, "I"),
     "n_lists": (92, "I"), "bits": (96, "I"), "nprobe": (100, "I"),
 }  # fmt: skip
-SECTIONS = ("", "ids", "codes", "factors", "norms", "lists", "vectors", "mean", "centroids")
+SECTIONS = ("", "ids", "codes", "factors", "norms", "lists", "vectors", "mean", "centroids",
+            "note", "reach")  # fmt: skip
 KINDS = ("FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex")
 METRICS = ("l2", "ip", "cosine")
 HAS_CODES, HAS_VECTORS, V1_RECORDS, TRAINED, HALVES = 1, 2, 4, 8, 16
@@ -138,6 +139,8 @@ def read(path: str) -> IndexFile:
         "factors": ("<f4", (n, 5 if bits > 1 else 2)),
         "norms": ("<f4", (n,)), "lists": ("<u4", (n,)), "vectors": (kept, (n, dim)),
         "mean": ("<f4", (dim,)), "centroids": ("<f4", (block["n_lists"], padded)),
+        "note": ("u1", (offsets.get("note", (0, 0))[1],)),
+        "reach": ("<f4", (block["n_lists"] + 32,)),
     }  # fmt: skip
     columns = {"ids": np.empty(0, np.uint64)}
     for name, (offset, size) in offsets.items():

@@ -74,8 +74,9 @@ RV_API void rv_index_free(rv_index *index);
 typedef struct rv_search_options {
     size_t size;
     float epsilon;             /* 0 = the index's */
-    uint32_t nprobe;           /* lists to look into, nearest first; 0 = the index's,
-                                  RV_ALL_LISTS = all */
+    uint32_t nprobe;           /* lists to look into on average, nearest first: half to
+                                  twice as many as a query needs them, with RV_IP always
+                                  so many; 0 = the index's, RV_ALL_LISTS = all */
     uint32_t rerank_factor;    /* floor: the best k * factor estimates are checked
                                   exactly as well. 0 = the index's */
     uint64_t max_rerank;       /* cap on exact distances per query, >= k; 0 = none */

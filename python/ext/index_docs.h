@@ -82,11 +82,10 @@
     "allow: search these only: ids (integers; unknown ones are ignored) or a boolean\n"  \
     "    mask" mask ", in the order of `ids`. Evaluated inside the scan.\n"
 #define DOC_NPROBE                                                                       \
-    "nprobe: groups to look into, the nearest first, 1..65536 or 'all'; None takes "     \
-    "the\n"                                                                              \
-    "    attribute `nprobe`. More are looked into where these hold fewer than k "        \
-    "allowed\n"                                                                          \
-    "    vectors.\n"
+    "nprobe: groups to look into on average, the nearest first, 1..65536 or 'all';\n"    \
+    "    None takes the attribute `nprobe`. A query looks into half to twice as many,\n" \
+    "    with metric 'ip' always into so many, and into further ones where those hold\n" \
+    "    fewer than k allowed vectors.\n"
 #define DOC_SEARCH_RERANK                                                                \
     "epsilon, rerank_factor: as in `build`, for this search.\n"                          \
     "max_rerank: at most this many exact distances per query, at least k.\n"

@@ -39,8 +39,9 @@ enum { /* flags of the block */
 enum {
     RVX_SECTION_MEAN = RVX_N_COLUMNS + 1,
     RVX_SECTION_CENTROIDS,
-    RVX_SECTION_NOTE, /* the caller's own bytes */
-    RVX_SECTION_END   /* not a section */
+    RVX_SECTION_NOTE,  /* the caller's own bytes */
+    RVX_SECTION_REACH, /* spread of each list, then the reaches */
+    RVX_SECTION_END    /* not a section */
 };
 
 static inline uint64_t rvx_align(uint64_t offset) {

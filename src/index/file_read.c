@@ -10,6 +10,7 @@
  */
 #include "index/file_i.h"
 
+#include <float.h>
 #include <math.h>
 
 #define AUTO_VERIFY_BYTES 1000000000u
@@ -208,13 +209,39 @@ static bool within_reach(const float *v, size_t n, size_t dim) {
     return true;
 }
 
+static bool finite_from_0(const float *v, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (!(v[i] >= 0 && v[i] <= FLT_MAX)) return false;
+    return true;
+}
+
+/* Files may lack it, as those of inner products do: lists then go by distance alone. */
+static rv_status use_reach(const reader *r, rvx_quantizer *q, rv_error *err) {
+    const uint8_t *from = r->data + r->offset[RVX_SECTION_REACH];
+    size_t bytes = q->n_lists * sizeof *q->spread;
+    if (r->bytes[RVX_SECTION_REACH] == 0) return RV_OK;
+    RVB_TRY(
+        check_bytes(r, RVX_SECTION_REACH, q->n_lists + RVX_REACHES, sizeof(float), err));
+    if (q->metric == RV_IP) return bad(err, "reach");
+    if (!(q->spread = rvb_alloc(bytes, 1))) return rvb_fail_memory(err, bytes);
+    memcpy(q->spread, from, bytes);
+    memcpy(q->reach, from + bytes, sizeof q->reach);
+    bool ascending = true;
+    for (size_t i = 1; i < RVX_REACHES; i++)
+        ascending = ascending && q->reach[i - 1] <= q->reach[i];
+    if (!finite_from_0(q->spread, q->n_lists) || !finite_from_0(q->reach, RVX_REACHES) ||
+        !ascending)
+        return bad(err, "reach");
+    return RV_OK;
+}
+
 static rv_status use_quantizer(const reader *r, rv_index *index, rv_error *err) {
     uint64_t padded = rvx_padded_dim(r->dim);
     RVB_TRY(
         check_bytes(r, RVX_SECTION_MEAN, r->n_lists ? r->dim : 0, sizeof(float), err));
     RVB_TRY(
         check_bytes(r, RVX_SECTION_CENTROIDS, r->n_lists * padded, sizeof(float), err));
-    if (r->n_lists == 0) return RV_OK;
+    if (r->n_lists == 0) return check_bytes(r, RVX_SECTION_REACH, 0, 0, err);
     if (!index->has_codes) return bad(err, "quantizer without codes");
     RVB_TRY(rvx_quantizer_create(r->dim, index->metric, index->seed, r->n_lists,
                                  index->bits, &index->quantizer, err));
@@ -226,6 +253,7 @@ static rv_status use_quantizer(const reader *r, rv_index *index, rv_error *err) 
     if (!within_reach(q->mean, 1, r->dim) ||
         !within_reach(q->centroids, r->n_lists, padded))
         return bad(err, "mean or centroids");
+    RVB_TRY(use_reach(r, q, err));
     return rvx_quantizer_finish(q, err);
 }
 

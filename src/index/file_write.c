@@ -39,6 +39,8 @@ static layout plan(const rv_index *index, uint32_t note_size) {
         p.bytes[RVX_SECTION_MEAN] = q->dim * sizeof(float);
         p.bytes[RVX_SECTION_CENTROIDS] = (uint64_t)q->n_lists * q->padded * sizeof(float);
     }
+    if (q && q->spread)
+        p.bytes[RVX_SECTION_REACH] = (q->n_lists + RVX_REACHES) * sizeof(float);
     p.bytes[RVX_SECTION_NOTE] = note_size;
     for (uint32_t s = 1; s < RVX_SECTION_END; s++) p.n_sections += p.bytes[s] > 0;
     uint64_t at = p.block + RVX_BLOCK_BYTES + p.n_sections * RVX_SECTION_BYTES;
@@ -184,6 +186,10 @@ static rv_status emit_section(sink *s, const rv_index *index, uint32_t tag,
     if (tag == RVX_SECTION_CENTROIDS)
         return emit(s, q->centroids, (size_t)p->bytes[tag], err);
     if (tag == RVX_SECTION_NOTE) return emit(s, o->note, o->note_size, err);
+    if (tag == RVX_SECTION_REACH) {
+        RVB_TRY(emit(s, q->spread, q->n_lists * sizeof *q->spread, err));
+        return emit(s, q->reach, sizeof q->reach, err);
+    }
     return emit_column(s, &index->rows, (int)tag - 1, err);
 }
 

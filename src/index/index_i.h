@@ -46,6 +46,8 @@ rv_status rvx_round_rows(const rvk_ops *ops, const float *rows, size_t n, size_t
  * x = P(o - m), r = x - c, u = [r > 0]. The estimate of the squared distance is
  * A + G + B * sum_j q_j (u_j - 1/2), q = P(query - m), G = |q - c|^2. */
 
+#define RVX_REACHES 32u
+
 typedef struct rvx_quantizer {
     rv_metric metric;
     uint32_t dim, padded, n_lists;
@@ -55,6 +57,8 @@ typedef struct rvx_quantizer {
     float *mean;         /* dim */
     float *centroids;    /* n_lists x padded, rotated, relative to the mean */
     float *half_norms;   /* |c|^2 / 2 of each */
+    float *spread;       /* of each list, see reach.c; NULL: lists go by distance alone */
+    float reach[RVX_REACHES];
     /* RV_IP only, else NULL: P m (padded), and P m + c for each list. */
     float *rotated_mean, *ip_weights;
 } rvx_quantizer;
@@ -107,10 +111,11 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
 /* ---- kmeans.c -------------------------------------------------------------- */
 
 /* k centroids (k x dim, dim a multiple of 16) of n >= k points (n x dim). The
- * same bits for any number of threads. */
+ * same bits for any number of threads. `spread` (k) gets half the mean squared distance
+ * between a centroid and its points, >= 0. */
 rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64_t seed,
                      rvb_pool *pool, const rv_progress *progress, float *centroids,
-                     rv_error *err);
+                     float *spread, rv_error *err);
 /* |row|^2 / 2 of n rows. */
 void rvx_half_norms(const rvk_ops *ops, const float *rows, size_t n, size_t dim,
                     float *half_norms);
@@ -299,6 +304,19 @@ void rvx_topk_sort(rvx_topk *t);              /* best first; ends pushing */
 /* Moves the m first of n hits, in no order, to the front. */
 void rvx_hits_select(rvx_hit *hits, size_t n, size_t m);
 void rvx_hits_sort(rvx_hit *hits, size_t n);
+
+/* ---- reach.c ------------------------------------------------------------------ */
+
+/* Lists a search may look into that is to look into nprobe on average. */
+#define RVX_MOST_PROBED(nprobe) (2 * (size_t)(nprobe))
+/* Sets q->reach from n > 0 points as kmeans had them; needs centroids and spread. */
+rv_status rvx_reach_train(rvx_quantizer *q, const rvk_ops *ops, const float *points,
+                          size_t n, rv_error *err);
+/* Squared distance from the smallest key, within which lie nprobe lists on average. */
+float rvx_reach(const rvx_quantizer *q, size_t nprobe);
+/* Puts the lists to look into, of n > 0 whose `row` is their number and whose key is the
+ * distance, to the front, with keys as compared; returns how many. */
+size_t rvx_reach_choose(const rvx_quantizer *q, size_t nprobe, rvx_hit *lists, size_t n);
 
 /* ---- filter.c -------------------------------------------------------------- */
 

@@ -154,9 +154,26 @@ static rv_status iterate(kmeans *m, rvb_pool *pool, const rv_progress *progress,
     return RV_OK;
 }
 
+/* Clusters without points get the mean of all points. A distance below 0 is rounding, or
+ * that of a point a cluster has taken over. */
+static void measure_spread(kmeans *m, float *spread) {
+    double all = 0;
+    memset(spread, 0, m->k * sizeof *spread);
+    memset(m->first, 0, m->k * sizeof *m->first);
+    for (size_t i = 0; i < m->n; i++) {
+        float d = m->distance[i] > 0 ? m->distance[i] : 0;
+        m->first[m->cluster[i]]++;
+        spread[m->cluster[i]] += d;
+        all += (double)d;
+    }
+    for (size_t c = 0; c < m->k; c++)
+        spread[c] =
+            m->first[c] ? spread[c] / (float)m->first[c] : (float)(all / (double)m->n);
+}
+
 rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64_t seed,
                      rvb_pool *pool, const rv_progress *progress, float *centroids,
-                     rv_error *err) {
+                     float *spread, rv_error *err) {
     size_t workers = rvb_pool_workers(pool);
     kmeans m = {.points = points, .n = n, .dim = dim, .k = k, .centroids = centroids};
     m.ops = rvk_ops_active();
@@ -175,6 +192,7 @@ rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64
     } else {
         initialise(&m, seed);
         status = iterate(&m, pool, progress, err);
+        if (status == RV_OK) measure_spread(&m, spread);
     }
     rvb_free(m.scratch);
     rvb_free(m.sums);

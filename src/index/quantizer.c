@@ -45,6 +45,7 @@ void rvx_quantizer_free(rvx_quantizer *q) {
     rvb_free(q->mean);
     rvb_free(q->centroids);
     rvb_free(q->half_norms);
+    rvb_free(q->spread);
     rvb_free(q->rotated_mean);
     rvb_free(q->ip_weights);
     rvb_free(q);
@@ -77,8 +78,8 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
 size_t rvx_quantizer_bytes(const rvx_quantizer *q) {
     if (!q) return 0;
     size_t lists = (size_t)q->n_lists * q->padded;
-    size_t floats =
-        q->dim + lists + q->n_lists + (q->rotated_mean ? q->padded + lists : 0);
+    size_t floats = q->dim + lists + q->n_lists + (q->spread ? q->n_lists : 0) +
+                    (q->rotated_mean ? q->padded + lists : 0);
     return sizeof *q + 4 * q->padded / 32 * sizeof *q->signs + floats * sizeof(float);
 }
 
@@ -256,12 +257,21 @@ static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
     size_t floats;
     if (rvb_mul(t->n_sample, q->padded, &floats))
         t->sample = rvb_alloc(floats, sizeof(float));
-    if (!t->sample) return rvb_fail_memory(err, (uint64_t)t->n_sample * q->padded * 4);
-    rv_status status =
-        rvb_pool_for(pool, t->n_sample, 256, rotate_sample, t, progress, err);
+    float *spread = rvb_alloc(q->n_lists, sizeof *spread);
+    rv_status status = RV_OK;
+    if (!t->sample || !spread)
+        status = rvb_fail_memory(err, (uint64_t)t->n_sample * q->padded * 4);
+    if (status == RV_OK)
+        status = rvb_pool_for(pool, t->n_sample, 256, rotate_sample, t, progress, err);
     if (status == RV_OK)
         status = rvx_kmeans(t->sample, t->n_sample, q->padded, q->n_lists, t->seed, pool,
-                            progress, q->centroids, err);
+                            progress, q->centroids, spread, err);
+    if (status == RV_OK && q->metric != RV_IP) {
+        q->spread = spread;
+        spread = NULL;
+        status = rvx_reach_train(q, t->ops, t->sample, t->n_sample, err);
+    }
+    rvb_free(spread);
     rvb_free(t->sample);
     return status;
 }

@@ -116,13 +116,13 @@ static void sort_by_number(rvx_scratch *s, size_t begin, size_t end) {
             s->order[begin++].row = (uint32_t)(word * 64 + rvx_lowest_bit(bits));
 }
 
-/* Estimates are worth it where few of many lists are to be seen. Candidates for n_probed
+/* Estimates are worth it where few of many lists are to be seen. Candidates for nprobe
  * lists: so many that none of those is missed in practice. */
-#define CANDIDATES(n_probed) (3 * (size_t)(n_probed) + 64)
+#define CANDIDATES(nprobe) (2 * RVX_MOST_PROBED(nprobe) + 64)
 
 static bool lists_by_estimate(const rvx_scratch *s) {
     return s->index->lists.centroids &&
-           CANDIDATES((size_t)s->params.nprobe) < s->index->lists.n_lists / 2;
+           CANDIDATES(s->params.nprobe) < s->index->lists.n_lists / 2;
 }
 
 static void order_lists(rvx_scratch *s) {
@@ -137,17 +137,16 @@ static void order_lists(rvx_scratch *s) {
     for (uint32_t l = 0; l < lists->n_lists; l++)
         if (lists->list[l].n)
             s->order[n++] = (rvx_hit){.key = s->list_g[l], .row = l, .id = l};
-    size_t wanted = s->params.nprobe, known = n;
+    size_t nprobe = s->params.nprobe, known = n;
     s->n_order = n;
-    s->n_probed = wanted < n ? wanted : n;
-    s->n_near = s->n_probed < NEAR_LISTS ? s->n_probed : NEAR_LISTS;
-    if (estimated && CANDIDATES(s->n_probed) < n) known = CANDIDATES(s->n_probed);
+    if (estimated && CANDIDATES(nprobe) < n) known = CANDIDATES(nprobe);
     rvx_hits_select(s->order, n, known);
     for (size_t i = 0; estimated && i < known; i++) {
         rvx_measure_list(s, s->order[i].row);
         s->order[i].key = s->list_g[s->order[i].row];
     }
-    rvx_hits_select(s->order, known, s->n_probed);
+    s->n_probed = rvx_reach_choose(s->index->quantizer, nprobe, s->order, known);
+    s->n_near = s->n_probed < NEAR_LISTS ? s->n_probed : NEAR_LISTS;
     rvx_hits_select(s->order, s->n_probed, s->n_near);
     rvx_hits_sort(s->order, s->n_near);
     sort_by_number(s, s->n_near, s->n_probed);

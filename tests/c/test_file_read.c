@@ -5,6 +5,8 @@
  */
 #include "index_cases.h"
 
+#include "index/file_i.h"
+
 #include "base/base.h"
 
 /* ---- version 1 ---- */
@@ -530,6 +532,81 @@ static void records_that_are_not_there(void **state) {
     free(rows);
 }
 
+/* Where a section begins. */
+static size_t section_of(const file_bytes *b, uint32_t tag) {
+    const uint8_t *block = b->data + block_of(b);
+    for (uint32_t i = 0; i < rvb_get_u32(block + 12); i++)
+        if (rvb_get_u32(block + 128 + 24 * i) == tag)
+            return (size_t)rvb_get_u64(block + 128 + 24 * i + 8);
+    fail_msg("no section %u", tag);
+    return 0;
+}
+
+static bool loads_with(const file_bytes *b, size_t at, float value) {
+    uint8_t before[sizeof value];
+    memcpy(before, b->data + at, sizeof value);
+    memcpy(b->data + at, &value, sizeof value);
+    bool loaded = loads(b->data, b->size, RV_VERIFY_NEVER);
+    memcpy(b->data + at, before, sizeof value);
+    return loaded;
+}
+
+static void absurd_reaches(void **state) {
+    (void)state;
+    const float absurd[] = {-1e-9f, NAN, INFINITY, -INFINITY};
+    const size_t n = 400, lists = 5;
+    float *rows = normal_rows(1, n, 8);
+    rv_build_options o = options_for(RV_PLUS, RV_COSINE, 8);
+    o.n_lists = (uint32_t)lists;
+    rv_index *index = build_with(&o, rows, NULL, n);
+    file_bytes b = bytes_of(index);
+    size_t spread = section_of(&b, RVX_SECTION_REACH), reach = spread + 4 * lists;
+    for (size_t i = 0; i < 4; i++) {
+        for (size_t l = 0; l < lists; l++)
+            assert_false(loads_with(&b, spread + 4 * l, absurd[i]));
+        for (size_t r = 0; r < RVX_REACHES; r++)
+            assert_false(loads_with(&b, reach + 4 * r, absurd[i]));
+    }
+    assert_true(loads_with(&b, spread, 3e38f));
+    assert_true(loads_with(&b, reach, 0));
+    assert_false(loads_with(&b, reach, 3e38f)); /* above the next one */
+    /* another metric has none */
+    uint8_t *metric = b.data + block_of(&b) + 36;
+    assert_int_equal(rvb_get_u32(metric), RV_COSINE);
+    rvb_put_u32(metric, RV_IP);
+    assert_false(loads(b.data, b.size, RV_VERIFY_NEVER));
+    free(b.data);
+    rv_index_free(index);
+    free(rows);
+}
+
+/* Without the section, lists go by distance, as many as asked for. */
+static void files_without_reaches(void **state) {
+    (void)state;
+    const size_t n = 400;
+    float *rows = normal_rows(1, n, 8), *query = normal_rows(2, 1, 8);
+    rv_build_options o = options_for(RV_PLUS, RV_L2, 8);
+    o.n_lists = 5;
+    rv_index *index = build_with(&o, rows, NULL, n), *loaded;
+    rvb_free(index->quantizer->spread);
+    index->quantizer->spread = NULL;
+    file_bytes b = bytes_of(index);
+    loaded = from_bytes(&b);
+    assert_null(loaded->quantizer->spread);
+    rv_search_options search = RV_SEARCH_DEFAULT;
+    search.nprobe = 2;
+    answer x = answer_of(index, query, 1, 8, 9, &search);
+    answer y = answer_of(loaded, query, 1, 8, 9, &search);
+    assert_same_answer(&x, &y);
+    answer_free(&x);
+    answer_free(&y);
+    free(b.data);
+    rv_index_free(index);
+    rv_index_free(loaded);
+    free(rows);
+    free(query);
+}
+
 static void absurd_quantizers(void **state) {
     (void)state;
     const float absurd[] = {3e38f, 1e30f, -1e25f, NAN, INFINITY};
@@ -540,11 +617,8 @@ static void absurd_quantizers(void **state) {
         o.n_lists = 2;
         rv_index *index = build_with(&o, rows, NULL, 40);
         file_bytes b = bytes_of(index);
-        size_t mean = 0, centroids = 0; /* where: the last two sections of the table */
-        size_t block = block_of(&b);
-        size_t sections = rvb_get_u32(b.data + block + 12);
-        mean = rvb_get_u64(b.data + block + 128 + 24 * (sections - 2) + 8);
-        centroids = rvb_get_u64(b.data + block + 128 + 24 * (sections - 1) + 8);
+        size_t mean = section_of(&b, RVX_SECTION_MEAN),
+               centroids = section_of(&b, RVX_SECTION_CENTROIDS);
         for (size_t i = 0; i < 5; i++) {
             for (size_t where = 0; where < 2; where++) {
                 file_bytes lie = {need(b.size, 1), b.size};
@@ -651,6 +725,8 @@ int main(void) {
         cmocka_unit_test(lying_section_tables),
         cmocka_unit_test(records_that_are_not_there),
         cmocka_unit_test(absurd_quantizers),
+        cmocka_unit_test(absurd_reaches),
+        cmocka_unit_test(files_without_reaches),
         cmocka_unit_test(any_alignment),
         cmocka_unit_test(released_once_on_failure),
         cmocka_unit_test(released_with_the_last_view),

@@ -296,7 +296,7 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* Rows in lists that a query may see, allowed ones of them: the nprobe nearest lists, and
+/* Rows in lists that a query may see, allowed ones of them: those in reach, and
  * further ones, nearest first, until there are `wanted`. */
 static size_t visible(const rv_index *index, const float *query, uint32_t nprobe,
                       size_t wanted, const uint8_t *allowed, uint8_t *out) {
@@ -306,7 +306,7 @@ static size_t visible(const rv_index *index, const float *query, uint32_t nprobe
     for (size_t row = 0; row < n; row++)
         rows_in[list_of(index, row)] += !allowed || allowed[row];
     rvx_order_rest(&s);
-    for (size_t i = 0; i < s.n_order && (i < nprobe || count < wanted); i++) {
+    for (size_t i = 0; i < s.n_order && (i < s.n_probed || count < wanted); i++) {
         seen[s.order[i].row] = true;
         count += rows_in[s.order[i].row];
     }

