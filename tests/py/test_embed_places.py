@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -13,7 +14,8 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from ruvector import EmbedError
 from ruvector.embed import models
-from ruvector.embed.models import HubModel, PackagedFile, PackagedModel, find_model
+from ruvector.embed.models import find_model
+from ruvector.embed.registry import HubModel, PackagedFile, PackagedModel
 
 NAME, REPO = "tiny", "maker/tiny-model"
 PINNED = "0123456789abcdef0123456789abcdef01234567"
@@ -82,7 +84,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     monkeypatch.syspath_prepend(here.site)
     monkeypatch.delitem(sys.modules, "tiny_package", raising=False)
     hashes = {"onnx/model.onnx": sha256(GRAPH), "tokenizer.json": sha256(TOKENIZER)}
-    monkeypatch.setattr(models, "HUB_MODELS", {NAME: HubModel(REPO, PINNED, hashes)})
+    monkeypatch.setattr(models, "HUB_MODELS", {NAME: HubModel(REPO, 5, "MIT", PINNED, hashes)})
     packaged = PackagedModel(
         graphs=(PackagedFile("stranger", "weights.onnx", sha256(GRAPH)),),
         tokenizers=(
@@ -106,7 +108,11 @@ class Hub:
         self.serve = serve
         module = ModuleType("huggingface_hub")
         module.snapshot_download = self.download
+        module.HfApi = lambda: SimpleNamespace(model_info=self.info)
         monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+
+    def info(self, repo: str, *, revision: str, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(sha=revision)
 
     def download(self, **asked: object) -> None:
         self.calls.append(asked)
@@ -303,12 +309,19 @@ def test_a_download_is_pinned_and_whole(here, monkeypatch) -> None:
     assert "just downloaded" in model.source
     files = [p for p in left_in(here.cache) if (here.cache / p).is_file()]
     final = Path("maker--tiny-model", PINNED)
-    assert files == [str(final / "onnx" / "model.onnx"), str(final / "tokenizer.json")]
+    names = ("lock.json", "onnx/model.onnx", "tokenizer.json")
+    assert files == [str(final / name) for name in names]
+    lock = json.loads((here.cache / final / "lock.json").read_text())
+    assert (lock["repo"], lock["revision"]) == (REPO, PINNED)
+    assert lock["files"] == {
+        "onnx/model.onnx": {"bytes": len(GRAPH), "sha256": sha256(GRAPH)},
+        "tokenizer.json": {"bytes": len(TOKENIZER), "sha256": sha256(TOKENIZER)},
+    }
 
 
 def test_an_unlisted_model_is_downloaded_only_by_revision(here, monkeypatch) -> None:
     hub = Hub(monkeypatch)
-    with pytest.raises(EmbedError, match="an unlisted model needs revision="):
+    with pytest.raises(EmbedError, match="no commit of this model is pinned"):
         find_model("maker/unlisted")
     assert not hub.calls
     folder = here.cache / "maker--unlisted" / "v1"

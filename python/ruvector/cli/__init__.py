@@ -18,11 +18,16 @@ from ruvector import __version__
 from ruvector.errors import RuVectorError
 
 #: name: (module, what it is for)
-GROUPS = {"a2a": ("ruvector.cli.a2a", "talk to agents")}
+GROUPS = {
+    "a2a": ("ruvector.cli.a2a", "talk to agents"),
+    "models": ("ruvector.cli.models", "fetch, find and check models"),
+}
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ruvector", description="Vectors, lakes and agents.")
+    parser = argparse.ArgumentParser(
+        prog="ruvector", description="Vectors, lakes, models and agents."
+    )
     parser.add_argument("--version", action="version", version=f"ruvector {__version__}")
     groups = parser.add_subparsers(metavar="GROUP", required=True)
     for name, (module, purpose) in GROUPS.items():

@@ -6,18 +6,24 @@ batch runs on one thread and several run side by side: threads that share a batc
 for each other, which costs most when something else wants the cores. It also makes the
 vectors the same for every number of threads. A text's vector may still differ in its
 last bits with the other texts of the call, because ONNX Runtime picks its arithmetic by
-shape. All methods may be called from several threads at once.
+shape. All methods may be called from several threads at once; together they run no more
+batches side by side than one call would.
 """
 
 from __future__ import annotations
 
+import asyncio
 import operator
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -25,6 +31,7 @@ from ..errors import EmbedError
 from .folder import TextModel
 from .image_folder import IMAGE_MODEL, ImageModel
 from .models import find_model
+from .progress import Progress, as_callback
 from .runtime import Session, Tokenizer
 
 if TYPE_CHECKING:
@@ -60,17 +67,27 @@ class Embedder:
 
     Made by `from_pretrained`. Rows are float32, C-contiguous, and of unit norm wherever
     the model's own files ask for normalisation or say nothing about it.
+
+    A context manager that closes at its end. Pickling keeps what `from_pretrained` was
+    asked for and opens the model again; counts start anew.
     """
+
+    # The arguments of from_pretrained, from which pickle makes another one.
+    _asked: Mapping[str, Any] | None = None
+    _closed = False
 
     def __init__(
         self, model: TextModel, tokenizer: _Encoder, session: _Runner, *, threads: int = 1
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._session = session
+        self._session: _Runner | None = session
+        self._network: object = None  # of image models
         self._threads = threads
         self._stats = EmbedStats()
         self._lock = threading.Lock()
+        # Batches at once, whoever calls.
+        self._budget = threading.BoundedSemaphore(threads)
         ids, _ = tokenizer.encode("")
         self._dim = int(self._run([ids]).shape[1])
 
@@ -96,19 +113,49 @@ class Embedder:
 
         Raises `EmbedError` with every place looked at when the model is nowhere.
         """
-        threads = _thread_count(threads)
-        model = find_model(
-            name_or_path,
-            revision=revision,
-            local_files_only=local_files_only,
-            cache_dir=cache_dir,
-        )
+        count = _thread_count(threads)
+        where: dict[str, Any] = {
+            "revision": revision,
+            "local_files_only": local_files_only,
+            "cache_dir": cache_dir,
+        }
+        model = find_model(name_or_path, **where)
+        made: Embedder
         if isinstance(model, ImageModel):
             from .image import ImageEmbedder
 
-            return ImageEmbedder(model, threads=threads)
-        tokenizer = Tokenizer(model.tokenizer, model.max_length, lower_case=model.lower_case)
-        return cls(model, tokenizer, Session(model.graph), threads=threads)
+            made = ImageEmbedder(model, threads=count)
+        else:
+            tokenizer = Tokenizer(model.tokenizer, model.max_length, lower_case=model.lower_case)
+            made = cls(model, tokenizer, Session(model.graph), threads=count)
+        made._asked = {"name_or_path": name_or_path, **where, "threads": threads}
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._asked is None:
+            raise TypeError("only an Embedder made by from_pretrained can be pickled")
+        return _open_again, (dict(self._asked),)
+
+    def close(self) -> None:
+        """Give the model's memory back; embedding then raises `EmbedError`."""
+        self._closed = True
+        self._session = self._network = None
+
+    def __enter__(self) -> Embedder:
+        self._check_open()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise EmbedError(f"{self!r} is closed", model=self.name)
 
     @property
     def name(self) -> str:
@@ -136,6 +183,16 @@ class Embedder:
         return self._model.max_length
 
     @property
+    def revision(self) -> str | None:
+        """The commit, branch or tag, where the place that had the model knows it."""
+        return self._model.revision
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The prefixes that the model's files name, for `prompt=`."""
+        return dict(self._model.prompts)
+
+    @property
     def threads(self) -> int:
         """How many batches run at once."""
         return self._threads
@@ -153,48 +210,132 @@ class Embedder:
             f"pooling={model.pooling!r}, normalize={model.normalize}, threads={self._threads})"
         )
 
-    def embed(self, text: str) -> np.ndarray:
-        """The vector of one text, shape (dim,)."""
+    def embed(self, text: str, *, prompt: str | None = None) -> np.ndarray:
+        """The vector of one text, shape (dim,). `prompt` is that of `embed_batch`."""
         if not isinstance(text, str):
             raise TypeError(
                 f"embed takes one str, got {type(text).__name__}; use embed_batch for a list"
             )
-        row: np.ndarray = self.embed_batch([text])[0]
+        row: np.ndarray = self.embed_batch([text], prompt=prompt, progress=False)[0]
         return row
 
     def embed_batch(
-        self, texts: Iterable[str], *, progress: Callable[[int, int], object] | None = None
+        self,
+        texts: Iterable[str],
+        *,
+        out: np.ndarray | None = None,
+        prompt: str | None = None,
+        progress: Progress = None,
     ) -> np.ndarray:
         """The vectors of `texts`, shape (n, dim), in the order given.
 
-        `progress(done, total)` is called after every batch; what it raises stops the
-        work, and so does Ctrl-C.
-        """
-        from concurrent.futures import ThreadPoolExecutor
+        `texts` is any iterable; one without a length is read 4096 texts at a time. `out`
+        takes the vectors and is returned: a C-contiguous, writable float32 array of the
+        result's shape. `prompt` names one of `prompts` to put before every text; by
+        default that is the model's own default, if it has one.
 
-        texts = _checked_texts(texts)
-        out = np.empty((len(texts), self._dim), dtype=np.float32)
-        start = time.perf_counter()
-        done = tokens = truncated = 0
-        workers = ThreadPoolExecutor(self._threads)
+        `progress` is a function (done, total) called after every batch, where total is
+        None for texts without a length; or True or False to show a bar or not. By
+        default a bar is shown for work of more than two seconds on a terminal. What the
+        function raises stops the work after the batches under way, and so does Ctrl-C;
+        `out` is then written in part.
+        """
+        return self._embed_all(texts, out, prompt, progress, None)
+
+    async def embed_batch_async(
+        self,
+        texts: Iterable[str],
+        *,
+        out: np.ndarray | None = None,
+        prompt: str | None = None,
+        progress: Progress = None,
+    ) -> np.ndarray:
+        """`embed_batch` in a thread, so that the event loop stays free.
+
+        `texts` is read, and `progress` called, in that thread. Cancelling stops the work
+        after the batches under way.
+        """
+        stop = threading.Event()
+        work = partial(self._embed_all, texts, out, prompt, progress, stop)
         try:
-            for first in range(0, len(texts), WINDOW):
-                encoded = [self._tokenizer.encode(t) for t in texts[first : first + WINDOW]]
-                plan = list(plan_batches([len(ids) for ids, _ in encoded]))
-                # One batch gains nothing from a second thread.
-                run = workers.map if min(self._threads, len(plan)) > 1 else map
-                batches = [[encoded[row][0] for row in rows] for rows in plan]
-                for rows, vectors in zip(plan, run(self._run, batches)):
-                    out[first + rows] = vectors
-                    done += len(rows)
-                    tokens += sum(len(encoded[row][0]) for row in rows)
-                    truncated += sum(encoded[row][1] for row in rows)
-                    if progress is not None:
-                        progress(done, len(texts))
+            return await asyncio.get_running_loop().run_in_executor(None, work)
         finally:
-            workers.shutdown(cancel_futures=True)
-            self._count(EmbedStats(done, tokens, truncated, time.perf_counter() - start))
+            stop.set()
+
+    def _embed_all(
+        self,
+        texts: Iterable[str],
+        out: np.ndarray | None,
+        prompt: str | None,
+        progress: Progress,
+        stop: threading.Event | None,
+    ) -> np.ndarray:
+        self._check_open()
+        prefix = self._prefix(prompt)
+        source, total = _checked_source(texts)
+        if out is not None:
+            _check_out(out, total, self._dim)
+        elif total is not None:
+            out = np.empty((total, self._dim), dtype=np.float32)
+        blocks: list[np.ndarray] = []  # the result, while its length is not known
+        done = 0
+        callback, finish = as_callback(progress)
+
+        def tell(rows: int) -> None:
+            if stop is not None and stop.is_set():
+                raise _Stopped
+            if callback is not None:
+                callback(done + rows, total)
+
+        try:
+            for window in _windows(source):
+                if out is None:
+                    blocks.append(np.empty((len(window), self._dim), dtype=np.float32))
+                elif done + len(window) > len(out):
+                    raise ValueError(f"out has {len(out)} rows, and there are more texts")
+                rows = blocks[-1] if out is None else out[done : done + len(window)]
+                self._embed_window([prefix + text for text in window], rows, tell)
+                done += len(window)
+        finally:
+            finish()
+        if out is None:
+            return np.concatenate(blocks or [np.empty((0, self._dim), dtype=np.float32)])
+        if done < len(out):
+            raise ValueError(f"out has {len(out)} rows, and there are {done} texts")
         return out
+
+    def _embed_window(
+        self, texts: Sequence[str], out: np.ndarray, tell: Callable[[int], object]
+    ) -> None:
+        """Fill `out`; `tell(rows so far)` is called after every batch and may raise."""
+        start = time.perf_counter()
+        encoded = [self._tokenizer.encode(text) for text in texts]
+        plan = list(plan_batches([len(ids) for ids, _ in encoded]))
+        batches = ([encoded[row][0] for row in rows] for rows in plan)
+        threads = min(self._threads, len(plan))
+        done = tokens = truncated = 0
+        # One batch gains nothing from a second thread.
+        workers = ThreadPoolExecutor(threads) if threads > 1 else None
+        try:
+            for rows, vectors in zip(plan, (workers.map if workers else map)(self._run, batches)):
+                out[rows] = vectors
+                done += len(rows)
+                tokens += sum(len(encoded[row][0]) for row in rows)
+                truncated += sum(encoded[row][1] for row in rows)
+                tell(done)
+        finally:
+            if workers:
+                workers.shutdown(cancel_futures=True)
+            self._count(EmbedStats(done, tokens, truncated, time.perf_counter() - start))
+
+    def _prefix(self, prompt: str | None) -> str:
+        prompts = self._model.prompts
+        if prompt is None:
+            return prompts.get(self._model.default_prompt or "", "")
+        if prompt not in prompts:
+            known = ", ".join(map(repr, sorted(prompts))) or "none"
+            raise ValueError(f"{self.name} has no prompt {prompt!r}; it has: {known}")
+        return prompts[prompt]
 
     def embed_image(
         self,
@@ -220,7 +361,11 @@ class Embedder:
         for row, ids in enumerate(encoded):
             padded[row, : len(ids)] = ids
             mask[row, : max(1, len(ids))] = 1
-        vectors = self._session.run(padded, mask)
+        session = self._session
+        if session is None:
+            raise EmbedError(f"{self.name} was closed", model=self.name)
+        with self._budget:
+            vectors = session.run(padded, mask)
         if vectors.ndim == 3:
             vectors = pool(vectors, mask, self._model.pooling)
         if vectors.ndim != 2 or len(vectors) != len(encoded):
@@ -233,6 +378,14 @@ class Embedder:
     def _count(self, new: EmbedStats) -> None:
         with self._lock:
             self._stats = EmbedStats(*map(operator.add, self._stats, new))
+
+
+class _Stopped(Exception):
+    """Nobody waits for the result any more."""
+
+
+def _open_again(asked: Mapping[str, Any]) -> Embedder:
+    return Embedder.from_pretrained(**asked)
 
 
 def plan_batches(lengths: Sequence[int], limit: int = BATCH_TOKENS) -> Iterator[np.ndarray]:
@@ -279,21 +432,53 @@ def _thread_count(threads: int | None) -> int:
     return threads
 
 
-def _checked_texts(texts: Iterable[str]) -> list[str]:
+def _checked_source(texts: Iterable[str]) -> tuple[Iterable[str], int | None]:
+    """The texts and how many there are; those without a length are checked when read."""
     if isinstance(texts, (str, bytes)):
         raise TypeError(
             f"embed_batch takes a list of str, got one {type(texts).__name__}; "
             "use embed(text), or embed_batch([text])"
         )
-    checked = list(texts)
-    for row, text in enumerate(checked):
-        if not isinstance(text, str):
-            raise TypeError(f"texts[{row}] is {type(text).__name__}, not str")
-        try:
-            text.encode()
-        except UnicodeEncodeError as why:
-            raise ValueError(
-                f"texts[{row}] holds a lone surrogate at character {why.start}; use "
-                'text.encode("utf-8", "replace").decode() to replace it'
-            ) from None
-    return checked
+    if not isinstance(texts, Sized):
+        return (_checked_text(text, row) for row, text in enumerate(texts)), None
+    checked = [_checked_text(text, row) for row, text in enumerate(texts)]
+    return checked, len(checked)
+
+
+def _checked_text(text: object, row: int) -> str:
+    if not isinstance(text, str):
+        raise TypeError(f"texts[{row}] is {type(text).__name__}, not str")
+    try:
+        text.encode()
+    except UnicodeEncodeError as why:
+        raise ValueError(
+            f"texts[{row}] holds a lone surrogate at character {why.start}; use "
+            'text.encode("utf-8", "replace").decode() to replace it'
+        ) from None
+    return text
+
+
+def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
+    left = iter(texts)
+    while window := list(islice(left, WINDOW)):
+        yield window
+
+
+def _check_out(out: object, total: int | None, dim: int) -> None:
+    rows = "n" if total is None else str(total)
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a float32 array of shape ({rows}, {dim}), got {out!r}")
+    if (
+        out.dtype != np.float32
+        or out.ndim != 2
+        or out.shape[1] != dim
+        or (total is not None and len(out) != total)
+        or not out.flags.c_contiguous
+        or not out.flags.writeable
+    ):
+        kind = "" if out.flags.c_contiguous else ", not C-contiguous"
+        kind += "" if out.flags.writeable else ", read-only"
+        raise ValueError(
+            f"out must be a writable, C-contiguous float32 array of shape ({rows}, {dim}), "
+            f"got {out.dtype} of shape {out.shape}{kind}"
+        )

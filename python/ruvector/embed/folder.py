@@ -10,15 +10,24 @@ norm, 512 tokens.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .image_folder import ImageModel, find_weights
 
+# float32 first, then the optimised copies with the same arithmetic.
 GRAPHS = (
     "onnx/model.onnx",
     "model.onnx",
+    "onnx/model_O3.onnx",
+    "onnx/model_O2.onnx",
+    "onnx/model_O1.onnx",
+)
+# 8-bit weights for any CPU, used where a folder has nothing better.
+QUANTIZED_GRAPHS = (
     "onnx/model_quantized.onnx",
     "model_quantized.onnx",
     "onnx/model_int8.onnx",
@@ -56,9 +65,14 @@ class TextModel:
     normalize: bool = True
     max_length: int = DEFAULT_MAX_LENGTH
     lower_case: bool = False
+    revision: str | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
 
 
-def read_folder(folder: Path, name: str, source: str) -> TextModel | ImageModel:
+def read_folder(
+    folder: Path, name: str, source: str, revision: str | None = None
+) -> TextModel | ImageModel:
     """The model in `folder`; `Unusable` says what is missing or not supported."""
     if not folder.is_dir():
         raise Unusable(f"{folder}: no such folder")
@@ -70,6 +84,7 @@ def read_folder(folder: Path, name: str, source: str) -> TextModel | ImageModel:
     if not tokenizer.is_file():
         raise Unusable(f"{folder}: no tokenizer.json")
     pooling, normalize = _read_modules(folder)
+    prompts, default_prompt = _read_prompts(folder)
     transformer = _read_object(folder / "sentence_bert_config.json")
     return TextModel(
         name=name,
@@ -80,11 +95,31 @@ def read_folder(folder: Path, name: str, source: str) -> TextModel | ImageModel:
         normalize=normalize,
         max_length=_read_max_length(folder, transformer),
         lower_case=transformer.get("do_lower_case") is True,
+        revision=revision,
+        prompts=prompts,
+        default_prompt=default_prompt,
     )
 
 
+def _cpu_graphs() -> Iterator[str]:
+    """Names of 8-bit graphs made for this CPU, best first, as sentence-transformers and
+    Optimum write them. The others may give wrong values: without VNNI, products of
+    signed bytes overflow 16-bit sums."""
+    from .. import cpu_features
+
+    has = cpu_features()["available"]
+    if "avx512vbmi" in has:  # these CPUs, as the kernels ask for them, have VNNI too
+        yield "onnx/model_qint8_avx512_vnni.onnx"
+    if "avx512" in has:
+        yield "onnx/model_qint8_avx512.onnx"
+    if "avx2" in has:
+        yield "onnx/model_quint8_avx2.onnx"
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        yield "onnx/model_qint8_arm64.onnx"
+
+
 def _find_graph(folder: Path) -> Path:
-    for relative in GRAPHS:
+    for relative in (*GRAPHS, *_cpu_graphs(), *QUANTIZED_GRAPHS):
         if (folder / relative).is_file():
             return folder / relative
     others = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
@@ -141,6 +176,8 @@ def _read_modules(folder: Path) -> tuple[str, bool]:
 
 def _read_pooling(path: Path) -> str:
     config = _read_object(path)
+    if config.get("include_prompt") is False:
+        raise Unusable(f"{path}: include_prompt false is not supported")
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for flag, mode in POOLING_FLAGS.items() if config.get(flag)]
@@ -166,3 +203,16 @@ def _read_max_length(folder: Path, transformer: dict[str, Any]) -> int:
         if isinstance(value, int) and 0 < value <= MAX_LENGTH_LIMIT:
             return value
     return DEFAULT_MAX_LENGTH
+
+
+def _read_prompts(folder: Path) -> tuple[dict[str, str], str | None]:
+    """The prefixes by name, and the name of the one that goes before every text."""
+    path = folder / "config_sentence_transformers.json"
+    config = _read_object(path)
+    prompts = config.get("prompts") or {}
+    default = config.get("default_prompt_name")
+    if not isinstance(prompts, dict) or not all(isinstance(p, str) for p in prompts.values()):
+        raise Unusable(f"{path}: prompts are not texts by name")
+    if default is not None and default not in prompts:
+        raise Unusable(f"{path}: default_prompt_name {default!r} is not among the prompts")
+    return prompts, default

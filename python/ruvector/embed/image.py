@@ -62,6 +62,16 @@ class ImageEmbedder(Embedder):
         return (self._image_model.weights,)
 
     @property
+    def revision(self) -> None:
+        """None: the weights carry no revision."""
+        return None
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """None of them: the model takes no text."""
+        return {}
+
+    @property
     def max_length(self) -> int:
         """0: the model takes no text."""
         return 0
@@ -69,13 +79,15 @@ class ImageEmbedder(Embedder):
     def __repr__(self) -> str:
         return f"Embedder({self.name!r}, dim={self._dim}, images, threads={self._threads})"
 
-    def embed(self, text: str) -> NoReturn:
+    def embed(self, text: str, *, prompt: str | None = None) -> NoReturn:
         """Raises `EmbedError`: the model takes images."""
         raise EmbedError(f"{self.name} takes images: use embed_image", model=self.name)
 
-    def embed_batch(
-        self, texts: Iterable[str], *, progress: Callable[[int, int], object] | None = None
-    ) -> NoReturn:
+    def embed_batch(self, *texts: Any, **options: Any) -> NoReturn:
+        """Raises `EmbedError`: the model takes images."""
+        self.embed("")
+
+    async def embed_batch_async(self, *texts: Any, **options: Any) -> NoReturn:
         """Raises `EmbedError`: the model takes images."""
         self.embed("")
 
@@ -111,6 +123,7 @@ class ImageEmbedder(Embedder):
         names: list[str],
         progress: Callable[[int, int], object] | None,
     ) -> np.ndarray:
+        self._check_open()
         # Arrays are checked before any work; files are read when their turn comes.
         checked = [x if _is_path(x) else _pixels(x, name) for x, name in zip(inputs, names)]
         out = np.empty((len(inputs), DIM), dtype=np.float32)

