@@ -79,12 +79,17 @@ class Codes(_Listed):
 class Plus(_Listed):
     kind = "RabitqPlusIndex"
 
-    def __init__(self, threads: int, bits: int = 1, roots: float | None = None) -> None:
+    def __init__(
+        self, threads: int, bits: int = 1, roots: float | None = None, originals: str = "f32"
+    ) -> None:
         super().__init__(threads, roots)
-        self._bits = bits
+        # What is the default, older versions know as well.
+        self._more = {"bits": bits} if bits > 1 else {}
+        if originals != "f32":
+            self._more["originals"] = originals
 
     def options(self):
-        return {**super().options(), **({"bits": self._bits} if self._bits > 1 else {})}
+        return {**super().options(), **self._more}
 
     def settings(self, k):
         default: list[list[dict]] = [[{}]]
