@@ -7,10 +7,13 @@ the ones before it do not have enough.
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import gzip
 import re
 import sysconfig
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +24,7 @@ CHARACTERS = 240  # about 64 tokens
 MANUALS = "/usr/share/man"
 
 _SHORTEST = 60
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _CHUNK = 2048
 
 
@@ -39,6 +43,24 @@ def passages(count: int, seed: int) -> list[str]:
         if len(chosen) == count:
             return [chosen[i] for i in random.permutation(count)]
     raise TextUnavailable(f"{count} passages wanted, {len(chosen)} found")
+
+
+def documents(count: int, seed: int) -> list[str]:
+    """`count` distinct documentation strings of the standard library as they are, from a
+    word to thousands of them, in a seeded random order."""
+    found: dict[str, None] = {}
+    for file in _standard_library_files():
+        with contextlib.suppress(SyntaxError, ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes in other people's strings
+            nodes = ast.walk(ast.parse(file.read_bytes()))
+            texts = (ast.get_docstring(node) for node in nodes if isinstance(node, _DOCUMENTED))
+            found.update(dict.fromkeys(" ".join((text or "").split()) for text in texts))
+    found.pop("", None)
+    if len(found) < count:
+        raise TextUnavailable(f"{count} documentation strings wanted, {len(found)} found")
+    order = np.random.default_rng(seed).permutation(len(found))[:count]
+    listed = list(found)
+    return [listed[i] for i in order]
 
 
 def _tidy(raw: Iterator[str]) -> Iterator[str]:
@@ -66,10 +88,13 @@ def embed(texts: list[str], seconds: float) -> np.ndarray:
 
 
 def _standard_library() -> Iterator[str]:
+    for file in _standard_library_files():
+        yield from _python_prose(file)
+
+
+def _standard_library_files() -> list[Path]:
     root = Path(sysconfig.get_paths()["stdlib"])
-    for file in sorted(root.rglob("*.py")):
-        if "site-packages" not in file.parts:
-            yield from _python_prose(file)
+    return [file for file in sorted(root.rglob("*.py")) if "site-packages" not in file.parts]
 
 
 def _installed_packages() -> Iterator[str]:
