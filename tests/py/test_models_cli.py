@@ -64,10 +64,11 @@ def test_list_shows_what_is_known_and_where(cache: Path, capsys) -> None:
     folder = downloaded(cache)
     code, out, err = command(capsys, "list")
     assert (code, err) == (0, "")
-    title, tiny, other = (line.split(maxsplit=4) for line in out.splitlines())
+    title, tiny, other, images = (line.split(maxsplit=4) for line in out.splitlines())
     assert title == ["name", "dim", "licence", "pinned", "here"]
     assert tiny == ["tiny", "5", "MIT", COMMIT[:8], f"ruvector cache {folder}"]
     assert other == ["other", "7", "Apache-2.0", "-", "-"]
+    assert images == ["mobilenetv3-small", "576", "-", "-", "-"]
 
 
 def test_every_listed_model_has_its_facts() -> None:

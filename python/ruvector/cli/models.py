@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..embed.download import LOCK, PARTIAL, check_sha256, verify
 from ..embed.folder import Unusable
-from ..embed.image_folder import ImageModel
+from ..embed.image import DIM as IMAGE_DIM
+from ..embed.image_folder import IMAGE_MODEL, ImageModel
 from ..embed.models import Model, cache_root, find_model, pull
 from ..embed.registry import HUB_MODELS
 from ..errors import EmbedError
@@ -40,13 +41,13 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def _list(args: argparse.Namespace) -> int:
     print(f"{'name':<24}{'dim':>4}  {'licence':<12}{'pinned':<10}here")
-    for name, model in HUB_MODELS.items():
+    rows = [(name, m.dim, m.licence, m.revision or "-") for name, m in HUB_MODELS.items()]
+    for name, dim, licence, pinned in [*rows, (IMAGE_MODEL, IMAGE_DIM, "-", "-")]:
         try:
             here = find_model(name, local_files_only=True, cache_dir=args.cache_dir).source
         except EmbedError:
             here = "-"
-        pinned = model.revision[:8] if model.revision else "-"
-        print(f"{name:<24}{model.dim:>4}  {model.licence:<12}{pinned:<10}{here}")
+        print(f"{name:<24}{dim:>4}  {licence:<12}{pinned[:8]:<10}{here}")
     return 0
 
 
