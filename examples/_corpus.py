@@ -19,7 +19,7 @@ from typing import NamedTuple, Union
 import numpy as np
 
 # Characters. About 50 tokens each: long enough to answer, short enough to embed fast.
-SHORTEST, LONGEST = 80, 220
+SHORTEST, LONGEST = 60, 220
 # Tests, other roots, and parts of the standard library that nobody asks about.
 SKIPPED_FOLDERS = {
     *("test", "tests", "site-packages", "dist-packages"),

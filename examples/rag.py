@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ask questions of 10,000 real passages, on this machine, offline.
+"""Ask questions of 20,000 real passages, on this machine, offline.
 
 Five lines do the work, marked 1 to 5 in `main`; without the reporting they are:
 
@@ -14,10 +14,11 @@ Run it:
     python examples/rag.py                       a fixed list of questions
     python examples/rag.py "how do I sort?"      your own question
     python examples/rag.py --interactive         a prompt after that
+    python examples/rag.py --passages 100000     all there are, at most so many
 
 The passages are the documentation that comes with Python and its packages. They are cut
-to 220 characters (about 50 tokens) so that two cores embed 10,000 of them in a minute or
-two; the model would take 256 tokens.
+to 220 characters (about 50 tokens) so that two cores embed 20,000 of them in two or
+three minutes; the model would take 256 tokens.
 """
 
 from __future__ import annotations
@@ -39,6 +40,10 @@ QUESTIONS = [
     "How can I make a temporary file that is deleted automatically?",
     "How do I keep a log file from growing without bound?",
     "How do I pick a random element with different weights?",
+    "How do I run another program and read what it prints?",
+    "How can I tell which files differ between two directories?",
+    "What does a daemon thread do when the program exits?",
+    "How do I turn an ISO 8601 string into a date?",
     "Which operator binds most tightly?",
     "eigenvalues of a symmetric matrix",
 ]
@@ -92,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("question", nargs="*", help="questions instead of the fixed list")
     parser.add_argument("--interactive", action="store_true", help="prompt for questions")
     parser.add_argument("--model", default=MODEL, help="a folder or a name (%(default)s)")
-    parser.add_argument("--passages", type=int, default=10_000, help="how many (%(default)s)")
+    parser.add_argument("--passages", type=int, default=20_000, help="how many (%(default)s)")
     parser.add_argument(
         "--index",
         type=Path,
