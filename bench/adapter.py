@@ -24,7 +24,7 @@ LINKS, CONSTRUCTION = 32, 200
 WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
 # Lists of the inverted files, ours and others', in square roots of the rows.
-FEW, MANY = 1, 4
+ONE, FEW, MANY = 0, 1, 4
 
 
 def lists(n: int, roots: float) -> int:

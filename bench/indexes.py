@@ -6,7 +6,7 @@ from functools import partial
 from typing import Callable
 
 from . import ours, peers, quantised
-from .adapter import FEW, MANY, Adapter
+from .adapter import FEW, MANY, ONE, Adapter
 
 Factory = Callable[[int], Adapter]
 
@@ -23,6 +23,7 @@ OURS: dict[str, Factory] = {
     f"{DEFAULT} 4-bit √n lists": partial(ours.Plus, bits=4, roots=FEW),
     "RabitqAsymIndex": ours.Asym,
     "RabitqIndex": ours.Codes,
+    "RabitqIndex one list": partial(ours.Codes, roots=ONE),
     "RabitqIndex 4-bit": partial(ours.Codes, bits=4),
     "RabitqIndex 7-bit": partial(ours.Codes, bits=7),
     "RabitqIndex √n lists": partial(ours.Codes, roots=FEW),
