@@ -25,8 +25,8 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 	meson.build meson.options pyproject.toml README.md tools/build_backend.py
 
 .NOTPARALLEL:
-.PHONY: help demo test test-c test-py wheel pythons bench lint format tidy \
-	sanitize sanitize-py valgrind fuzz cross-neon docs clean
+.PHONY: help demo test test-c test-py wheel pythons bench gate-g1 gate-g2 gate-g3 lint \
+	format tidy sanitize sanitize-py valgrind fuzz cross-neon docs clean
 
 help:
 	@echo 'make demo         questions to real text, a lake over two sources; fresh environment'
@@ -35,6 +35,8 @@ help:
 	@echo 'make wheel        build/dist/*.whl, checked'
 	@echo 'make pythons      try the wheel on every Python of this machine'
 	@echo 'make bench        recall, speed and memory beside other libraries'
+	@echo 'make gate-g1      latency on a million vectors; gate-g2: searches beside a stream of'
+	@echo '                  task updates; gate-g3: seconds of pip install'
 	@echo 'make lint, make format'
 	@echo 'make sanitize     ASan + UBSan, TSan, valgrind on the C tests'
 	@echo 'make sanitize-py  ASan + UBSan under the Python tests'
@@ -144,6 +146,9 @@ pythons: build/dist/ready
 
 bench: .venv-bench/ready build/bench/native
 	.venv-bench/bin/python -m bench $(BENCH_ARGS)
+
+gate-g1 gate-g2 gate-g3: gate-%: .venv/test-ready .venv/installed
+	$(BIN)/python -m bench.gate_$* $(BENCH_ARGS)
 
 docs: .venv/test-ready .venv/installed
 	$(BIN)/pytest $(wildcard tests/py/test_readme.py tests/py/test_docs.py) $(PYTEST_ARGS)

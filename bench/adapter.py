@@ -22,7 +22,7 @@ Setting = "dict[str, Any]"
 # Of every graph: links of a node and width of the search that builds it.
 LINKS, CONSTRUCTION = 32, 200
 WIDTHS = (16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
-PROBES = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512)
+PROBES = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 96, 128, 192, 256, 512)
 # Lists of the inverted files, ours and others', in square roots of the rows.
 ONE, FEW, MANY = 0, 1, 4
 

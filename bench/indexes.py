@@ -61,6 +61,7 @@ FOR_MANY_ROWS = (
     DEFAULT,
     f"{DEFAULT} √n lists",
     f"{DEFAULT} 4√n lists",
+    f"{DEFAULT} f16 √n lists",
     f"{DEFAULT} f16 4√n lists",
     "faiss IVF-RaBitQfs+Refine √n",
     "hnswlib",

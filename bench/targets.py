@@ -43,6 +43,8 @@ def rows(result: dict[str, Any]) -> list[list[str]]:
     found += _aspects(result["aspects"])
     lines = [[what, f"{least:g}", *_verdict(got, least)] for what, least, got in found]
     for r in result["gate"]:
+        if "p99 ms" not in r:
+            continue  # those of the event loop and of pip say what was asked themselves
         got = f"{r['p99 ms']:.2f} ms at {r['recall']:.4f}"
         name = f"one million, {r['lists']} lists, {r['search']}"
         lines.append([name, r["asked"], got, "yes" if r["reached"] else "NO"])

@@ -18,8 +18,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--n", "2000", "--queries", "40", "--rounds", "1"]
 
 
-def _run(module, *arguments):
-    command = [sys.executable, "-m", module, *SMALL, *map(str, arguments)]
+def _run(module, *arguments, small=SMALL):
+    command = [sys.executable, "-m", module, *small, *map(str, arguments)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -125,6 +125,16 @@ def test_gate_of_streams_measures_each_side_alone_and_both_together(tmp_path):
         within = r["ratio"] < 1.2 and r["worst lag ms"] < 50
         assert r["reached"] == (within and r["blocked"] == 0)
     assert "two searchers" in text
+
+
+def test_gate_of_the_installation_times_pip_in_a_fresh_environment(tmp_path):
+    out = tmp_path / "g3.json"
+    text = _run("bench.gate_g3", "--rounds", "1", "--out", out, small=())
+    (gate,) = json.loads(out.read_text())["gate"]
+    assert 0 < gate["s alone"] < gate["s with NumPy"]
+    assert gate["wheel bytes"] < 2**21
+    assert gate["reached"] == (gate["s with NumPy"] < 10)
+    assert "with NumPy < 10 s" in text
 
 
 # ---- parts -------------------------------------------------------------------
