@@ -40,6 +40,7 @@ def draw_all(files: Iterable[str | Path], folder: Path) -> list[Path]:
         stem = f"{Path(records[0]['dataset']).stem}-k{records[0]['k']}"
         save(_recall_speed(records), f"{stem}.svg")
         if records[0]["k"] == 10:
+            save(_families(records), f"{stem}-families.svg")
             save(_sizes(records), f"{stem}-build-memory.svg")
     rows = [r for r in result["aspects"] if r["table"].startswith("threads")]
     if rows:
@@ -55,14 +56,9 @@ def _recall_speed(records: report.Records) -> plt.Figure:
             if front:
                 x = [max(1 - found, _NO_LOSS) for found, _ in front]
                 axes.plot(x, [qps for _, qps in front], label=name, **_style(name))
-        axes.set(xscale="log", yscale="log", xlim=(1 - LEAST_RECALL, 0.8 * _NO_LOSS))
-        ticks = [0.2, 0.1, 0.05, 0.01, 0.001, _NO_LOSS]
-        axes.set_xticks(ticks, ["0.8", "0.9", "0.95", "0.99", "0.999", "≥ 0.9999"])
-        axes.minorticks_off()
-        axes.set_xlabel(f"recall@{records[0]['k']}")
+        _recall_axis(axes, records[0]["k"])
         count = next(r["threads"] for r in records if r["mode"] == mode)
         axes.set_title(f"{mode} ({count})")
-        axes.grid(True, alpha=0.3)
     panels[0].set_ylabel("queries per second")
     labels = {}
     for axes in panels:
@@ -72,17 +68,54 @@ def _recall_speed(records: report.Records) -> plt.Figure:
     return figure
 
 
+def _families(records: report.Records) -> plt.Figure:
+    """One query a call: the best of each library's kind of index that keeps vectors."""
+    figure, axes = plt.subplots(figsize=(8.5, 5), layout="constrained")
+    families: dict[str, report.Records] = {}
+    for r in records:
+        if r["keeps_vectors"] and "Flat" not in r["index"].partition("+")[0]:
+            kind = "ruvector" if r["index"] in indexes.OURS else _kind(r["index"])
+            families.setdefault(kind, []).append({**r, "index": kind})
+    for kind, rows in families.items():
+        front = [p for p in report.front(rows, kind, report.MODES[0]) if p[0] >= LEAST_RECALL]
+        if front:
+            x = [max(1 - found, _NO_LOSS) for found, _ in front]
+            sizes = sorted({r["bytes"] // r["n"] for r in rows})
+            label = f"{kind} ({sizes[0]}" + (f" to {sizes[-1]})" if len(sizes) > 1 else ")")
+            axes.plot(x, [qps for _, qps in front], label=label, **_style(rows[0]["index"]))
+    _recall_axis(axes, records[0]["k"])
+    axes.set(ylabel="queries per second, one a call, one thread")
+    figure.legend(loc="outside right center", fontsize=8, title="bytes per vector in brackets")
+    figure.suptitle(report.title(records[0]))
+    return figure
+
+
+def _kind(name: str) -> str:
+    return name.removesuffix(" √n").removesuffix(" 4√n")
+
+
+def _recall_axis(axes: plt.Axes, k: int) -> None:
+    axes.set(xscale="log", yscale="log", xlim=(1 - LEAST_RECALL, 0.8 * _NO_LOSS))
+    ticks = [0.2, 0.1, 0.05, 0.01, 0.001, _NO_LOSS]
+    axes.set_xticks(ticks, ["0.8", "0.9", "0.95", "0.99", "0.999", "≥ 0.9999"])
+    axes.minorticks_off()
+    axes.set_xlabel(f"recall@{k}")
+    axes.grid(True, alpha=0.3)
+
+
 # Ours are warm, others cool; an index looks alike in all pictures.
 _WARM = ("gold", "red", "darkorange", "maroon", "hotpink", "tan", "olive", "orange", "salmon")
 _COOL = ("black", "0.5", "blue", "dodgerblue", "teal", "green", "limegreen", "purple", "slateblue")
 _MARKERS = "x+1234*dshv<^>"
+_ROUNDS = "os^"
 
 
 def _style(name: str) -> dict[str, Any]:
-    if name in indexes.OURS:
-        shade = _WARM[[*indexes.OURS].index(name) % len(_WARM)]
-        return {"color": shade, "marker": "o", "markersize": 4, "linewidth": 2, "zorder": 3}
-    place = _PEERS.index(name)
+    if name in indexes.OURS or name == "ruvector":
+        place = [*indexes.OURS].index(name) if name in indexes.OURS else 1
+        look = {"color": _WARM[place % len(_WARM)], "marker": _ROUNDS[place // len(_WARM)]}
+        return {**look, "markersize": 4, "linewidth": 2, "zorder": 3}
+    place = next(i for i, peer in enumerate(_PEERS) if name in (peer, _kind(peer)))
     look = {"color": _COOL[place % len(_COOL)], "marker": _MARKERS[place % len(_MARKERS)]}
     return {**look, "markersize": 5, "linewidth": 0.9, "linestyle": "--"}
 
