@@ -157,9 +157,11 @@ float rvx_limit(const rvx_scratch *s) {
 
 /* ---- steps ----------------------------------------------------------------------- */
 
+/* Where ids ascend with the rows, rows break ties as ids would, and no id is fetched. */
 static void push(rvx_scratch *s, size_t row, float key) {
     if (key > s->top.worst) return;
-    uint64_t id = rvx_row_id(&s->index->rows, row);
+    const rvx_rows *rows = &s->index->rows;
+    uint64_t id = rows->ids_ascending ? row : rvx_row_id(rows, row);
     rvx_topk_push(&s->top, (rvx_hit){.key = key, .row = (uint32_t)row, .id = id});
 }
 
@@ -255,20 +257,46 @@ void rvx_offer_row(rvx_scratch *s, size_t row) {
     await_refinement(s, w);
 }
 
-void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b) {
-    rvx_waiting w = {.row = row, .list = s->list, .bound = value + s->g};
-    if (s->index->bits > 1) {
+static rvx_place judge(const rvx_scratch *s, float value, float b) {
+    rvx_place p = {.list = s->list, .bound = value + s->g};
+    p.estimated = p.bound;
+    if (s->params.cap)
+        p.bound += b * s->t;
+    else
+        p.estimated -= b * s->t;
+    return p;
+}
+
+static void offer(rvx_scratch *s, uint32_t row, const rvx_place *p) {
+    rvx_waiting w = {.row = row, .list = p->list, .bound = p->bound};
+    if (s->index->bits > 1)
         await_refinement(s, w);
-    } else if (s->params.cap) {
-        float estimated = w.bound;
-        w.bound += b * s->t;
-        weigh(s, w, estimated);
-    } else {
-        weigh(s, w, w.bound - b * s->t);
-    }
+    else
+        weigh(s, w, p->estimated);
+}
+
+void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b) {
+    rvx_place p = judge(s, value, b);
+    offer(s, row, &p);
+}
+
+static void offer_oldest(rvx_scratch *s) {
+    rvx_place p = s->place[s->first_place];
+    s->first_place = (s->first_place + 1) % RVX_PLACES;
+    s->n_places--;
+    if (!s->filter || rvx_filter_passes(s->filter, *p.row)) offer(s, *p.row, &p);
+}
+
+void rvx_offer_place(rvx_scratch *s, const uint32_t *row, float value, float b) {
+    if (s->n_places == RVX_PLACES) offer_oldest(s);
+    rvx_place p = judge(s, value, b);
+    p.row = row;
+    rvx_fetch(row, sizeof *row);
+    s->place[(s->first_place + s->n_places++) % RVX_PLACES] = p;
 }
 
 void rvx_settle(rvx_scratch *s) {
+    while (s->n_places) offer_oldest(s);
     while (s->coarse.n) refine_oldest(s);
     while (s->fine.n) decide_oldest(s);
 }

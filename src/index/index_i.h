@@ -355,6 +355,14 @@ typedef struct rvx_ring {
     size_t head, n;
 } rvx_ring;
 
+/* A place of a list that passed; which row is there is being fetched. */
+typedef struct rvx_place {
+    const uint32_t *row;
+    uint32_t list;
+    float bound, estimated; /* key the row cannot be better than, and the likely one */
+} rvx_place;
+#define RVX_PLACES 8u
+
 /* What a search costs, in bytes read in order: a byte of a row somewhere else counts
  * several times, and going to a list or a row has a price of its own. The ratios are
  * those of times measured from memory, 40 GB/s in order and 12 GB/s by rows of 512 B. */
@@ -390,6 +398,9 @@ typedef struct rvx_scratch {
     size_t n_near;   /* of those, the nearest; nearest first */
     size_t n_probed; /* n_near and, in ascending order, others that are to be seen */
     rvx_topk pool;   /* best estimates, where a floor or a cap asks for them */
+    const rvx_filter *filter; /* NULL: all rows */
+    rvx_place place[RVX_PLACES];
+    size_t first_place, n_places;
     rvx_ring coarse; /* rows whose magnitudes come next */
     rvx_ring fine;   /* rows to be decided */
     uint32_t list;   /* being scanned; and of it, see rvx_enter_list: */
@@ -420,6 +431,8 @@ float rvx_limit(const rvx_scratch *s);
 bool rvx_scans_estimates(const rvx_scratch *s);
 /* A row of the current list whose value came out of the scan; `b` is its factor. */
 void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b);
+/* The same by the place where the row's number stands; the filter is asked about it. */
+void rvx_offer_place(rvx_scratch *s, const uint32_t *row, float value, float b);
 /* A row by its stored code, whatever list it is in. */
 void rvx_offer_row(rvx_scratch *s, size_t row);
 /* Waits for nothing more: all rows offered so far are decided (with a cap: known). */

@@ -14,11 +14,12 @@
  * scanning all. */
 #define DIRECT_SHARE 64u
 
-static bool is_direct(const rvx_scratch *s, const rvx_filter *filter) {
-    return filter && filter->count <= s->index->rows.n / DIRECT_SHARE + s->params.k;
+static bool is_direct(const rvx_scratch *s) {
+    return s->filter && s->filter->count <= s->index->rows.n / DIRECT_SHARE + s->params.k;
 }
 
-static void offer_allowed(rvx_scratch *s, const rvx_filter *filter) {
+static void offer_allowed(rvx_scratch *s) {
+    const rvx_filter *filter = s->filter;
     for (size_t word = 0; word < (filter->n_rows + 63) / 64; word++) {
         for (uint64_t bits = filter->bits[word]; bits; bits &= bits - 1) {
             size_t row = word * 64 + rvx_lowest_bit(bits);
@@ -44,17 +45,14 @@ static rvk_scan enter(rvx_scratch *s, uint32_t l) {
     return scan;
 }
 
-/* The filter is asked about rows that pass the bound only: they are few. */
-static void visit(rvx_scratch *s, const rvx_filter *filter, const rvx_list *list,
-                  size_t block, uint64_t mask, const float *values) {
+static void visit(rvx_scratch *s, const rvx_list *list, size_t block, uint64_t mask,
+                  const float *values) {
     const rvx_lists *lists = &s->index->lists;
     uint8_t *at = list->blocks + block * lists->block_bytes;
     const float *b = rvk_block_b(lists->group, lists->padded, at);
     for (; mask; mask &= mask - 1) {
         unsigned lane = rvx_lowest_bit(mask);
-        uint32_t row = list->rows[block * RVK_BLOCK + lane];
-        if (!filter || rvx_filter_passes(filter, row))
-            rvx_offer(s, row, values[lane], b[lane]);
+        rvx_offer_place(s, &list->rows[block * RVK_BLOCK + lane], values[lane], b[lane]);
     }
 }
 
@@ -76,8 +74,7 @@ static void offer_hits(rvx_scratch *s, const rvx_list *list, const rvx_hit *hits
  * are compared with it. Returns the first block not seen. */
 #define FIRST_BLOCKS 6u
 #define FIRST_BEST 32u
-static size_t scan_first(rvx_scratch *s, const rvx_list *list, rvk_scan *scan,
-                         const rvx_filter *filter) {
+static size_t scan_first(rvx_scratch *s, const rvx_list *list, rvk_scan *scan) {
     rvx_hit hits[FIRST_BLOCKS * RVK_BLOCK];
     float values[RVK_BLOCK];
     uint64_t mask;
@@ -91,7 +88,7 @@ static size_t scan_first(rvx_scratch *s, const rvx_list *list, rvk_scan *scan,
             unsigned lane = rvx_lowest_bit(mask);
             size_t slot = block * RVK_BLOCK + lane;
             uint32_t row = list->rows[slot];
-            if (!filter || rvx_filter_passes(filter, row))
+            if (!s->filter || rvx_filter_passes(s->filter, row))
                 hits[n++] = (rvx_hit){.key = values[lane], .row = row, .id = slot};
         }
     }
@@ -104,17 +101,17 @@ static size_t scan_first(rvx_scratch *s, const rvx_list *list, rvk_scan *scan,
     return blocks;
 }
 
-static void scan_list(rvx_scratch *s, uint32_t l, const rvx_filter *filter) {
+static void scan_list(rvx_scratch *s, uint32_t l) {
     const rvx_list *list = &s->index->lists.list[l];
     rvk_scan scan = enter(s, l);
     float values[RVK_BLOCK];
     uint64_t mask;
-    size_t block = s->top.n == 0 ? scan_first(s, list, &scan, filter) : 0;
+    size_t block = s->top.n == 0 ? scan_first(s, list, &scan) : 0;
     for (;; block++) {
         scan.limit = rvx_limit(s) - s->g;
         block = s->ops->scan(&scan, block, &mask, values);
         if (block >= scan.n_blocks) return;
-        visit(s, filter, list, block, mask, values);
+        visit(s, list, block, mask, values);
     }
 }
 
@@ -129,11 +126,11 @@ static bool is_filled(rvx_scratch *s) {
 }
 
 /* The lists that were to be seen may hold fewer rows than were asked for. */
-static void finish(rvx_scratch *s, const rvx_filter *filter) {
+static void finish(rvx_scratch *s) {
     if (s->n_probed < s->n_order && !is_filled(s)) {
         rvx_order_rest(s);
         for (size_t i = s->n_probed; i < s->n_order && !is_filled(s); i++)
-            scan_list(s, s->order[i].row, filter);
+            scan_list(s, s->order[i].row);
     }
     rvx_settle(s);
     if (s->pool.k) rvx_finish_pool(s);
@@ -145,7 +142,6 @@ static void finish(rvx_scratch *s, const rvx_filter *filter) {
 /* What a group of queries shares: each has its own place in its own order of lists. */
 typedef struct group {
     rvx_scratch *s[RVX_QUERIES_AT_ONCE];
-    const rvx_filter *filter[RVX_QUERIES_AT_ONCE];
     size_t at[RVX_QUERIES_AT_ONCE]; /* next list of s[i]->order */
     size_t n;
 } group;
@@ -166,7 +162,7 @@ static void scan_together(group *g, const size_t *which, size_t n, uint32_t l) {
         block = ops->scan_many(scan, n, block, mask, values);
         if (block >= scan->n_blocks) return;
         for (size_t i = 0; i < n; i++)
-            visit(g->s[which[i]], g->filter[which[i]], list, block, mask[i], values[i]);
+            visit(g->s[which[i]], list, block, mask[i], values[i]);
     }
 }
 
@@ -189,7 +185,7 @@ static bool next_list(const group *g, uint32_t *l, size_t *which, size_t *n) {
 static void scan_group(group *g) {
     for (size_t i = 0; i < g->n; i++)
         for (; g->at[i] < g->s[i]->n_near; g->at[i]++)
-            scan_list(g->s[i], g->s[i]->order[g->at[i]].row, g->filter[i]);
+            scan_list(g->s[i], g->s[i]->order[g->at[i]].row);
     uint32_t l = 0;
     size_t which[RVX_QUERIES_AT_ONCE], n;
     while (next_list(g, &l, which, &n)) {
@@ -197,21 +193,20 @@ static void scan_group(group *g) {
         for (size_t i = 0; i < n; i += RVK_SCANS)
             scan_together(g, which + i, n - i < RVK_SCANS ? n - i : RVK_SCANS, l);
     }
-    for (size_t i = 0; i < g->n; i++) finish(g->s[i], g->filter[i]);
+    for (size_t i = 0; i < g->n; i++) finish(g->s[i]);
 }
 
 void rvx_scan_queries(rvx_scratch *s, size_t n, const rvx_filter *const *filters) {
     group g = {.n = 0};
     for (size_t i = 0; i < n; i++) {
         if (filters[i] && !filters[i]->count) continue;
+        s[i].filter = filters[i];
         rvx_topk_reset(&s[i].pool);
         rvx_query_prepare(&s[i]);
-        if (is_direct(&s[i], filters[i])) {
-            offer_allowed(&s[i], filters[i]);
-            continue;
-        }
-        g.s[g.n] = &s[i];
-        g.filter[g.n++] = filters[i];
+        if (is_direct(&s[i]))
+            offer_allowed(&s[i]);
+        else
+            g.s[g.n++] = &s[i];
     }
     scan_group(&g);
 }

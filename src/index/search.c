@@ -31,7 +31,7 @@ static void write_result(const search *c, rvx_topk *top, size_t query) {
     rvx_topk_sort(top);
     for (size_t i = 0; i < c->k; i++) {
         bool filled = i < top->n;
-        ids[i] = filled ? top->hit[i].id : RV_NO_ID;
+        ids[i] = filled ? rvx_row_id(&c->index->rows, top->hit[i].row) : RV_NO_ID;
         float key = filled ? top->hit[i].key : INFINITY;
         scores[i] = distance ? key : -key;
     }
