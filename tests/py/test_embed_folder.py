@@ -190,7 +190,7 @@ MARKED = [
     ],
 )
 def test_the_8_bit_graph_fits_the_cpu(tmp_path, monkeypatch, available, machine, chosen) -> None:
-    monkeypatch.setattr(ruvector, "cpu_features", lambda: {"available": available})
+    monkeypatch.setattr(ruvector._core, "cpu_features", lambda: {"available": available})
     monkeypatch.setattr(platform, "machine", lambda: machine)
     write(tmp_path, dict.fromkeys(MARKED, "graph"))
     assert read_folder(tmp_path, "n", "s").graph == tmp_path / chosen

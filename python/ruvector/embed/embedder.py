@@ -422,7 +422,7 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 def _thread_count(threads: int | None) -> int:
     if threads is None:
-        from .. import get_num_threads
+        from .._core import get_num_threads
 
         return get_num_threads()
     if isinstance(threads, bool) or not isinstance(threads, int):

@@ -105,7 +105,7 @@ def _cpu_graphs() -> Iterator[str]:
     """Names of 8-bit graphs made for this CPU, best first, as sentence-transformers and
     Optimum write them. The others may give wrong values: without VNNI, products of
     signed bytes overflow 16-bit sums."""
-    from .. import cpu_features
+    from .._core import cpu_features
 
     has = cpu_features()["available"]
     if "avx512vbmi" in has:  # these CPUs, as the kernels ask for them, have VNNI too
