@@ -203,7 +203,7 @@ valgrind: build/c/build.ninja
 	meson test -C build/c --print-errorlogs --setup valgrind --no-suite install
 
 # Not every test is worth its time under ThreadSanitizer: these start threads.
-TSAN_TESTS := memory pool shake search scan tune index index_threads file_write \
+TSAN_TESTS := memory lock pool shake search scan tune index index_threads file_write \
 	bundle local fs cache load shards async lake_threads image
 # ThreadSanitizer of older compilers gives up when addresses are too random.
 NO_ASLR := $(shell command -v setarch >/dev/null && echo setarch -R)

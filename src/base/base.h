@@ -178,7 +178,7 @@ rv_status rvb_writer_write(rvb_writer *w, const void *data, size_t size,
 rv_status rvb_writer_commit(rvb_writer *w, rv_error *err) RVB_MUST_CHECK;
 void rvb_writer_abort(rvb_writer *w); /* NULL is fine */
 
-/* ---- threads (os_posix.c, os_windows.c, pool.c) --------------------------- */
+/* ---- threads (lock.c, os_posix.c, os_windows.c, pool.c) ------------------- */
 
 typedef struct rvb_mutex rvb_mutex;
 rvb_mutex *rvb_mutex_create(void); /* NULL on failure */
