@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include <direct.h>
+#include <io.h>
+#endif
 
 enum { PATH_BYTES = 512 };
 
@@ -14,15 +18,26 @@ static char folder[PATH_BYTES / 2];
 
 static inline int make_folder(void **state) {
     (void)state;
+#ifdef _WIN32
+    const char *where = getenv("TEMP");
+    snprintf(folder, sizeof folder, "%s\\ruvector-test-XXXXXX", where ? where : ".");
+    return _mktemp(folder) ? _mkdir(folder) : -1;
+#else
     const char *where = getenv("TMPDIR");
     snprintf(folder, sizeof folder, "%s/ruvector-test-XXXXXX", where ? where : "/tmp");
     return mkdtemp(folder) ? 0 : -1;
+#endif
 }
 
 static inline int remove_folder(void **state) {
     (void)state;
+#ifdef _WIN32
+    static const char *const format = "rmdir /s /q \"%s\"";
+#else
+    static const char *const format = "rm -rf '%s'";
+#endif
     char command[PATH_BYTES];
-    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    snprintf(command, sizeof command, format, folder);
     return system(command);
 }
 

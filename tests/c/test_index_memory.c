@@ -21,13 +21,12 @@ typedef struct fixture {
     uint64_t ids[N];
     file_bytes sample; /* the index every call starts from */
     file_bytes version_1;
-    char directory[64], path[96];
+    char path[PATH_BYTES];
 } fixture;
 
 static fixture fix;
 
 static int set_up(void **state) {
-    (void)state;
     fix.rows = clustered_rows(1, 2 * N, DIM);
     uint64_t *ids = scattered_ids(1, N);
     memcpy(fix.ids, ids, sizeof fix.ids);
@@ -39,18 +38,15 @@ static int set_up(void **state) {
     rvb_put_u32(fix.version_1.data + 28, 100);
     for (uint32_t i = 0; i < 100; i++) /* ids fall, so that a table is made */
         rvb_put_u32(fix.version_1.data + 32 + i * (4 + 4 * DIM), 1000 - i);
-    strcpy(fix.directory, "/tmp/ruvector-test-XXXXXX");
-    assert_non_null(mkdtemp(fix.directory));
-    snprintf(fix.path, sizeof fix.path, "%s/x", fix.directory);
+    assert_int_equal(make_folder(state), 0);
+    in_folder(fix.path, "x");
     return rv_set_num_threads(1, NULL) != RV_OK; /* the order of allocations is fixed */
 }
 
 static int tear_down(void **state) {
-    (void)state;
     free(fix.rows);
     free(fix.version_1.data);
-    unlink(fix.path);
-    return rmdir(fix.directory) != 0 || rv_set_num_threads(0, NULL) != RV_OK;
+    return remove_folder(state) != 0 || rv_set_num_threads(0, NULL) != RV_OK;
 }
 
 /* ---- the calls ---- */

@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "failing_allocator.h"
+#include "test_folder.h"
 
 static struct {
-    char folder[64];
     float *rows;
     uint64_t ids[50];
     rv_lake *lake, *other;
@@ -62,18 +62,18 @@ static rv_status search_again(rv_error *err) {
 }
 static rv_status publish(rv_error *err) {
     rv_witness witness;
-    return rv_lake_publish(life.lake, keys[1], life.folder, NULL, witness, err);
+    return rv_lake_publish(life.lake, keys[1], folder, NULL, witness, err);
 }
 static rv_status refresh(rv_error *err) {
     rv_refresh result;
-    return rv_lake_refresh(life.lake, keys[1], life.folder, &result, err);
+    return rv_lake_refresh(life.lake, keys[1], folder, &result, err);
 }
 static rv_status save(rv_error *err) {
-    return rv_lake_save(life.lake, keys[0], life.folder, err);
+    return rv_lake_save(life.lake, keys[0], folder, err);
 }
 static rv_status warm(rv_error *err) {
     uint64_t n;
-    return rv_lake_warm(life.other, keys[0], life.folder, &n, err);
+    return rv_lake_warm(life.other, keys[0], folder, &n, err);
 }
 static rv_status install(rv_error *err) {
     rv_build_options o = RV_BUILD_DEFAULT;
@@ -163,19 +163,14 @@ static void every_allocation_refused_once(void **state) {
 }
 
 static int set_up(void **state) {
-    (void)state;
     life.rows = normal_rows(1, 50, LAKE_DIM);
     for (uint64_t i = 0; i < 50; i++) life.ids[i] = 7 * i;
-    strcpy(life.folder, "/tmp/ruvector-test-XXXXXX");
-    return mkdtemp(life.folder) ? rv_set_num_threads(1, NULL) != RV_OK : -1;
+    return make_folder(state) != 0 || rv_set_num_threads(1, NULL) != RV_OK;
 }
 
 static int tear_down(void **state) {
-    (void)state;
     free(life.rows);
-    char command[80];
-    snprintf(command, sizeof command, "rm -r '%s'", life.folder);
-    return system(command) != 0 || rv_set_num_threads(0, NULL) != RV_OK;
+    return remove_folder(state) != 0 || rv_set_num_threads(0, NULL) != RV_OK;
 }
 
 int main(void) {

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include "lake_cases.h"
+#include "test_folder.h"
 
 #include <pthread.h>
 #include <unistd.h>
@@ -24,7 +25,6 @@ typedef struct sea {
     rvb_mutex *writing[COLLECTIONS];
     _Atomic uint64_t failures, done;
     uint64_t end_ns;
-    char folder[64];
 } sea;
 
 #define CHECK(s, condition)                                                              \
@@ -136,8 +136,9 @@ static void search_later(sea *s, size_t c) {
 }
 
 static void use_files(sea *s, size_t c, size_t what) {
-    char folder[96];
-    snprintf(folder, sizeof folder, "%s/%zu", s->folder, c);
+    char name[24], place[PATH_BYTES];
+    snprintf(name, sizeof name, "%zu", c);
+    in_folder(place, name);
     rv_witness witness;
     rv_refresh result;
     uint64_t n;
@@ -145,17 +146,17 @@ static void use_files(sea *s, size_t c, size_t what) {
     switch (what) {
     case 0:
         CHECK(s,
-              rv_lake_publish(s->lake, key_of(c), folder, NULL, witness, NULL) == RV_OK);
+              rv_lake_publish(s->lake, key_of(c), place, NULL, witness, NULL) == RV_OK);
         break;
     case 1:
-        CHECK(s, rv_lake_refresh(s->lake, key_of(c), folder, &result, NULL) == RV_OK);
+        CHECK(s, rv_lake_refresh(s->lake, key_of(c), place, &result, NULL) == RV_OK);
         break;
     case 2:
-        status = rv_lake_save(s->lake, key_of(c), folder, NULL);
+        status = rv_lake_save(s->lake, key_of(c), place, NULL);
         CHECK(s, status == RV_OK || status == RV_ERR_NOT_FOUND);
         break;
     default: /* a bundle published or an index saved in between fits no other */
-        status = rv_lake_warm(s->lake, key_of(c), folder, &n, NULL);
+        status = rv_lake_warm(s->lake, key_of(c), place, &n, NULL);
         CHECK(s, status == RV_OK || status == RV_ERR_IO || status == RV_ERR_WITNESS);
     }
 }
@@ -188,8 +189,6 @@ static void everything_at_once(void **state) {
     rv_lake_options o = RV_LAKE_DEFAULT;
     o.max_cache_entries = 3; /* fewer than there are collections */
     s->lake = new_lake(&o);
-    strcpy(s->folder, "/tmp/ruvector-lake-XXXXXX");
-    assert_non_null(mkdtemp(s->folder));
     for (int b = 0; b < 2; b++) {
         assert_ok(rv_local_backend_new(b ? "b" : "a", &s->backends[b], err));
         assert_ok(rv_lake_register(s->lake, s->backends[b], err));
@@ -210,13 +209,10 @@ static void everything_at_once(void **state) {
     for (size_t c = 0; c < COLLECTIONS; c++) rvb_mutex_free(s->writing[c]);
     for (int b = 0; b < 2; b++) rv_backend_free(s->backends[b]);
     rv_lake_free(s->lake);
-    char command[96];
-    snprintf(command, sizeof command, "rm -r '%s'", s->folder);
-    assert_int_equal(system(command), 0);
     free(s);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(everything_at_once)};
+    const struct CMUnitTest tests[] = {IN_FOLDER(everything_at_once)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE
 #include "lake_cases.h"
+#include "test_folder.h"
 
 #include <pthread.h>
 #include <time.h>
@@ -203,8 +204,6 @@ static void empty_collections(void **state) {
 /* A rewrite within the second is noticed by both, and each sees the other's writes. */
 static void two_backends_of_one_folder(void **state) {
     (void)state;
-    char folder[] = "/tmp/ruvector-load-XXXXXX", command[64];
-    assert_non_null(mkdtemp(folder));
     rv_lake *lake = new_lake(NULL);
     rv_backend *fs[2];
     const uint64_t ids[2] = {5, 6};
@@ -227,8 +226,6 @@ static void two_backends_of_one_folder(void **state) {
     }
     for (int i = 0; i < 2; i++) rv_backend_free(fs[i]);
     rv_lake_free(lake);
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    assert_int_equal(system(command), 0);
 }
 
 /* ---- names ---- */
@@ -500,7 +497,7 @@ int main(void) {
         cmocka_unit_test(what_fails_leaves_nothing),
         cmocka_unit_test(only_what_is_cached),
         cmocka_unit_test(empty_collections),
-        cmocka_unit_test(two_backends_of_one_folder),
+        IN_FOLDER(two_backends_of_one_folder),
         cmocka_unit_test(a_collection_alone),
         cmocka_unit_test(one_pulls_and_all_get_it),
         cmocka_unit_test(one_failure_is_everybodys),

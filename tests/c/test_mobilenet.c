@@ -2,12 +2,12 @@
  * test_mobilenet.c - which files are taken for the network's weights, and how batch
  * normalisation is folded in.
  */
-#define _POSIX_C_SOURCE 200809L /* mkstemp */
+#define _POSIX_C_SOURCE 200809L /* mkdtemp */
 #include "embed_cases.h"
 #include "failing_allocator.h"
+#include "test_folder.h"
 
 #include <math.h>
-#include <unistd.h>
 
 static void a_whole_file_is_taken(void **state) {
     (void)state;
@@ -131,17 +131,14 @@ static void other_weights_are_refused(void **state) {
 
 static void files_are_read(void **state) {
     (void)state;
-    char path[] = "/tmp/ruvector-weights-XXXXXX";
+    char path[PATH_BYTES];
     file f = make_weights(1, NULL, NO_FAULT, 0);
     rv_mobilenet *model;
     rv_error err = {0};
-    const int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    FILE *written = fdopen(fd, "wb");
-    assert_non_null(written);
+    in_folder(path, "model.safetensors");
+    assert_int_equal(write_file(path, NULL, 0), 0);
     assert_int_equal(rv_mobilenet_load(path, &model, &err), RV_ERR_FORMAT); /* empty */
-    assert_int_equal(fwrite(f.bytes, 1, f.size, written), f.size);
-    fclose(written);
+    assert_int_equal(write_file(path, f.bytes, f.size), 0);
     assert_int_equal(rv_mobilenet_load(path, &model, &err), RV_OK);
     rv_mobilenet_free(model);
     remove(path);
@@ -176,7 +173,7 @@ int main(void) {
         cmocka_unit_test(norms_are_folded_in),
         cmocka_unit_test(channels_that_fill_up_a_group_have_no_weight),
         cmocka_unit_test(other_weights_are_refused),
-        cmocka_unit_test(files_are_read),
+        IN_FOLDER(files_are_read),
         cmocka_unit_test(lack_of_memory_is_survived),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,10 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "lake_cases.h"
-
-#include <unistd.h>
-
-static char folder[] = "/tmp/ruvector-snapshot-XXXXXX";
+#include "test_folder.h"
 
 static const char *place(const char *name) {
     static char path[4][512];
@@ -15,19 +12,6 @@ static const char *place(const char *name) {
     char *out = path[turn++ % 4];
     snprintf(out, sizeof path[0], "%s/%s", folder, name);
     return out;
-}
-
-static int make_folder(void **state) {
-    (void)state;
-    strcpy(folder + strlen(folder) - 6, "XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    char command[600];
-    snprintf(command, sizeof command, "rm -r '%s'", folder);
-    return system(command);
 }
 
 static rv_lake *stale_lake(void) {
@@ -352,18 +336,16 @@ static void published_and_refreshed(void **state) {
 }
 
 int main(void) {
-#define IN_A_FOLDER(test)                                                                \
-    cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
     const struct CMUnitTest tests[] = {
-        IN_A_FOLDER(ids_and_scores_come_back),
-        IN_A_FOLDER(saved_after_the_source_moved_on),
-        IN_A_FOLDER(files_that_do_not_belong_together),
-        IN_A_FOLDER(bundles_that_say_something_else),
-        IN_A_FOLDER(altered_vectors),
-        IN_A_FOLDER(snapshots_of_version_1),
-        IN_A_FOLDER(snapshots_of_another_process),
-        IN_A_FOLDER(a_ready_index),
-        IN_A_FOLDER(published_and_refreshed),
+        IN_FOLDER(ids_and_scores_come_back),
+        IN_FOLDER(saved_after_the_source_moved_on),
+        IN_FOLDER(files_that_do_not_belong_together),
+        IN_FOLDER(bundles_that_say_something_else),
+        IN_FOLDER(altered_vectors),
+        IN_FOLDER(snapshots_of_version_1),
+        IN_FOLDER(snapshots_of_another_process),
+        IN_FOLDER(a_ready_index),
+        IN_FOLDER(published_and_refreshed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
