@@ -409,16 +409,7 @@ static rv_status list(void *ctx,
                       rv_status (*each)(void *names, const char *name, rv_error *err),
                       void *names, rv_error *err) {
     fs *f = ctx;
-    rvb_rwlock_read(f->lock);
-    size_t n = f->names.n;
-    rvl_named **records = rvl_names_copy(&f->names);
-    rvb_rwlock_unread(f->lock);
-    if (!records) return rvb_fail_memory(err, n * sizeof *records);
-    rv_status status = RV_OK;
-    for (size_t i = 0; status == RV_OK && i < n; i++)
-        status = each(names, records[i]->name, err);
-    rvb_free(records);
-    return status;
+    return rvl_names_each(&f->names, f->lock, each, names, err);
 }
 
 static rv_status new_fs(const char *id, const char *root, bool follow_links, fs **out,

@@ -384,16 +384,7 @@ static rv_status list(void *ctx,
                       rv_status (*each)(void *names, const char *name, rv_error *err),
                       void *names, rv_error *err) {
     local *l = ctx;
-    rvb_rwlock_read(l->lock);
-    size_t n = l->names.n;
-    rvl_named **records = rvl_names_copy(&l->names);
-    rvb_rwlock_unread(l->lock);
-    if (!records) return rvb_fail_memory(err, n * sizeof *records);
-    rv_status status = RV_OK;
-    for (size_t i = 0; status == RV_OK && i < n; i++)
-        status = each(names, records[i]->name, err);
-    rvb_free(records);
-    return status;
+    return rvl_names_each(&l->names, l->lock, each, names, err);
 }
 
 static rv_status pull(void *ctx, const char *name, rv_pull *out, rv_error *err) {

@@ -55,8 +55,18 @@ void rvl_names_add(rvl_names *names, void *record) {
 
 void rvl_names_cancel(rvl_names *names) { names->promised--; }
 
-rvl_named **rvl_names_copy(const rvl_names *names) {
-    rvl_named **records = rvb_alloc(names->n, sizeof *records);
-    if (records && names->n) memcpy(records, names->records, bytes_of(names->n));
-    return records;
+rv_status rvl_names_each(const rvl_names *names, rvb_rwlock *lock,
+                         rv_status (*each)(void *ctx, const char *name, rv_error *err),
+                         void *ctx, rv_error *err) {
+    rvb_rwlock_read(lock);
+    const size_t n = names->n;
+    rvl_named **records = rvb_alloc(n, sizeof *records);
+    if (records && n) memcpy(records, names->records, bytes_of(n));
+    rvb_rwlock_unread(lock);
+    if (!records) return rvb_fail_memory(err, bytes_of(n));
+    rv_status status = RV_OK;
+    for (size_t i = 0; status == RV_OK && i < n; i++)
+        status = each(ctx, records[i]->name, err);
+    rvb_free(records);
+    return status;
 }

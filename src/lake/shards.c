@@ -1,5 +1,5 @@
 /*
- * scan.c - searches of entries that are held, one or several.
+ * shards.c - searches of entries that are held, one or several.
  */
 #include "lake/lake_i.h"
 

@@ -63,7 +63,10 @@ void *rvl_names_find(const rvl_names *names, const char *name);
 rv_status rvl_names_reserve(rvl_names *names, rv_error *err) RVB_MUST_CHECK;
 void rvl_names_add(rvl_names *names, void *record);
 void rvl_names_cancel(rvl_names *names);
-/* Their present order, for use without the lock. NULL when memory is out. */
-rvl_named **rvl_names_copy(const rvl_names *names);
+/* Calls each(ctx, name) in their present order until that fails. `lock`, which guards
+ * the names, is only taken to look. */
+rv_status rvl_names_each(const rvl_names *names, rvb_rwlock *lock,
+                         rv_status (*each)(void *ctx, const char *name, rv_error *err),
+                         void *ctx, rv_error *err) RVB_MUST_CHECK;
 
 #endif

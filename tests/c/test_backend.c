@@ -487,6 +487,14 @@ static void without_memory(void **state) {
 
 /* ---- names ---------------------------------------------------------------------- */
 
+static rv_status stop_at_7(void *ctx, const char *name, rv_error *err) {
+    const char **last = ctx;
+    (void)err;
+    assert_true(strcmp(*last, name) < 0);
+    *last = name;
+    return strcmp(name, "007") == 0 ? RV_ERR_CANCELLED : RV_OK;
+}
+
 static void records_are_kept_in_order(void **state) {
     (void)state;
     enum { N = 300 };
@@ -510,9 +518,12 @@ static void records_are_kept_in_order(void **state) {
             assert_true(strcmp(names.records[i - 1]->name, names.records[i]->name) < 0);
     }
     assert_null(rvl_names_find(&names, "0000"));
-    rvl_named **copy = rvl_names_copy(&names);
-    assert_memory_equal(copy, names.records, N * sizeof *copy);
-    rvb_free(copy);
+    rvb_rwlock *lock = rvb_rwlock_create();
+    const char *last = "";
+    assert_int_equal(rvl_names_each(&names, lock, stop_at_7, &last, &error),
+                     RV_ERR_CANCELLED);
+    assert_string_equal(last, "007");
+    rvb_rwlock_free(lock);
 
     /* what is promised needs no memory later */
     while (names.n + names.promised < names.capacity)
