@@ -26,7 +26,8 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 
 .NOTPARALLEL:
 .PHONY: help demo test test-c test-py wheel pythons bench gate-g1 gate-g2 gate-g3 lint \
-	format tidy sanitize sanitize-py valgrind fuzz cross-neon docs clean
+	format tidy sanitize sanitize-py valgrind fuzz cross-neon cross-musl cross-windows \
+	docs clean
 
 help:
 	@echo 'make demo         questions to real text, a lake over two sources; fresh environment'
@@ -41,7 +42,8 @@ help:
 	@echo 'make sanitize     ASan + UBSan, TSan, valgrind on the C tests'
 	@echo 'make sanitize-py  ASan + UBSan under the Python tests'
 	@echo 'make fuzz         FUZZ_SECONDS=60 for each target'
-	@echo 'make cross-neon   C tests for 64-bit ARM under qemu'
+	@echo 'make cross-neon, make cross-musl, make cross-windows'
+	@echo '                  C tests for 64-bit ARM under qemu, for musl, for Windows under wine'
 	@echo 'make docs         run the code of README and docs'
 	@echo 'make clean        remove build/ and .venv*/'
 
@@ -224,6 +226,16 @@ cross-neon: build/neon/build.ninja
 	RUVECTOR_TEST_SMALL=1 meson test -C build/neon --print-errorlogs --timeout-multiplier 10 \
 		--suite kernel --suite index --suite embed
 
+cross-musl: build/musl/build.ninja
+	meson test -C build/musl --print-errorlogs --no-suite crash
+
+cross-windows: export WINEPREFIX := $(CURDIR)/build/wine
+cross-windows: export WINEDEBUG := -all
+cross-windows: build/windows/build.ninja
+	ninja -C build/windows --quiet
+	wineboot --init
+	RUVECTOR_TEST_SMALL=1 meson test -C build/windows --print-errorlogs --timeout-multiplier 5
+
 # ---- build folders -----------------------------------------------------------
 
 define C_TEST_TOOLS
@@ -261,8 +273,19 @@ build/fuzz/build.ninja: | .venv/ready
 build/neon/build.ninja: | .venv/ready
 	@tools/need.sh 'qemu-aarch64 --version' qemu-user
 	@tools/need.sh 'aarch64-linux-gnu-gcc --version' gcc-aarch64-linux-gnu libc6-dev-arm64-cross
-	tools/arm64_cmocka.sh build/arm64
-	meson setup build/neon $(DEBUG) --cross-file tools/aarch64-linux-gnu.ini
+	tools/cross_cmocka.sh build/cmocka/arm64 aarch64-linux-gnu-gcc aarch64-linux-gnu-ar
+	meson setup build/neon $(DEBUG) --cross-file tools/cross/arm64.ini
+
+build/musl/build.ninja: | .venv/ready
+	@tools/need.sh 'command -v musl-gcc' musl-tools
+	tools/cross_cmocka.sh build/cmocka/musl musl-gcc ar
+	meson setup build/musl $(DEBUG) -Dwerror=$(WERROR) --cross-file tools/cross/musl.ini
+
+build/windows/build.ninja: | .venv/ready
+	@tools/need.sh 'command -v x86_64-w64-mingw32-gcc-posix' gcc-mingw-w64-x86-64-posix
+	@tools/need.sh 'command -v wine' wine wine64
+	tools/cross_cmocka.sh build/cmocka/windows x86_64-w64-mingw32-gcc-posix x86_64-w64-mingw32-ar
+	meson setup build/windows $(DEBUG) -Dwerror=$(WERROR) --cross-file tools/cross/windows.ini
 
 clean:
 	rm -rf build .venv .venv-*

@@ -12,7 +12,10 @@
 
 #include "ruvector/ruvector.h"
 
-#if defined(__GNUC__)
+#if defined(__MINGW32__)
+#define RVB_PRINTF(fmt, first) __attribute__((format(gnu_printf, fmt, first)))
+#define RVB_MUST_CHECK __attribute__((warn_unused_result))
+#elif defined(__GNUC__)
 #define RVB_PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 #define RVB_MUST_CHECK __attribute__((warn_unused_result))
 #else

@@ -1,6 +1,6 @@
 /*
  * kernel_cases.h - inputs for the kernel tests: a seeded generator, floats of several
- * kinds, memory that ends where a protected page begins, equality of bits.
+ * kinds, memory between protected pages, equality of bits.
  */
 #ifndef KERNEL_CASES_H
 #define KERNEL_CASES_H
@@ -12,8 +12,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef _WIN32
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#else
 #include <sys/mman.h>
 #include <unistd.h>
+#endif
 
 #include <cmocka.h>
 
@@ -76,26 +81,43 @@ static inline void assert_same(const float *got, const float *want, size_t n,
     }
 }
 
-/* ---- memory before a protected page ---- */
+/* ---- memory between protected pages ---- */
 
+/* Usable bytes from start to end, in pages of their own; reading or writing as many
+ * before or behind them faults. */
 typedef struct fence {
-    uint8_t *map, *end; /* reading or writing at end faults */
-    size_t map_bytes;
+    uint8_t *start, *end;
 } fence;
 
 static inline fence fence_open(size_t bytes) {
+#ifdef _WIN32
+    SYSTEM_INFO system;
+    GetSystemInfo(&system);
+    const size_t page = system.dwPageSize;
+#else
     const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+#endif
     const size_t room = (bytes + page - 1) / page * page;
-    fence f = {.map_bytes = room + page};
-    f.map = mmap(NULL, f.map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                 -1, 0);
-    assert_true(f.map != MAP_FAILED);
-    f.end = f.map + room;
-    assert_int_equal(mprotect(f.end, page, PROT_NONE), 0);
-    return f;
+#ifdef _WIN32
+    uint8_t *map = VirtualAlloc(NULL, 3 * room, MEM_RESERVE, PAGE_NOACCESS);
+    assert_non_null(map);
+    assert_non_null(VirtualAlloc(map + room, room, MEM_COMMIT, PAGE_READWRITE));
+#else
+    uint8_t *map = mmap(NULL, 3 * room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(map != MAP_FAILED);
+    assert_int_equal(mprotect(map + room, room, PROT_READ | PROT_WRITE), 0);
+#endif
+    return (fence){map + room, map + 2 * room};
 }
 
-static inline void fence_close(fence *f) { munmap(f->map, f->map_bytes); }
+static inline void fence_close(const fence *f) {
+    const size_t room = (size_t)(f->end - f->start);
+#ifdef _WIN32
+    VirtualFree(f->start - room, 0, MEM_RELEASE);
+#else
+    munmap(f->start - room, 3 * room);
+#endif
+}
 
 static inline float *fence_floats(const fence *f, size_t n) {
     return (float *)(void *)(f->end - n * sizeof(float));

@@ -5,7 +5,9 @@
 #define _GNU_SOURCE
 #include "lake_cases.h"
 
+#ifndef _WIN32
 #include <poll.h>
+#endif
 #include <time.h>
 
 #define JOBS 50
@@ -28,9 +30,15 @@ static rv_completion take(rv_completions *c) {
     return out;
 }
 
+/* Where there is a descriptor; else whether there is something to take. */
 static bool readable(rv_completions *c) {
+#ifdef _WIN32
+    assert_int_equal(rv_completions_fd(c), -1);
+    return rv_completions_wait(c, 0);
+#else
     struct pollfd p = {.fd = rv_completions_fd(c), .events = POLLIN};
     return poll(&p, 1, 0) == 1;
+#endif
 }
 
 static rv_job search_job(uint64_t tag, const rv_key *key, const float *query) {

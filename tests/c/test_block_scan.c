@@ -310,13 +310,9 @@ static void check_reach(const rvk_ops *ops, size_t padded, bool at_end) {
     static const float zeros[MAX_DIM];
     static int8_t rounded[MAX_DIM];
     static uint8_t lut[64 * ((MAX_DIM + 5) / 6)], code[MAX_DIM / 8];
-    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     const size_t bytes = rvk_block_bytes(ops->group, padded);
-    const size_t room = (READ * bytes + page - 1) / page * page;
-    uint8_t *map = mmap(NULL, 3 * room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    assert_true(map != MAP_FAILED);
-    assert_int_equal(mprotect(map + room, room, PROT_READ | PROT_WRITE), 0);
-    uint8_t *blocks = at_end ? map + 2 * room - READ * bytes : map + room;
+    const fence memory = fence_open(READ * bytes);
+    uint8_t *blocks = at_end ? memory.end - READ * bytes : memory.start;
     rvk_query query;
     rvk_lut_build(ops->group, padded, zeros, rounded, lut, &query);
     for (size_t k = 0; k < READ; k++)
@@ -347,7 +343,7 @@ static void check_reach(const rvk_ops *ops, size_t padded, bool at_end) {
         }
         rvk_block_put(ops->group, padded, blocks + (READ - 1) * bytes, 5, code, 0, 0);
     }
-    munmap(map, 3 * room);
+    fence_close(&memory);
 }
 
 static void other_blocks_are_not_read(void **state) {

@@ -198,8 +198,8 @@ static void all_sums_are_those_of_floats(void **state) {
         assert_true(same_bits(ops->dot_half(&one, &one, 0), 0.0f));
         assert_true(same_bits(ops->l2sq_half(&one, &one, 0), 0.0f));
     }
-    munmap(floats.map, floats.map_bytes);
-    munmap(halves.map, halves.map_bytes);
+    fence_close(&floats);
+    fence_close(&halves);
 }
 
 int main(void) {

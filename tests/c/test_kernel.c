@@ -526,7 +526,7 @@ static void packs_and_screens_are_as_documented(void **state) {
             fill_floats(&rng, PLAIN, rows.length, RVK_PACK);
             fill_floats(&rng, PLAIN, queries.length, RVK_PACK);
             check_screen(ops, &rng, &rows, n_rows, &queries, n_queries, dim);
-            for (size_t k = 0; k < 2; k++) munmap(memory[k].map, memory[k].map_bytes);
+            for (size_t k = 0; k < 2; k++) fence_close(&memory[k]);
         }
     }
 }

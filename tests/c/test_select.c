@@ -14,9 +14,17 @@
 
 #include "kernel/kernel.h"
 
+static void wish(const char *isa) { /* "" = none */
+#ifdef _WIN32
+    _putenv_s("RUVECTOR_ISA", isa);
+#else
+    setenv("RUVECTOR_ISA", isa, 1);
+#endif
+}
+
 static int start_afresh(void **state) {
     (void)state;
-    unsetenv("RUVECTOR_ISA");
+    wish("");
     rvk_ops_set(NULL);
     return 0;
 }
@@ -73,7 +81,7 @@ static void the_best_is_the_default(void **state) {
 static void the_environment_chooses(void **state) {
     (void)state;
     for (size_t i = 0; i < count(); i++) {
-        setenv("RUVECTOR_ISA", rvk_ops_at(i)->name, 1);
+        wish(rvk_ops_at(i)->name);
         rvk_ops_set(NULL);
         assert_ptr_equal(rvk_ops_active(), rvk_ops_at(i));
     }
@@ -83,7 +91,7 @@ static void unknown_names_are_ignored(void **state) {
     (void)state;
     static const char *const names[] = {"", "abacus", "SCALAR", "scalar "};
     for (size_t i = 0; i < 4; i++) {
-        setenv("RUVECTOR_ISA", names[i], 1);
+        wish(names[i]);
         rvk_ops_set(NULL);
         assert_ptr_equal(rvk_ops_active(), rvk_ops_at(0));
     }
@@ -92,7 +100,7 @@ static void unknown_names_are_ignored(void **state) {
 static void the_choice_is_made_once(void **state) {
     (void)state;
     const rvk_ops *first = rvk_ops_active();
-    setenv("RUVECTOR_ISA", rvk_ops_at(count() - 1)->name, 1);
+    wish(rvk_ops_at(count() - 1)->name);
     assert_ptr_equal(rvk_ops_active(), first);
 }
 
