@@ -27,7 +27,7 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 .NOTPARALLEL:
 .PHONY: help demo test test-c test-py wheel pythons bench gate-g1 gate-g2 gate-g3 lint \
 	format tidy sanitize sanitize-py valgrind fuzz cross-neon cross-musl cross-windows \
-	docs clean
+	manylinux sdist sbom workflows docs clean
 
 help:
 	@echo 'make demo         questions to real text, a lake over two sources; fresh environment'
@@ -44,6 +44,10 @@ help:
 	@echo 'make fuzz         FUZZ_SECONDS=60 for each target'
 	@echo 'make cross-neon, make cross-musl, make cross-windows'
 	@echo '                  C tests for 64-bit ARM under qemu, for musl, for Windows under wine'
+	@echo 'make manylinux    a wheel for Linux of 2014 and newer, repaired and tried'
+	@echo 'make sdist        the source package, built offline with a compiler alone'
+	@echo 'make sbom         the bill of materials of both'
+	@echo 'make workflows    check .github/workflows'
 	@echo 'make docs         run the code of README and docs'
 	@echo 'make clean        remove build/ and .venv*/'
 
@@ -235,6 +239,41 @@ cross-windows: build/windows/build.ninja
 	ninja -C build/windows --quiet
 	wineboot --init
 	RUVECTOR_TEST_SMALL=1 meson test -C build/windows --print-errorlogs --timeout-multiplier 5
+
+# ---- releases ----------------------------------------------------------------
+
+.venv/ship-ready: .venv/ready
+	@echo '== Adding the tools of a release to .venv'
+	@$(BIN)/pip install --quiet --group ship
+	@touch $@
+
+# The oldest Linux a wheel runs on follows from the glibc it is linked with. Zig brings
+# old ones, so the result does not depend on the machine that builds it.
+GLIBC := 2.17
+manylinux: .venv/ship-ready
+	@rm -rf build/manylinux
+	CC='$(BIN)/python -m ziglang cc -target x86_64-linux-gnu.$(GLIBC)' \
+		pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/manylinux/built \
+		--config-settings=build-dir=build/manylinux/build .
+	auditwheel show build/manylinux/built/*.whl
+	auditwheel repair --wheel-dir build/manylinux build/manylinux/built/*.whl
+	$(BIN)/python tools/check_wheel.py build/manylinux/*.whl
+	abi3audit --strict build/manylinux/*.whl
+	tools/try_pythons.sh build/manylinux/*.whl build/manylinux/pythons
+
+# Of the last commit, not of the working tree.
+sdist: .venv/ship-ready
+	@rm -rf build/sdist
+	$(BIN)/python -m build --sdist --no-isolation --outdir build/sdist .
+	tools/try_sdist.sh build/sdist/*.tar.gz build/sdist/try
+
+sbom: manylinux sdist
+	$(BIN)/python tools/sbom.py build/ruvector.cdx.json build/manylinux/*.whl build/sdist/*.tar.gz
+
+workflows: .venv/ship-ready
+	zizmor --offline .github/workflows
+	@if command -v actionlint >/dev/null; then actionlint; \
+	else echo 'actionlint is not installed: skipped'; fi
 
 # ---- build folders -----------------------------------------------------------
 

@@ -17,18 +17,7 @@ for minor in 9 10 11 12 13 14 15; do
     rm -rf "$folder/3.$minor"
     if "$python" -m venv "$folder/3.$minor" &&
         "$folder/3.$minor/bin/python" -m pip install --quiet "$wheel" &&
-        "$folder/3.$minor/bin/python" - <<'END'
-import sys
-
-import numpy as np
-import ruvector
-
-vectors = np.random.default_rng(1).standard_normal((500, 32), dtype=np.float32)
-index = ruvector.RabitqPlusIndex.build(vectors)
-assert index.search(vectors[7], k=3)[0].id == 7
-print("Python", sys.version.split()[0], "NumPy", np.__version__, "works")
-END
-    then :; else
+        "$folder/3.$minor/bin/python" "$(dirname "$0")/search_once.py"; then :; else
         echo "Python 3.$minor: FAILED"
         failed=1
     fi
