@@ -60,7 +60,8 @@ static rv_status fate(const rvl_task *task, const rv_pin *pin, rv_error *err) {
         return rvb_fail(err, RV_ERR_CANCELLED, "the job was cancelled");
     if (!pin || task->job.dim == pin->dim) return RV_OK;
     return rvb_fail_numbers(err, RV_ERR_DIM, pin->dim, task->job.dim,
-                            "dimension mismatch: collection dim=%u, query dim=%u",
+                            "dimension mismatch: collection dim=%u, query dim=%u; "
+                            "make queries with the model that made its vectors",
                             pin->dim, task->job.dim);
 }
 

@@ -209,7 +209,8 @@ static rv_status check_dim(const collection *c, uint32_t dim, rv_error *err) {
     if (c->dim == dim || c->dim == 0) return RV_OK;
     return rvb_fail_numbers(err, RV_ERR_DIM, c->dim, dim,
                             "dimension mismatch: collection dim=%" PRIu32
-                            ", vectors dim=%" PRIu32,
+                            ", vectors dim=%" PRIu32
+                            "; put vectors of another model into another collection",
                             c->dim, dim);
 }
 

@@ -12,7 +12,8 @@
 static rv_status check_dim(const rv_pin *pin, uint32_t dim, rv_error *err) {
     if (dim == pin->dim) return RV_OK;
     return rvb_fail_numbers(err, RV_ERR_DIM, pin->dim, dim,
-                            "dimension mismatch: collection dim=%u, query dim=%u",
+                            "dimension mismatch: collection dim=%u, query dim=%u; "
+                            "make queries with the model that made its vectors",
                             pin->dim, dim);
 }
 

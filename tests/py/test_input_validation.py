@@ -149,7 +149,7 @@ def test_wrong_dimension(idx, length):
         lambda: idx.add_batch(many),
         lambda: idx.upsert([1, 100], many),
     ):
-        with pytest.raises(ruvector.DimensionMismatch, match=f"{length}.*{DIM}") as caught:
+        with pytest.raises(ruvector.DimensionMismatch, match=f"{length}.*{DIM}; make") as caught:
             function()
         assert (caught.value.expected, caught.value.actual) == (DIM, length)
         assert isinstance(caught.value, ValueError)

@@ -118,6 +118,7 @@ def test_queries_of_the_wrong_dimension():
         assert error.expected == 16
         assert error.actual in (15, 17)
         assert "dimension mismatch: collection dim=16, query dim=1" in str(error)
+        assert "; make queries with the model" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,8 @@ def _check_dim(write: _Write, dim: int) -> None:
     expected = write.backend.current_bundle(write.collection, 0, 0).dim
     if expected and expected != dim:
         raise LakeDimensionMismatch(
-            f"dimension mismatch: collection dim={expected}, vectors dim={dim}",
+            f"dimension mismatch: collection dim={expected}, vectors dim={dim}; "
+            "put vectors of another model into another collection",
             expected=expected,
             actual=dim,
             backend=write.backend.id,
