@@ -26,7 +26,7 @@ extern "C" {
 #define RV_WITNESS_CHARS 64u /* without the 0 at the end */
 typedef char rv_witness[RV_WITNESS_CHARS + 1];
 
-/* ---- bundles (docs/lake.md gives the bytes) ------------------------------------- */
+/* ---- bundles (docs/witness.md gives the bytes) ------------------------------------- */
 
 #define RV_BUNDLE_FILE "table.rulake.json"
 #define RV_BUNDLE_VERSION 2u

@@ -1,6 +1,6 @@
 /*
  * bundle.c - the record of a collection's state: its witness, its memory, its file.
- * docs/lake.md gives the bytes; bundle_text.c reads and writes the JSON.
+ * docs/witness.md gives the bytes; bundle_text.c reads and writes the JSON.
  */
 #include "lake/bundle_i.h"
 

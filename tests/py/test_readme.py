@@ -1,9 +1,10 @@
 """The Python code in README.md and docs/ runs, and prints what stands below it.
 
 Blocks of one file share their names, top to bottom, in an empty folder. A `text` block
-right after a `python` block is its output; `...` stands for anything. A block fenced as
-`python demo` needs a text model: these run apart from the others, and only where one is
-installed. `python image` needs the image model, of which the tests make one.
+right after a `python` block is its output; `...` stands for anything. Blocks of another
+kind run apart from the others: `python demo` needs a text model, and runs only where one
+is installed; `python image` needs the image model, of which the tests make one; `python
+user` must not be run as the administrator, to whom nothing is denied.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +24,8 @@ import ruvector
 from installed import MINILM, need
 
 ROOT = Path(__file__).parents[2]
-FILES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+KINDS = ("", "demo", "image", "user")
 FENCE = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
 
 
@@ -30,7 +33,7 @@ class Block(NamedTuple):
     line: int  # of its first line of code
     code: str
     output: str | None
-    kind: str  # "", "demo" or "image"
+    kind: str  # one of KINDS
 
 
 def find_blocks(text):
@@ -41,7 +44,7 @@ def find_blocks(text):
         if words[:1] != ["python"]:
             continue
         kind = "".join(words[1:])
-        assert kind in ("", "demo", "image"), f"unknown fence {fence['info']!r}"
+        assert kind in KINDS, f"unknown fence {fence['info']!r}"
         output = None
         if following and following["info"] == "text":
             between = text[fence.end() : following.start()]
@@ -68,7 +71,11 @@ def run(path, blocks):
 
 def with_blocks(kind):
     found = {path: [b for b in find_blocks(path.read_text()) if b.kind == kind] for path in FILES}
-    return [pytest.param(path, b, id=path.name) for path, b in found.items() if b]
+    return [pytest.param(path, b, id=name_of(path)) for path, b in found.items() if b]
+
+
+def name_of(path):
+    return path.relative_to(ROOT).as_posix().replace("docs/", "")
 
 
 @pytest.mark.parametrize(("path", "blocks"), with_blocks(""))
@@ -96,8 +103,29 @@ def test_image_blocks(path, blocks, tmp_path, monkeypatch):
     run(path, blocks)
 
 
-def test_memory_of_the_class_table():
-    table = (ROOT / "README.md").read_text().partition("## Which index?")[2]
+@pytest.fixture
+def as_user(tmp_path, monkeypatch):
+    """The rights of somebody who is not the administrator, in a folder of theirs."""
+    monkeypatch.chdir(tmp_path)
+    if os.name != "posix":
+        pytest.skip("Windows has other permissions")
+    if os.geteuid() != 0:
+        yield
+        return
+    tmp_path.chmod(0o777)
+    os.seteuid(65534)
+    yield
+    os.seteuid(0)
+
+
+@pytest.mark.parametrize(("path", "blocks"), with_blocks("user"))
+def test_blocks_of_a_user(path, blocks, as_user):
+    run(path, blocks)
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/indexes.md"])
+def test_memory_of_the_class_table(file):
+    table = (ROOT / file).read_text().partition("Which index?")[2]
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\|[^|]*\| ([\d or]+) \|", table, re.MULTILINE)
     vectors = np.random.default_rng(0).random((6400, 384), dtype=np.float32)
     assert len(rows) == 3
@@ -120,7 +148,7 @@ def test_the_output_is_compared():
         run(Path("wrong.md"), wrong)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_links_lead_somewhere(path):
     prose = FENCE.sub("", path.read_text())
     targets = re.findall(r"\]\(([^)\s#]+)[^)]*\)", prose)
