@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
@@ -65,4 +66,13 @@ def on_post_build(config: Any) -> None:
     docs, site = Path(config["docs_dir"]), Path(config["site_dir"])
     for page in docs.rglob("*.md"):
         shutil.copy(page, site / page.relative_to(docs))
+    check_reference((site / "reference.html").read_text())
     (site / LLMS).write_text(with_links_inside((docs / LLMS).read_text(), LLMS))
+
+
+def check_reference(page: str) -> None:
+    """mkdocstrings says nothing of a class whose members it did not find."""
+    names = ("RabitqPlusIndex.search_batch", "LocalBackend.upsert", "RuLake.search_one", "recommend")
+    missing = [name for name in names if f'id="ruvector.{name}"' not in page]
+    if missing:
+        raise PluginError(f"reference.md: nothing was found of {', '.join(missing)}")
