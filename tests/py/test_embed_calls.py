@@ -16,7 +16,8 @@ import pytest
 from installed import MINILM, need
 from letters import DIM, TableSession, expected, make
 from ruvector import Embedder, EmbedError
-from ruvector.embed import embedder, progress
+from ruvector import _progress as progress
+from ruvector.embed import embedder
 
 PROMPTS = {"query": "query: ", "document": ""}
 

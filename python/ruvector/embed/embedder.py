@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from .._progress import Progress, as_callback
 from ..errors import EmbedError
 from .folder import TextModel
 from .image_folder import IMAGE_MODEL, ImageModel
 from .models import find_model
-from .progress import Progress, as_callback
 from .runtime import Session, Tokenizer
 
 if TYPE_CHECKING:

@@ -16,10 +16,21 @@ _WIDTH = 79
 
 
 class Bar:
-    """`bar(done, total)` redraws the line; `close` ends it. `total` None is unknown."""
+    """`bar(done, total)` redraws the line; `close` ends it. `total` None is unknown.
 
-    def __init__(self, out: TextIO, patience: float = PATIENCE) -> None:
+    doing, things: the line's words, as in "embedding 40 of 900 texts".
+    """
+
+    def __init__(
+        self,
+        out: TextIO,
+        patience: float = PATIENCE,
+        *,
+        doing: str = "embedding",
+        things: str = "texts",
+    ) -> None:
         self._out = out
+        self._doing, self._things = doing, things
         self._start = time.monotonic()
         self._next = self._start + patience
         self._drawn = False
@@ -30,11 +41,11 @@ class Bar:
             return
         self._next, self._drawn = now + PERIOD, True
         rate = done / max(now - self._start, 1e-9)
-        line = f"embedding {done:,} texts, {rate:,.0f} a second"
+        line = f"{self._doing} {done:,} {self._things}, {rate:,.0f} a second"
         if total:
             filled = 20 * done // total
             line = (
-                f"embedding [{'#' * filled}{'.' * (20 - filled)}] {done:,} of {total:,}, "
+                f"{self._doing} [{'#' * filled}{'.' * (20 - filled)}] {done:,} of {total:,}, "
                 f"{rate:,.0f} a second, {(total - done) / max(rate, 1e-9):,.0f} s to go"
             )
         self._out.write(f"\r{line[:_WIDTH]:<{_WIDTH}}")
