@@ -161,6 +161,30 @@ def test_verify_names_downloads_that_did_not_end(cache: Path, capsys) -> None:
     assert f"{left}: a download that did not end" in err
 
 
+def test_all_of_it_for_machines(cache: Path, capsys) -> None:
+    folder = downloaded(cache)
+    graph, tokenizer = str(folder / "onnx" / "model.onnx"), str(folder / "tokenizer.json")
+    tiny, other, images = map(json.loads, command(capsys, "list", "--json")[1].splitlines())
+    assert tiny == {
+        "name": "tiny",
+        "dim": 5,
+        "licence": "MIT",
+        "pinned": COMMIT,
+        "here": f"ruvector cache {folder}",
+    }
+    assert (other["pinned"], other["here"], images["licence"]) == (None, None, None)
+    for name in ("where", "pull"):
+        told = json.loads(command(capsys, name, "tiny", "--json")[1])
+        assert told == {"files": [graph, tokenizer]}
+    told = json.loads(command(capsys, "verify", "--json")[1])
+    assert told == {"folder": str(folder), "ok": True, "why": []}
+    (folder / "tokenizer.json").write_bytes(b"[]")
+    code, out, _ = command(capsys, "verify", "--json")
+    told = json.loads(out)
+    assert (code, told["ok"]) == (1, False)
+    assert all(tokenizer in reason for reason in told["why"])
+
+
 def test_pull_where_and_verify_as_a_module(tmp_path: Path) -> None:
     need("huggingface_hub")
     with serve(dict(FILES)) as hub:

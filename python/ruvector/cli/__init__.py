@@ -1,8 +1,8 @@
 """The command ``ruvector``: results on stdout, all else on stderr.
 
-Each group of commands is a module here with a function ``add(parser)``, which adds its
-commands and sets ``run``, a function from the parsed arguments to an exit code. It is
-imported when its group is asked for.
+Each command, or group of commands, is a module here with a function ``add(parser)``, which
+adds its arguments and sets ``run``, a function from the parsed arguments to an exit code. It
+is imported when it is asked for.
 """
 
 from __future__ import annotations
@@ -15,42 +15,62 @@ from importlib import import_module
 from typing import cast
 
 from ruvector import __version__
+from ruvector.cli.report import Usage
 from ruvector.errors import RuVectorError
 
-#: name: (module, what it is for)
-GROUPS = {
-    "a2a": ("ruvector.cli.a2a", "talk to agents"),
-    "models": ("ruvector.cli.models", "fetch, find and check models"),
+#: name: what it is for; the module is of the same name
+COMMANDS = {
+    "build": "make an index file from a file of vectors",
+    "search": "find the nearest vectors of each query, and measure recall",
+    "info": "show what a file holds",
+    "verify": "check that files are whole",
+    "bench": "measure recall, latency and memory on your own vectors",
+    "models": "fetch, find and check models",
+    "a2a": "talk to agents",
 }
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="ruvector", description="Vectors, lakes, models and agents."
+        prog="ruvector",
+        description="Vectors, lakes, models and agents.",
+        epilog="Exit code: 0 done, 1 failed, and stderr says why, 2 wrong usage.",
     )
     parser.add_argument("--version", action="version", version=f"ruvector {__version__}")
-    groups = parser.add_subparsers(metavar="GROUP", required=True)
-    for name, (module, purpose) in GROUPS.items():
-        group = groups.add_parser(name, help=purpose, description=f"Commands that {purpose}.")
-        if name in argv:
-            import_module(module).add(group)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, purpose in COMMANDS.items():
+        command = commands.add_parser(
+            name, help=purpose, description=f"{purpose[0].upper()}{purpose[1:]}."
+        )
+        if name == next((word for word in argv if not word.startswith("-")), None):
+            import_module(f"{__name__}.{name}").add(command)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. 0 is success, 1 a failure that was told, 2 wrong usage."""
     argv = sys.argv[1:] if argv is None else argv
-    args = _parser(argv).parse_args(argv)
     try:
+        args = _parser(argv).parse_args(argv)
         code = cast(int, args.run(args))
         sys.stdout.flush()
         return code
-    except (RuVectorError, ImportError, ValueError) as why:
-        print(f"ruvector: {why}", file=sys.stderr)
-        return 1
     except BrokenPipeError:
         # whoever read the output has had enough; nothing may be written at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (RuVectorError, ImportError, ValueError, OSError, MemoryError) as why:
+        print(f"ruvector: {_words(why)}", file=sys.stderr)
+        return 2 if isinstance(why, Usage) else 1
     except KeyboardInterrupt:
         return 130
+
+
+def _words(why: Exception) -> str:
+    if isinstance(why, MemoryError):
+        return f"not enough memory: {why}".rstrip(": ")
+    if isinstance(why, OSError) and not isinstance(why, RuVectorError) and why.filename:
+        return f"{why.filename}: {why.strerror}"
+    words = str(why)
+    path = getattr(why, "filename", None)
+    return words if path is None or str(path) in words else f"{path}: {words}"

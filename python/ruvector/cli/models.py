@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ..embed.image_folder import IMAGE_MODEL, ImageModel
 from ..embed.models import Model, cache_root, find_model, pull
 from ..embed.registry import HUB_MODELS
 from ..errors import EmbedError
+from .report import add_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -37,22 +39,28 @@ def add(parser: argparse.ArgumentParser) -> None:
         command.add_argument(
             "--cache-dir", metavar="DIR", help="instead of RUVECTOR_CACHE or the default"
         )
+        add_json(command)
 
 
 def _list(args: argparse.Namespace) -> int:
-    print(f"{'name':<24}{'dim':>4}  {'licence':<12}{'pinned':<10}here")
+    if not args.json:
+        print(f"{'name':<24}{'dim':>4}  {'licence':<12}{'pinned':<10}here")
     rows = [(name, m.dim, m.licence, m.revision or "-") for name, m in HUB_MODELS.items()]
     for name, dim, licence, pinned in [*rows, (IMAGE_MODEL, IMAGE_DIM, "-", "-")]:
         try:
             here = find_model(name, local_files_only=True, cache_dir=args.cache_dir).source
         except EmbedError:
             here = "-"
-        print(f"{name:<24}{dim:>4}  {licence:<12}{pinned[:8]:<10}{here}")
+        if args.json:
+            told = {"name": name, "dim": dim, "licence": licence, "pinned": pinned, "here": here}
+            print(json.dumps({key: None if value == "-" else value for key, value in told.items()}))
+        else:
+            print(f"{name:<24}{dim:>4}  {licence:<12}{pinned[:8]:<10}{here}")
     return 0
 
 
 def _pull(args: argparse.Namespace) -> int:
-    _print_files(pull(args.name, revision=args.revision, cache_dir=args.cache_dir))
+    _print_files(pull(args.name, revision=args.revision, cache_dir=args.cache_dir), args.json)
     return 0
 
 
@@ -60,16 +68,16 @@ def _where(args: argparse.Namespace) -> int:
     _print_files(
         find_model(
             args.name, revision=args.revision, local_files_only=True, cache_dir=args.cache_dir
-        )
+        ),
+        args.json,
     )
     return 0
 
 
-def _print_files(model: Model) -> None:
-    if isinstance(model, ImageModel):
-        print(model.weights)
-    else:
-        print(model.graph, model.tokenizer, sep="\n")
+def _print_files(model: Model, as_json: bool) -> None:
+    paths = (model.weights,) if isinstance(model, ImageModel) else (model.graph, model.tokenizer)
+    files = [str(path) for path in paths]
+    print(json.dumps({"files": files}) if as_json else "\n".join(files))
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -79,6 +87,9 @@ def _verify(args: argparse.Namespace) -> int:
     for folder in sorted(path.parent for path in root.glob(f"*--*/**/{LOCK}")):
         wrong = [*verify(folder), *_against_registry(folder)]
         bad += bool(wrong)
+        if args.json:
+            print(json.dumps({"folder": str(folder), "ok": not wrong, "why": wrong}))
+            continue
         print(f"{'BAD' if wrong else 'ok '} {folder}")
         for reason in wrong:
             print(f"    {reason}")
