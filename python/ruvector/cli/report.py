@@ -69,11 +69,10 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def size(n: float) -> str:
     """Bytes with a decimal unit: `31.2 MB`."""
-    for unit in _UNITS:
-        if n < 1000 or unit == _UNITS[-1]:
-            break
-        n /= 1000
-    return f"{n:.0f} {unit}" if unit == _UNITS[0] else f"{n:.1f} {unit}"
+    power = 0
+    while n >= 1000 and power < len(_UNITS) - 1:
+        n, power = n / 1000, power + 1
+    return f"{n:.{min(power, 1)}f} {_UNITS[power]}"
 
 
 @contextmanager

@@ -149,8 +149,8 @@ def read_lock(folder: Path) -> dict[str, Any] | None:
     try:
         lock = json.loads(path.read_bytes())
         for entry in lock["files"].values():
-            entry["bytes"] + 0, entry["sha256"] + ""
-        lock["repo"] + "", lock["revision"] + ""
+            _ = entry["bytes"] + 0, entry["sha256"] + ""
+        _ = lock["repo"] + "", lock["revision"] + ""
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as why:

@@ -377,7 +377,7 @@ class Embedder:
 
     def _count(self, new: EmbedStats) -> None:
         with self._lock:
-            self._stats = EmbedStats(*map(operator.add, self._stats, new))
+            self._stats = EmbedStats._make(map(operator.add, self._stats, new))
 
 
 class _Stopped(Exception):

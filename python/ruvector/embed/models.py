@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, Union
+from typing import TYPE_CHECKING, TypeVar, Union, cast
 
 from ..errors import EmbedError
 from .download import LOCK, check_sha256, check_sizes, fetch, locked_revision
@@ -253,7 +253,7 @@ def look_at_entry_points(request: Request) -> Model:
     def look(entry: EntryPoint) -> Model:
         try:
             value = entry.load()
-            folder = Path(value() if callable(value) else value)
+            folder = Path(cast("str", value() if callable(value) else value))
         except Exception as why:  # foreign code
             raise Unusable(f"{entry.value}: {why!r}") from why
         return read_folder(folder, request.asked, f"package folder {folder}")

@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from ruvector import _core
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .lake import RuLake
 
-    _Shard = Key | _Pin
+    _Shard = Union[Key, _Pin]
 
 ONE, BATCH, FEDERATED, PRIME = range(4)  # kinds of jobs
 T = TypeVar("T")
@@ -189,7 +189,7 @@ async def _in_thread(function: Callable[..., T], *args: Any) -> T:
             _threads = ThreadPoolExecutor(ADAPTER_THREADS, "ruvector-adapter")
         threads = _threads
     run = contextvars.copy_context().run
-    return await asyncio.get_running_loop().run_in_executor(threads, run, function, *args)
+    return await asyncio.get_running_loop().run_in_executor(threads, lambda: run(function, *args))
 
 
 # ---- searches ----------------------------------------------------------------------
