@@ -27,7 +27,7 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 .NOTPARALLEL:
 .PHONY: help demo test test-c test-py wheel pythons bench gate-g1 gate-g2 gate-g3 lint \
 	format tidy sanitize sanitize-py valgrind fuzz cross-neon cross-musl cross-windows \
-	manylinux sdist sbom workflows site docs clean
+	manylinux sdist sbom workflows site types api-diff docs clean
 
 help:
 	@echo 'make demo         questions to real text, a lake over two sources; fresh environment'
@@ -38,7 +38,8 @@ help:
 	@echo 'make bench        recall, speed and memory beside other libraries'
 	@echo 'make gate-g1      latency on a million vectors; gate-g2: searches beside a stream of'
 	@echo '                  task updates; gate-g3: seconds of pip install'
-	@echo 'make lint, make format'
+	@echo 'make lint         layout, compiler warnings, analysers, types, spelling; make format'
+	@echo 'make api-diff     public C and Python interfaces beside those of the last tag'
 	@echo 'make sanitize     ASan + UBSan, TSan, valgrind on the C tests'
 	@echo 'make sanitize-py  ASan + UBSan under the Python tests'
 	@echo 'make fuzz         FUZZ_SECONDS=60 for each target'
@@ -170,29 +171,42 @@ site: .venv/docs-ready .venv/installed
 
 # ---- checks ------------------------------------------------------------------
 
-lint: .venv/lint-ready .venv/test-ready .venv/installed build/lint/build.ninja
+# What each of these leaves out, and why, stands in its part of pyproject.toml, in
+# .clang-tidy and in tools/cppcheck.txt.
+lint: .venv/lint-ready build/lint/build.ninja tidy types
 	clang-format --dry-run --Werror $(C_FILES)
 	ninja -C build/lint --quiet
+	@tools/need.sh 'cppcheck --version' cppcheck
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
+		--suppressions-list=tools/cppcheck.txt --error-exitcode=1 -Iinclude -Isrc src python/ext
 	ruff check .
 	ruff format --check .
-	mypy python/ruvector
 	codespell
-	@if command -v cppcheck >/dev/null; then \
-		echo cppcheck src; \
-		cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr \
-			--error-exitcode=1 --suppress=missingIncludeSystem -Iinclude -Isrc src; \
-	else echo 'cppcheck is not installed: skipped'; fi
-	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh tests/c/*.sh .ci/run; \
-	else echo 'shellcheck is not installed: skipped'; fi
+	@tools/need.sh 'shellcheck --version' shellcheck
+	shellcheck tools/*.sh tests/c/*.sh .ci/run
+
+# Two checkers of types, and whether the stubs agree with what is there at run time.
+types: .venv/lint-ready .venv/test-ready .venv/installed
+	mypy python/ruvector
+	basedpyright
+	@echo stubtest ruvector
+	@cd build && MYPY_CACHE_DIR=mypy $(BIN)/stubtest ruvector --concise \
+		--allowlist ../tools/stubtest.txt --ignore-unused-allowlist
 
 format: .venv/lint-ready
 	clang-format -i $(C_FILES)
 	ruff check --fix-only .
 	ruff format .
 
-# Information, not a gate: the analyser cannot see every invariant.
 tidy: build/lint/build.ninja
-	clang-tidy -p build/lint --quiet $(shell find src -name '*.c' ! -name '*windows*' ! -name neon.c)
+	@tools/need.sh 'command -v run-clang-tidy' clang-tidy
+	@echo run-clang-tidy src
+	@run-clang-tidy -quiet -p build/lint '$(CURDIR)/src/.*\.c$$' >build/tidy.log 2>&1 \
+		|| { grep -E 'warning:|error:' build/tidy.log | sort -u; exit 1; }
+
+api-diff: .venv/lint-ready build/c/build.ninja
+	ninja -C build/c --quiet src/libruvector.so
+	$(BIN)/python tools/api_diff.py build/c/src/libruvector.so
 
 sanitize: build/asan/build.ninja build/tsan/build.ninja valgrind
 	meson test -C build/asan --print-errorlogs

@@ -35,7 +35,10 @@ static void decide(rvx_scratch *s, const rvx_filter *filter, size_t row) {
     push_row(s, row, rvx_exact_key(s, row));
 }
 
-static float slack(size_t dim) { return (float)(4 * (dim / 16 + 1) + 200) * 0x1p-24f; }
+static float slack(size_t dim) {
+    const size_t roundings = 4 * (dim / 16 + 1) + 200;
+    return (float)roundings * 0x1p-24f;
+}
 
 /* A square less its share of what may be off. */
 static float lowered(float norm2, size_t dim) {
