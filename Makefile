@@ -261,7 +261,7 @@ cross-windows: export WINEDEBUG := -all
 cross-windows: build/windows/build.ninja
 	ninja -C build/windows --quiet
 	wineboot --init
-	RUVECTOR_TEST_SMALL=1 meson test -C build/windows --print-errorlogs --timeout-multiplier 5
+	meson test -C build/windows --print-errorlogs --timeout-multiplier 5
 
 # ---- releases ----------------------------------------------------------------
 

@@ -55,7 +55,8 @@ def wheel_faults(wheel):
         if path.suffix in {".py", ".pyi", ".typed"}
     }
     with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as folder:
-        held = {n for n in archive.namelist() if ".dist-info/" not in n}
+        files = {n for n in archive.namelist() if not n.endswith("/")}
+        held = {n for n in files if ".dist-info/" not in n}
         for name in sorted((wanted | {module}) - held):
             yield f"lacks {name} (see python/meson.build)"
         for name in sorted(held - wanted - {module}):

@@ -1,6 +1,6 @@
 /*
- * lock.c - the locks of base.h, from those of the operating system. The read-write lock is
- * ours: the systems' own differ in whether a waiting writer goes before new readers.
+ * lock.c - the locks of base.h, from those of the operating system. The read-write lock
+ * is ours: the systems' own differ in whether a waiting writer goes before new readers.
  */
 #include "base/os.h"
 

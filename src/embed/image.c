@@ -21,7 +21,7 @@ static rv_status prepare(rv_mobilenet *model, const rv_image *image, rve_space *
 static rv_status normalise(float *v, rv_error *err) {
     double norm2 = 0.0;
     for (size_t i = 0; i < RV_MOBILENET_DIM; i++) norm2 += (double)v[i] * (double)v[i];
-    if (!isfinite(norm2))
+    if (!(norm2 < (double)INFINITY)) /* or it is no number */
         return rvb_fail(err, RV_ERR_VALUE,
                         "the vector of an image is not finite: the model's weights are "
                         "too large");

@@ -53,8 +53,8 @@ static void make_bounds(size_t q) {
                 total += (bit ? rounded[j] : 0) - (rounded[j] < 0 ? rounded[j] : 0);
             }
             assert_in_range(total, 0, 65535);
-            const float estimate = fmaf((float)total, query.step, query.bias);
-            set.bounds[q][k][i] = fmaf(set.b[k][i], estimate, set.a[k][i]);
+            const float estimate = fused_once((float)total, query.step, query.bias);
+            set.bounds[q][k][i] = fused_once(set.b[k][i], estimate, set.a[k][i]);
         }
     }
 }

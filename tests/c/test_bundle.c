@@ -706,7 +706,7 @@ static void files_that_cannot_be_read(void **state) {
     unreadable(folder, RV_ERR_IO, wanted);
     assert_int_equal(error.os_errno, ENOENT);
     assert_string_equal(error.path, path);
-    unreadable("/no/such/place", RV_ERR_IO, "bundle read: open /no/such/place/table");
+    unreadable("/no/such/place", RV_ERR_IO, "bundle read: open /no/such/place");
 
     memcpy(text, example, sizeof example);
     *strstr(text, "42") = '5';
@@ -811,6 +811,10 @@ static void without_memory(void **state) {
             assert_true(n > 9);
             break;
         }
+#ifdef _WIN32
+        if (status == RV_OK)
+            continue; /* it was only to ask whether the folder is there */
+#endif
         assert_int_equal(status, RV_ERR_MEMORY);
         assert_true(count_entries(folder) <= 1);
     }

@@ -42,7 +42,11 @@ static inline int remove_folder(void **state) {
 }
 
 static inline const char *in_folder(char path[PATH_BYTES], const char *name) {
+#ifdef _WIN32
+    snprintf(path, PATH_BYTES, "%s\\%s", folder, name);
+#else
     snprintf(path, PATH_BYTES, "%s/%s", folder, name);
+#endif
     return path;
 }
 

@@ -677,7 +677,7 @@ static void replaced_while_read(void **state) {
 /* Changes the file's size by a row again and again, without ever making it another. */
 static void *grow_and_shrink(void *ctx) {
     char path[PATH_BYTES];
-    uint8_t bytes[24 + 20000 * 8];
+    static uint8_t bytes[24 + 20000 * 8]; /* too large for the stacks of some systems */
     in_folder(path, "c.bin");
     memset(bytes, 0, sizeof bytes);
     memcpy(bytes, sample, 24);

@@ -8,7 +8,7 @@
 #include <math.h>
 
 #define N_HALVES 65536u
-#define INFINITE 0x7C00u
+#define HALF_INFINITY 0x7C00u
 
 static const rvk_ops *scalar(void) { return rvk_ops_find("scalar"); }
 
@@ -43,9 +43,9 @@ static void scalar_widening_is_exact(void **state) {
     for (unsigned half = 0; half < N_HALVES; half++) {
         const unsigned size = half & 0x7FFFu;
         const float got = widened((uint16_t)half);
-        if (size > INFINITE)
+        if (size > HALF_INFINITY)
             assert_true(isnan(got));
-        else if (size == INFINITE)
+        else if (size == HALF_INFINITY)
             assert_true(isinf(got));
         else
             assert_true((double)got == value_of(half));
@@ -61,10 +61,10 @@ static void check_narrow(float value, unsigned half) {
 
 static void scalar_narrowing_is_to_nearest(void **state) {
     (void)state;
-    for (unsigned half = 0; half < INFINITE; half++) {
+    for (unsigned half = 0; half < HALF_INFINITY; half++) {
         const float value = widened((uint16_t)half);
         /* 2^16, the next one if there were more exponents, rounds to infinity */
-        const double next = half + 1 < INFINITE ? value_of(half + 1) : 65536.0;
+        const double next = half + 1 < HALF_INFINITY ? value_of(half + 1) : 65536.0;
         const float middle = (float)((value_of(half) + next) / 2); /* exact */
         check_narrow(value, half);
         check_narrow(nextafterf(value, INFINITY), half);
@@ -75,12 +75,12 @@ static void scalar_narrowing_is_to_nearest(void **state) {
     check_narrow(FLT_TRUE_MIN, 0);
     check_narrow(0x1.fffffep-127f, 0);
     check_narrow(nextafterf(65520.0f, 0.0f), 0x7BFFu);
-    check_narrow(65520.0f, INFINITE);
-    check_narrow(FLT_MAX, INFINITE);
-    check_narrow(INFINITY, INFINITE);
+    check_narrow(65520.0f, HALF_INFINITY);
+    check_narrow(FLT_MAX, HALF_INFINITY);
+    check_narrow(INFINITY, HALF_INFINITY);
     for (unsigned i = 0; i < 23; i++) {
         const unsigned half = narrowed(bits_to_float(UINT32_C(0x7F800000) | 1u << i));
-        assert_true((half & 0x7FFFu) > INFINITE);
+        assert_true((half & 0x7FFFu) > HALF_INFINITY);
     }
 }
 
@@ -131,7 +131,7 @@ static void all_widen_alike(void **state) {
 
 /* Floats around the ties and the ends of binary16, among any others. */
 static float near_half(uint64_t *rng) {
-    const float value = widened((uint16_t)next_below(rng, INFINITE));
+    const float value = widened((uint16_t)next_below(rng, HALF_INFINITY));
     const uint32_t ulps = (uint32_t)next_below(rng, 3), sign = next_u64(rng) & 1;
     uint32_t bits;
     memcpy(&bits, &value, sizeof bits);

@@ -6,10 +6,9 @@
 #define _GNU_SOURCE /* mkdtemp */
 #include "index_cases.h"
 
-#include <unistd.h>
-
 #include "base/base.h"
 #include "failing_allocator.h"
+#include "test_folder.h"
 
 #define DIM 6u
 #define N 700u

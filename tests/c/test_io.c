@@ -669,7 +669,6 @@ static void failures_close_what_they_opened(void **state) {
 
 #endif
 
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(files_that_cannot_be_read),

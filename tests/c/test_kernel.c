@@ -69,7 +69,7 @@ static void fused_steps_round_once(void **state) {
         const bool low = lowest == 63 || lowest == 52;
         a[0] = low ? any_float(&rng, 0, 3) : any_float(&rng, lowest, span);
         if (i % 3 == 0) a[0] = -(a[16] * b[16]); /* what is left is the rounding error */
-        const float want = fmaf(a[16], b[16], a[0]) + 0.0f; /* other lanes are +0 */
+        const float want = fused_once(a[16], b[16], a[0]) + 0.0f; /* other lanes are +0 */
         const float got = scalar()->dot(a, b, 17);
         assert_same(&got, &want, 1, "fused step", i);
     }
@@ -92,7 +92,7 @@ static void near_ties_round_once(void **state) {
             a[16] = sign * (1.0f + 0x1p-11f);
             b[16] = (1.0f - 0x1p-11f + 0x1p-22f) * 0x1p-24f;
         }
-        const float want = fmaf(a[16], b[16], a[0]), got = scalar()->dot(a, b, 17);
+        const float want = fused_once(a[16], b[16], a[0]), got = scalar()->dot(a, b, 17);
         assert_same(&got, &want, 1, "fused step near a tie", i);
     }
     a[0] = 1.0f + 0x1p-23f; /* by hand: 1 + 2^-23 + 2^-24 - 2^-64 */

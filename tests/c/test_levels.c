@@ -101,12 +101,12 @@ static void scalar_level_dot_is_exact_on_whole_numbers(void **state) {
     uint64_t rng = 2;
     for (size_t i = 0, n; (n = padded_at(i)) != 0 && n <= 1536; i++) {
         for (unsigned extra = 1; extra <= RVK_MAX_EXTRA; extra++) {
-            long want = 0;
+            int64_t want = 0;
             fill_bytes(&rng, planes, extra * n / 8);
             fill_bytes(&rng, signs, n / 8);
             for (size_t j = 0; j < n; j++) {
-                const long q = (long)next_below(&rng, 41) - 20;
-                long number = signs[j / 8] >> (j % 8) & 1;
+                const int64_t q = (int64_t)next_below(&rng, 41) - 20;
+                int64_t number = signs[j / 8] >> (j % 8) & 1;
                 for (unsigned p = 0; p < extra; p++)
                     number = 2 * number + plane_bit(planes, n, p, j);
                 query[j] = (float)q;
