@@ -16,6 +16,8 @@
 #define NAME_TRIES 100
 
 static rv_status fail(rv_error *err, int code, const char *what, const char *path) {
+    if (code == ENOMEM)
+        return rvb_fail(err, RV_ERR_MEMORY, "out of memory: %s %s", what, path);
     if (code != RVB_NOT_A_FILE) return rvb_fail_os(err, code, what, path);
     char text[80];
     snprintf(text, sizeof text, "%s (not a regular file)", what);
@@ -200,7 +202,6 @@ static rv_status open_writer(const char *path, bool follow_links, rvb_writer **o
     if (!failed) failed = create_temporary(w, mode);
     if (failed) {
         free_writer(w);
-        if (failed == ENOMEM) return rvb_fail_memory(err, strlen(path) + 1);
         return fail(err, failed, "cannot write", path);
     }
     *out = w;
