@@ -348,14 +348,26 @@ int rvb_os_sync(rvb_fd fd) { return FlushFileBuffers(handle_of(fd)) ? 0 : last_e
 
 int rvb_os_close(rvb_fd fd) { return CloseHandle(handle_of(fd)) ? 0 : last_error(); }
 
+/* A file that is open cannot be replaced here. Readers and virus scanners have it open
+ * for a moment, so a refusal is believed after a second only. */
+static int replace_file(const wchar_t *from, const wchar_t *to) {
+    const DWORD flags = MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH;
+    const uint64_t give_up = rvb_now_ns() + 1000000000;
+    for (DWORD ms = 1;; ms = ms < 16 ? 2 * ms : ms) {
+        if (MoveFileExW(from, to, flags)) return 0;
+        int failed = last_error();
+        if (failed != EACCES || rvb_now_ns() >= give_up) return failed;
+        Sleep(ms);
+    }
+}
+
 int rvb_os_rename(const char *from, const char *to) {
     wchar_t *wide_from, *wide_to;
     int failed = widen(from, &wide_from);
     if (failed) return failed;
     failed = widen(to, &wide_to);
     if (!failed) {
-        DWORD flags = MOVEFILE_REPLACE_EXISTING | MOVEFILE_WRITE_THROUGH;
-        if (!MoveFileExW(wide_from, wide_to, flags)) failed = last_error();
+        failed = replace_file(wide_from, wide_to);
         rvb_free(wide_to);
     }
     rvb_free(wide_from);
