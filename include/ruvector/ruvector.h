@@ -16,7 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#if defined(_WIN32) && defined(RV_SHARED)
+#if defined(RV_API)
+/* The including project says what its functions are, such as nothing to show none. */
+#elif defined(_WIN32) && defined(RV_SHARED)
 #define RV_API __declspec(dllimport)
 #elif defined(__GNUC__)
 #define RV_API __attribute__((visibility("default")))
