@@ -213,10 +213,11 @@ static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, ui
     if (live == 0)
         return rvb_fail(err, RV_ERR_EMPTY, "the index holds no vectors; add some first");
     if (dim != index->dim)
-        return rvb_fail_numbers(err, RV_ERR_DIM, index->dim, dim,
-                                "query has %u dimensions, the index %u; make queries with "
-                                "the model that made its vectors",
-                                dim, index->dim);
+        return rvb_fail_numbers(
+            err, RV_ERR_DIM, index->dim, dim,
+            "query has %u dimensions, the index %u; make queries with "
+            "the model that made its vectors",
+            dim, index->dim);
     size_t cells, bytes;
     if (m > SIZE_MAX || k > SIZE_MAX || !rvb_mul(m, k, &cells) ||
         !rvb_mul(cells, sizeof(uint64_t), &bytes))

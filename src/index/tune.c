@@ -174,10 +174,11 @@ static rv_status check(const rv_index *index, const rv_index_info *info, uint64_
     if (info->n == 0)
         return rvb_fail(err, RV_ERR_EMPTY, "the index holds no vectors; add some first");
     if (dim != index->dim)
-        return rvb_fail_numbers(err, RV_ERR_DIM, index->dim, dim,
-                                "query has %u dimensions, the index %u; make queries with "
-                                "the model that made its vectors",
-                                dim, index->dim);
+        return rvb_fail_numbers(
+            err, RV_ERR_DIM, index->dim, dim,
+            "query has %u dimensions, the index %u; make queries with "
+            "the model that made its vectors",
+            dim, index->dim);
     if (k == 0) return rvb_fail(err, RV_ERR_ARGUMENT, "k must be at least 1, got 0");
     if (k > info->n)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, info->n, k,

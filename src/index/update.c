@@ -438,10 +438,11 @@ static rv_status append(rv_index *index, const float *vectors, uint32_t dim,
                         const uint64_t *ids, uint64_t n, bool replace,
                         const rv_progress *progress, rv_error *err) {
     if (dim != index->dim)
-        return rvb_fail_numbers(err, RV_ERR_DIM, index->dim, dim,
-                                "vector has %u dimensions, the index %u; make it with the "
-                                "model that made the others, or build another index",
-                                dim, index->dim);
+        return rvb_fail_numbers(
+            err, RV_ERR_DIM, index->dim, dim,
+            "vector has %u dimensions, the index %u; make it with the "
+            "model that made the others, or build another index",
+            dim, index->dim);
     if (n > RV_MAX_ROWS)
         return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_MAX_ROWS, n,
                                 "an index holds at most %llu rows; split the data",

@@ -99,9 +99,9 @@ static void appending(void **state) {
     ok(rv_local_append(local, "c", 5, rows + 4, 2, &error)); /* stands twice now */
     ROWS(3, 3, {5, 9, 5}, {1, 2, 3});
     assert_int_equal(rv_local_append(local, "c", 9, rows, 3, &error), RV_ERR_DIM);
-    assert_string_equal(error.message,
-                        "dimension mismatch: collection dim=2, vectors dim=3; put vectors "
-                        "of another model into another collection");
+    assert_string_equal(
+        error.message, "dimension mismatch: collection dim=2, vectors dim=3; put vectors "
+                       "of another model into another collection");
     assert_int_equal(error.expected, 2);
     assert_int_equal(error.actual, 3);
     ROWS(3, 3, {5, 9, 5}, {1, 2, 3});
