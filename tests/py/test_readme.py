@@ -4,7 +4,8 @@ Blocks of one file share their names, top to bottom, in an empty folder. A `text
 right after a `python` block is its output; `...` stands for anything. Blocks of another
 kind run apart from the others: `python demo` needs a text model, and runs only where one
 is installed; `python image` needs the image model, of which the tests make one; `python
-user` must not be run as the administrator, to whom nothing is denied.
+agent` needs `ruvector` and the `url` of an agent, that of docs/a2a.md; `python user` must
+not be run as the administrator, to whom nothing is denied.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from installed import MINILM, need
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-KINDS = ("", "demo", "image", "user")
+KINDS = ("", "agent", "demo", "image", "user")
 FENCE = re.compile(r"^```(?P<info>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
 
 
@@ -54,8 +55,8 @@ def find_blocks(text):
     return blocks
 
 
-def run(path, blocks):
-    names = {"__name__": "__main__"}
+def run(path, blocks, **given):
+    names = {"__name__": "__main__", **given}
     for block in blocks:
         printed = io.StringIO()
         padding = "\n" * (block.line - 1)  # so that tracebacks show lines of the document
@@ -90,6 +91,18 @@ def test_demo_blocks(path, blocks, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     run(path, blocks)
+
+
+@pytest.mark.parametrize(("path", "blocks"), with_blocks("agent"))
+def test_agent_blocks(path, blocks):
+    page = ROOT / "docs" / "a2a.md"
+    names = {}
+    exec(find_blocks(page.read_text())[0].code, names)
+    try:
+        run(path, blocks, ruvector=ruvector, url=names["url"])
+    finally:
+        names["server"].shutdown()
+        names["server"].server_close()
 
 
 @pytest.mark.parametrize(("path", "blocks"), with_blocks("image"))
