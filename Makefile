@@ -27,7 +27,8 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 .NOTPARALLEL:
 .PHONY: help demo test test-c test-py wheel pythons bench gate-g1 gate-g2 gate-g3 lint \
 	format tidy sanitize sanitize-py valgrind fuzz cross-neon cross-musl cross-windows \
-	manylinux sdist sbom workflows site types api-diff docs clean
+	manylinux sdist sbom workflows site types api-diff coverage coverage-c coverage-py \
+	docs clean
 
 help:
 	@echo 'make demo         questions to real text, a lake over two sources; fresh environment'
@@ -39,6 +40,7 @@ help:
 	@echo 'make gate-g1      latency on a million vectors; gate-g2: searches beside a stream of'
 	@echo '                  task updates; gate-g3: seconds of pip install'
 	@echo 'make lint         layout, compiler warnings, analysers, types, spelling; make format'
+	@echo 'make coverage     lines the tests reach, in C and in Python; pages in build/coverage/'
 	@echo 'make api-diff     public C and Python interfaces beside those of the last tag'
 	@echo 'make sanitize     ASan + UBSan, TSan, valgrind on the C tests'
 	@echo 'make sanitize-py  ASan + UBSan under the Python tests'
@@ -76,6 +78,10 @@ help:
 
 .venv/lint-ready: .venv/ready
 	@$(BIN)/pip install --quiet --group lint
+	@touch $@
+
+.venv/coverage-ready: .venv/ready
+	@$(BIN)/pip install --quiet --group coverage
 	@touch $@
 
 build/dist/ready: .venv/ready $(WHEEL_FILES)
@@ -204,6 +210,39 @@ tidy: build/lint/build.ninja
 	@run-clang-tidy -quiet -p build/lint '$(CURDIR)/src/.*\.c$$' >build/tidy.log 2>&1 \
 		|| { grep -E 'warning:|error:' build/tidy.log | sort -u; exit 1; }
 
+# ---- coverage ------------------------------------------------------------------
+
+# The library by its C tests, of which those of the kernels go through every instruction
+# set of the machine; extension and package by the Python tests. docs/quality.md judges
+# what neither reaches.
+COVERAGE := build/coverage
+GCOVR = $(BIN)/gcovr --root . --gcov-ignore-parse-errors=negative_hits.warn_once_per_file \
+	--gcov-suspicious-hits-threshold 0 \
+	--exclude-unreachable-branches --exclude-noncode-lines
+coverage: coverage-c coverage-py
+
+coverage-c: build/coverage/c/build.ninja .venv/coverage-ready
+	find $(COVERAGE)/c -name '*.gcda' -delete
+	meson test -C $(COVERAGE)/c --print-errorlogs --no-suite install
+	$(GCOVR) --filter src/ $(COVERAGE)/c --txt --html-details $(COVERAGE)/c.html --fail-under-line 90
+
+# Tests that count objects or wait for a process mind the counting; whether they pass is
+# for `make test` to say.
+coverage-py: .venv/coverage-ready .venv/test-ready .venv/installed build/a2a/ready
+	@rm -rf $(COVERAGE)/dist $(COVERAGE)/site $(COVERAGE)/wheel $(COVERAGE)/data*
+	@pip wheel --quiet --no-deps --no-build-isolation --wheel-dir $(COVERAGE)/dist \
+		--config-settings=build-dir=$(COVERAGE)/wheel \
+		--config-settings=setup-args=-Dbuildtype=debugoptimized \
+		--config-settings=setup-args=-Db_coverage=true .
+	@pip install --quiet --no-deps --target $(COVERAGE)/site $(COVERAGE)/dist/*.whl
+	-PYTHONPATH=$(CURDIR)/$(COVERAGE)/site $(BIN)/coverage run -m pytest -n auto --maxprocesses=4 \
+		--dist=loadfile $(PYTEST_ARGS)
+	coverage combine --quiet
+	coverage html --quiet
+	coverage report
+	$(GCOVR) --filter python/ext/ $(COVERAGE)/wheel --txt --html-details $(COVERAGE)/ext.html \
+		--fail-under-line 90
+
 api-diff: .venv/lint-ready build/c/build.ninja
 	ninja -C build/c --quiet src/libruvector.so
 	$(BIN)/python tools/api_diff.py build/c/src/libruvector.so
@@ -318,6 +357,10 @@ build/bench/c/build.ninja: | .venv/ready
 build/lint/build.ninja: | .venv/ready
 	$(C_TEST_TOOLS)
 	meson setup build/lint $(DEBUG) -Dwerror=true
+
+build/coverage/c/build.ninja: | .venv/ready
+	$(C_TEST_TOOLS)
+	meson setup build/coverage/c --buildtype=debugoptimized -Dtests=enabled -Db_coverage=true
 
 build/asan/build.ninja: | .venv/ready
 	$(C_TEST_TOOLS)

@@ -112,6 +112,8 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setenv("RUVECTOR_CACHE", str(work / "cache"))
     monkeypatch.setenv("HF_HOME", str(work / "hub"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"):
+        monkeypatch.delenv(name, raising=False)  # which reads its own files
     return work
 
 
