@@ -188,8 +188,13 @@ def test_a_ruvec1_file(tmp_path: Path, capsys, rng) -> None:
     code, out, _ = command(capsys, "verify", path)
     assert (code, out) == (
         0,
-        f"ok  {path}: ruvec1, 20 x 4, structure only: it has no digest\n",
+        f"ok  {path}: ruvec1, 20 x 4, all finite: it has no digest\n",
     )
+    raw = bytearray(path.read_bytes())
+    raw[-4:] = np.float32(np.nan).tobytes()
+    path.write_bytes(raw)
+    code, out, _ = command(capsys, "verify", path)
+    assert (code, out) == (1, f"BAD {path}: row 19 is not finite\n")
     os.truncate(path, path.stat().st_size - 1)
     assert command(capsys, "verify", path)[0] == 1
 

@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
+
 from .. import FsBackend, RuLake, RuLakeBundle
 from ..errors import RuVectorError
 from ..lake.lake import SNAPSHOT_FILENAME
@@ -86,4 +88,7 @@ def _ruvec1(path: Path) -> str:
     backend = FsBackend("verify", path.parent, follow_links=True)
     backend.register("file", path.name)
     batch = backend.pull_vectors("file")
-    return f"ruvec1, {len(batch.vectors):,} x {batch.dim}, structure only: it has no digest"
+    wrong = np.flatnonzero(~np.isfinite(batch.vectors).all(axis=1))
+    if len(wrong):
+        raise ValueError(f"row {wrong[0]} is not finite")
+    return f"ruvec1, {len(batch.vectors):,} x {batch.dim}, all finite: it has no digest"
