@@ -1,7 +1,7 @@
 #!/bin/sh
 # try_sdist.sh SDIST FOLDER - installs the source package into a fresh environment that
-# holds the build's Python packages, with no network and no program but a C compiler and
-# its tools, and searches once.
+# holds the build's Python packages, with no network, no program but a C compiler and
+# its tools (and rm, which ninja calls), and searches once.
 set -eu
 once=$(realpath "$(dirname "$0")/search_once.py")
 sdist=$(realpath "$1")
@@ -10,7 +10,7 @@ mkdir -p "$2/programs"
 folder=$(cd "$2" && pwd)
 "${PYTHON:-python3}" -m venv "$folder/venv"
 "$folder/venv/bin/pip" install --quiet 'meson-python>=0.18' 'meson>=1.3' ninja 'numpy>=2.0' wheel
-for program in cc as ld ar strip; do
+for program in cc as ld ar strip rm; do
     ln -s "$(command -v $program)" "$folder/programs/$program"
 done
 offline=
