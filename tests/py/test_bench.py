@@ -269,7 +269,8 @@ def test_a_page_is_drawn_from_the_figures(run, tmp_path):
     draw([tmp_path / "figures"], tmp_path / "page")
     page = (tmp_path / "page" / "README.md").read_text()
     pictures = {file.name for file in (tmp_path / "page").glob("*.svg")}
-    assert pictures == {"clustered-k10.svg", "clustered-k10-build-memory.svg"}
+    kinds = ("", "-families", "-build-memory")
+    assert pictures == {f"clustered-k10{kind}.svg" for kind in kinds}
     assert all(f"]({picture})" in page for picture in pictures)
     assert "clustered: n=2000, dim=128, k=10" in page
 

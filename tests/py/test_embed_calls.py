@@ -180,16 +180,21 @@ def test_ctrl_c_ends_the_work_after_the_batches_under_way(threads: int) -> None:
     class Slow(TableSession):
         def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
             hidden = super().run(ids, mask)
-            if len(self.shapes) == 4:
-                os.kill(os.getpid(), signal.SIGINT)
+            with lock:
+                # Python loses an interrupt that falls into a finalizer: then there is another.
+                if len(self.shapes) >= 4 + 20 * len(stopped_at):
+                    stopped_at.append(len(self.shapes))
+                    os.kill(os.getpid(), signal.SIGINT)
             if len(self.shapes) > 1:
                 time.sleep(0.02)
             return hidden
 
+    lock = threading.Lock()
+    stopped_at: list[int] = []
     session = Slow()
     with pytest.raises(KeyboardInterrupt):
         make(session, threads=threads).embed_batch(["x" * 40] * 5000)
-    assert 4 <= len(session.shapes) <= 4 + 2 * threads
+    assert stopped_at[-1] <= len(session.shapes) <= stopped_at[-1] + 2 * threads
 
 
 # ---- async --------------------------------------------------------------------------
