@@ -78,9 +78,17 @@ static float rounding(const rvx_scratch *s, float distance) {
 
 /* Standard deviation of sum_j q_j (u_j - 1/2), u the signs, for a centroid at that
  * distance from the query. */
-static float sign_deviation(const rvx_scratch *s, float distance) {
+static float code_deviation(const rvx_scratch *s, float distance) {
     float padded = (float)s->index->quantizer->padded;
     return distance * sqrtf(CODE_VARIANCE * padded / (padded - 1));
+}
+
+/* And what rounding the query adds, alone. */
+static float rounding_deviation(const rvx_scratch *s) { return 0.5f * s->rq.error; }
+
+float rvx_sign_deviation(const rvx_scratch *s, float distance) {
+    float code = code_deviation(s, distance), rounding = rounding_deviation(s);
+    return sqrtf(code * code + rounding * rounding);
 }
 
 /* The estimate with the query as it is, in scan space, and what the key is hardly
@@ -105,7 +113,7 @@ static float estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bo
         a = f.a;
         b = f.b;
         ip = s->ops->code_dot(code, s->rotated, q->padded);
-        deviation = -b * sign_deviation(s, distance);
+        deviation = -b * code_deviation(s, distance);
     }
     float value = a + s->list_g[list] + b * (ip - s->half_sum);
     *bound = value - s->params.epsilon * deviation - rounding(s, distance);
@@ -126,15 +134,11 @@ void rvx_enter_list(rvx_scratch *s, uint32_t list) {
     rvx_measure_list(s, list);
     float root = sqrtf((float)s->index->quantizer->padded);
     float distance = sqrtf(s->list_g2[list]);
-    float variance = 0.25f * s->rq.error * s->rq.error;
-    float sigmas = ROUNDING_SIGMAS;
-    if (s->index->has_vectors || s->index->bits > 1) {
-        float deviation = sign_deviation(s, distance);
-        variance += deviation * deviation;
-        sigmas = s->params.epsilon;
-    }
+    bool decides = !s->index->has_vectors && s->index->bits == 1;
+    float width = decides ? ROUNDING_SIGMAS * rounding_deviation(s)
+                          : s->params.epsilon * rvx_sign_deviation(s, distance);
     float terms = s->rotated_norm + distance;
-    s->t = sigmas * sqrtf(variance) + 0.5f * ROUNDING_SLACK * root * terms;
+    s->t = width + 0.5f * ROUNDING_SLACK * root * terms;
     if (!(s->t < FLT_MAX)) s->t = FLT_MAX; /* infinity times B = 0 would be NaN */
     s->g = s->list_g[list] - rounding(s, distance);
     s->list = list;

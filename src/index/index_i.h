@@ -253,7 +253,8 @@ typedef struct rvx_list {
     bool own;        /* blocks and rows are memory of this list's own */
 } rvx_list;
 
-#define RVX_CODED_LISTS 512u
+/* Floats of centroids from which on they are ranked by codes. */
+#define RVX_CODED_CENTROIDS 65536u
 typedef struct rvx_lists {
     rvx_list *list; /* NULL = not built */
     uint32_t n_lists;
@@ -262,7 +263,7 @@ typedef struct rvx_lists {
     uint8_t *blocks; /* what lists that do not own theirs share */
     uint32_t *rows;
     size_t shared_blocks; /* room in them */
-    uint8_t *centroids;   /* blocks of their codes; NULL below RVX_CODED_LISTS */
+    uint8_t *centroids;   /* blocks of their codes; NULL where they are few */
 } rvx_lists;
 
 rv_status rvx_lists_build(const rvx_rows *rows, const rvx_quantizer *q, unsigned group,
@@ -424,6 +425,9 @@ void rvx_order_rest(rvx_scratch *s);
 void rvx_measure_list(rvx_scratch *s, uint32_t list);
 
 /* decide.c: from rows that pass a bound to answers. */
+/* Standard deviation of the scan's estimates of sum_j q_j (u_j - 1/2), u the signs of a
+ * code, for a centroid at that distance from the query. */
+float rvx_sign_deviation(const rvx_scratch *s, float distance);
 void rvx_enter_list(rvx_scratch *s, uint32_t list);
 /* Lower bounds below this pass (with a cap and no magnitudes: estimates). */
 float rvx_limit(const rvx_scratch *s);

@@ -137,7 +137,7 @@ static void code_centroids(const rvx_quantizer *q, const float *zero, rvx_lists 
 }
 
 static rv_status build_centroids(const rvx_quantizer *q, rvx_lists *out, rv_error *err) {
-    if (q->n_lists < RVX_CODED_LISTS) return RV_OK;
+    if ((size_t)q->n_lists * q->padded < RVX_CODED_CENTROIDS) return RV_OK;
     size_t bytes = blocks_for(q->n_lists) * out->block_bytes;
     float *zero = rvb_alloc_zero(q->padded, sizeof *zero);
     out->centroids = rvb_alloc(bytes, 1);

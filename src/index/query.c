@@ -12,6 +12,8 @@
 
 /* Nearest lists seen first: this many, and more where lists are many. */
 #define NEAR_LISTS 16u
+/* Width of the bounds for keys of lists, in standard deviations of their estimates. */
+#define LIST_SIGMAS 2.0f
 
 static void *carve(uint8_t **arena, size_t bytes) {
     void *p = *arena;
@@ -77,18 +79,21 @@ void rvx_measure_list(rvx_scratch *s, uint32_t list) {
     if (isnan(s->list_g2[list])) measure_lists(s, list, 1);
 }
 
-/* Keys of all lists by the codes of their centroids, at the cost of a scan. */
-static void estimate_lists(rvx_scratch *s) {
+/* Keys that those of the lists are hardly below, by the codes of their centroids, at the
+ * cost of a scan. */
+static void bound_lists(rvx_scratch *s) {
     const rvx_lists *lists = &s->index->lists;
+    float t = LIST_SIGMAS * rvx_sign_deviation(s, s->rotated_norm);
     rvk_scan scan = {.blocks = lists->centroids,
                      .n_blocks = (lists->n_lists + RVK_BLOCK - 1) / RVK_BLOCK,
                      .lut = s->lut,
                      .padded = lists->padded,
                      .step = s->rq.step,
-                     .bias = s->rq.bias,
+                     .bias = s->rq.bias + t,
                      .limit = INFINITY};
     bool ip = s->index->metric == RV_IP;
     float base = ip ? -s->mean_dot : s->rotated_norm * s->rotated_norm;
+    for (uint32_t l = 0; l < lists->n_lists; l++) s->list_g2[l] = NAN;
     for (size_t block = 0; block < scan.n_blocks; block++) {
         float values[RVK_BLOCK];
         uint64_t mask;
@@ -116,36 +121,74 @@ static void sort_by_number(rvx_scratch *s, size_t begin, size_t end) {
             s->order[begin++].row = (uint32_t)(word * 64 + rvx_lowest_bit(bits));
 }
 
-/* Estimates are worth it where few of many lists are to be seen. Candidates for nprobe
- * lists: so many that none of those is missed in practice. */
-#define CANDIDATES(nprobe) (2 * RVX_MOST_PROBED(nprobe) + 64)
+static bool lists_by_code(const rvx_scratch *s) {
+    return s->index->lists.centroids && s->params.nprobe < s->index->lists.n_lists / 2;
+}
 
-static bool lists_by_estimate(const rvx_scratch *s) {
-    return s->index->lists.centroids &&
-           CANDIDATES(s->params.nprobe) < s->index->lists.n_lists / 2;
+static float spread_of(const rvx_quantizer *q, uint32_t list) {
+    return q->spread ? q->spread[list] : 0;
+}
+
+/* Measures lists order[begin..end). */
+static void measure_keys(rvx_scratch *s, size_t begin, size_t end) {
+    const rvx_quantizer *q = s->index->quantizer;
+    size_t row = q->padded * sizeof(float);
+    for (size_t i = begin; i < end; i++) {
+        if (i + 2 < end)
+            rvx_fetch(q->centroids + (size_t)s->order[i + 2].row * q->padded, row);
+        rvx_measure_list(s, s->order[i].row);
+        s->order[i].key = s->list_g[s->order[i].row];
+    }
+}
+
+/* What keys, their spreads included, may not exceed for a list to be looked into, by the
+ * first n lists, which are known; never too small. */
+static float limit_of(const rvx_scratch *s, size_t n) {
+    const rvx_quantizer *q = s->index->quantizer;
+    float least = INFINITY, most = -INFINITY;
+    for (size_t i = 0; i < n; i++) {
+        float key = s->order[i].key + spread_of(q, s->order[i].row);
+        if (key < least) least = key;
+        if (key > most) most = key;
+    }
+    return q->spread ? least + rvx_reach(q, s->params.nprobe) : most;
+}
+
+/* Of n lists with bounds for keys, measures and puts first those that may be wanted;
+ * returns how many. */
+static size_t measure_candidates(rvx_scratch *s, size_t n) {
+    const rvx_quantizer *q = s->index->quantizer;
+    size_t nprobe = s->params.nprobe, known = q->spread ? (nprobe + 1) / 2 : nprobe;
+    if (known > n) known = n;
+    rvx_hits_select(s->order, n, known);
+    measure_keys(s, 0, known);
+    float limit = limit_of(s, known);
+    size_t end = known;
+    for (size_t i = known; i < n; i++) {
+        rvx_hit hit = s->order[i];
+        if (!(hit.key + spread_of(q, hit.row) <= limit)) continue;
+        s->order[i] = s->order[end];
+        s->order[end++] = hit;
+    }
+    measure_keys(s, known, end);
+    return end;
 }
 
 static void order_lists(rvx_scratch *s) {
     const rvx_lists *lists = &s->index->lists;
-    bool estimated = lists_by_estimate(s);
+    bool by_code = lists_by_code(s);
     size_t n = 0;
-    for (uint32_t l = 0; estimated && l < lists->n_lists; l++) s->list_g2[l] = NAN;
-    if (estimated)
-        estimate_lists(s);
+    if (by_code)
+        bound_lists(s);
     else
         measure_lists(s, 0, lists->n_lists);
     for (uint32_t l = 0; l < lists->n_lists; l++)
         if (lists->list[l].n)
             s->order[n++] = (rvx_hit){.key = s->list_g[l], .row = l, .id = l};
-    size_t nprobe = s->params.nprobe, known = n;
     s->n_order = n;
-    if (estimated && CANDIDATES(nprobe) < n) known = CANDIDATES(nprobe);
-    rvx_hits_select(s->order, n, known);
-    for (size_t i = 0; estimated && i < known; i++) {
-        rvx_measure_list(s, s->order[i].row);
-        s->order[i].key = s->list_g[s->order[i].row];
-    }
-    s->n_probed = rvx_reach_choose(s->index->quantizer, nprobe, s->order, known);
+    size_t known = by_code ? measure_candidates(s, n) : n;
+    s->n_probed =
+        rvx_reach_choose(s->index->quantizer, s->params.nprobe, s->order, known);
     s->n_near = s->n_probed < NEAR_LISTS ? s->n_probed : NEAR_LISTS;
     rvx_hits_select(s->order, s->n_probed, s->n_near);
     rvx_hits_sort(s->order, s->n_near);

@@ -284,7 +284,8 @@ static void assert_coded_centroids(const rvx_lists *lists, const rvx_quantizer *
 
 static void centroids_of_many_lists(void **state) {
     (void)state;
-    static const uint32_t counts[] = {64, RVX_CODED_LISTS - 1, RVX_CODED_LISTS, 700};
+    const uint32_t least = RVX_CODED_CENTROIDS / PADDED + 1;
+    const uint32_t counts[] = {64, least - 1, least, least + 200};
     for (size_t run = 0; run < 12; run++) {
         uint32_t n_lists = counts[run % 4];
         rvx_quantizer *q = many_lists((rv_metric)(run / 4), n_lists);
@@ -293,7 +294,7 @@ static void centroids_of_many_lists(void **state) {
         uint64_t used, slack;
         assert_ok(rvx_lists_build(&rows, q, run % 2 ? 4 : 6, NULL, &lists, err));
         assert_holds(&lists, &rows, every_row);
-        assert_int_equal(lists.centroids != NULL, n_lists >= RVX_CODED_LISTS);
+        assert_int_equal(lists.centroids != NULL, n_lists >= least);
         if (lists.centroids) assert_coded_centroids(&lists, q);
         rvx_lists_bytes(&lists, &used, &slack);
         uint8_t *coded = lists.centroids;
@@ -310,8 +311,8 @@ static void centroids_of_many_lists(void **state) {
 
 static void refused_memory(void **state) {
     (void)state;
-    rvx_quantizer *q = many_lists(RV_IP, 600);
-    rvx_rows rows = random_rows(3, 900, 600);
+    rvx_quantizer *q = many_lists(RV_IP, 700);
+    rvx_rows rows = random_rows(3, 900, 700);
     size_t refused = 0;
     for (size_t n = 1;; n++) {
         rvx_lists lists = {0}, larger = {0};

@@ -7,7 +7,7 @@
 
 #include "index/index_i.h"
 
-#define DIM 20u
+#define DIM 100u /* so that 512 lists are ranked by codes */
 #define LISTS 50u
 #define MANY_LISTS 600u
 
