@@ -19,7 +19,6 @@
 #include <float.h>
 #include <math.h>
 
-#define CODE_VARIANCE 0.0908451f /* (1 - 2/pi) / 4 */
 /* Where estimates are the answer, one may be missed only through the rounding of the
  * query: 4 standard deviations of it. */
 #define ROUNDING_SIGMAS 4.0f
@@ -76,21 +75,6 @@ static float rounding(const rvx_scratch *s, float distance) {
     return ROUNDING_SLACK * magnitude + FLT_MIN;
 }
 
-/* Standard deviation of sum_j q_j (u_j - 1/2), u the signs, for a centroid at that
- * distance from the query. */
-static float code_deviation(const rvx_scratch *s, float distance) {
-    float padded = (float)s->index->quantizer->padded;
-    return distance * sqrtf(CODE_VARIANCE * padded / (padded - 1));
-}
-
-/* And what rounding the query adds, alone. */
-static float rounding_deviation(const rvx_scratch *s) { return 0.5f * s->rq.error; }
-
-float rvx_sign_deviation(const rvx_scratch *s, float distance) {
-    float code = code_deviation(s, distance), rounding = rounding_deviation(s);
-    return sqrtf(code * code + rounding * rounding);
-}
-
 /* The estimate with the query as it is, in scan space, and what the key is hardly
  * below. */
 static float estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bound) {
@@ -113,7 +97,7 @@ static float estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bo
         a = f.a;
         b = f.b;
         ip = s->ops->code_dot(code, s->rotated, q->padded);
-        deviation = -b * code_deviation(s, distance);
+        deviation = -b * rvx_sign_deviation(q->padded, distance, 0);
     }
     float value = a + s->list_g[list] + b * (ip - s->half_sum);
     *bound = value - s->params.epsilon * deviation - rounding(s, distance);
@@ -132,11 +116,12 @@ static float coded_key(const rvx_scratch *s, size_t row, float estimated) {
 
 void rvx_enter_list(rvx_scratch *s, uint32_t list) {
     rvx_measure_list(s, list);
-    float root = sqrtf((float)s->index->quantizer->padded);
-    float distance = sqrtf(s->list_g2[list]);
+    size_t padded = s->index->quantizer->padded;
+    float root = sqrtf((float)padded), distance = sqrtf(s->list_g2[list]);
     bool decides = !s->index->has_vectors && s->index->bits == 1;
-    float width = decides ? ROUNDING_SIGMAS * rounding_deviation(s)
-                          : s->params.epsilon * rvx_sign_deviation(s, distance);
+    float width =
+        decides ? ROUNDING_SIGMAS * rvx_sign_deviation(padded, 0, s->rq.error)
+                : s->params.epsilon * rvx_sign_deviation(padded, distance, s->rq.error);
     float terms = s->rotated_norm + distance;
     s->t = width + 0.5f * ROUNDING_SLACK * root * terms;
     if (!(s->t < FLT_MAX)) s->t = FLT_MAX; /* infinity times B = 0 would be NaN */

@@ -40,6 +40,39 @@ rv_status rvx_round_rows(const rvk_ops *ops, const float *rows, size_t n, size_t
                          const rvx_source *to, rvb_pool *pool,
                          const rv_progress *progress, rv_error *err);
 
+/* ---- nearest.c: the nearest of some centroids --------------------------------- */
+
+typedef struct rvx_centroids {
+    const rvk_ops *ops;
+    const float *rows; /* k x dim, the caller's; dim is a padded dimension */
+    size_t k, dim;
+    float *half_norms; /* |c|^2 / 2 */
+    uint8_t *codes;    /* scan blocks of their codes; NULL where they are few */
+    size_t code_bytes;
+} rvx_centroids;
+/* Whether so many are told apart by codes first. */
+bool rvx_many_centroids(size_t k, size_t dim);
+/* Empty until told that the rows have moved to where they are. */
+rv_status rvx_centroids_init(rvx_centroids *c, const float *rows, size_t k, size_t dim,
+                             rv_error *err);
+void rvx_centroids_moved(rvx_centroids *c);
+void rvx_centroids_clear(rvx_centroids *c);
+/* The nearest centroid, the lowest on a tie, of each of n <= RVX_NEAREST_ROWS points that
+ * lie one after the other, and |c|^2/2 - <x, c> there. Of many centroids, one that is
+ * hardly farther away may be taken for the nearest; a good guess in `nearest`, else a
+ * number from k on, spares time. scratch: that many floats. */
+#define RVX_NEAREST_ROWS 32u
+size_t rvx_nearest_scratch(const rvx_centroids *c);
+void rvx_nearest(const rvx_centroids *c, const float *points, size_t n, float *scratch,
+                 uint32_t *nearest, float *value);
+/* |row|^2 / 2 of n rows. */
+void rvx_half_norms(const rvk_ops *ops, const float *rows, size_t n, size_t dim,
+                    float *half_norms);
+/* Scan blocks of the codes of k rows around 0, with factors that estimate |q - c|^2 -
+ * |q|^2; with w, those of -<q, w + c>. */
+void rvx_code_centroids(const rvk_ops *ops, unsigned group, const float *rows, size_t k,
+                        size_t dim, const float *w, uint8_t *blocks);
+
 /* ---- quantizer.c: data -> codes and factors -------------------------------
  *
  * RaBitQ, Gao & Long 2024, arXiv:2405.12497. With mean m, rotation P, centroid c:
@@ -56,7 +89,7 @@ typedef struct rvx_quantizer {
     unsigned extra;      /* bits of a code beside the sign */
     float *mean;         /* dim */
     float *centroids;    /* n_lists x padded, rotated, relative to the mean */
-    float *half_norms;   /* |c|^2 / 2 of each */
+    rvx_centroids near;  /* the same, to find the nearest of */
     float *spread;       /* of each list, see reach.c; NULL: lists go by distance alone */
     float reach[RVX_REACHES];
     /* RV_IP only, else NULL: P m (padded), and P m + c for each list. */
@@ -87,6 +120,10 @@ size_t rvx_quantizer_bytes(const rvx_quantizer *q);
 void rvx_quantizer_rotate(const rvx_quantizer *q, const rvk_ops *ops, const float *v,
                           float scale, float *y);
 
+/* Standard deviation of the estimates of sum_j q_j (u_j - 1/2), u the signs of a code,
+ * for a centroid at that distance from the query, which is rounded by query_error. */
+float rvx_sign_deviation(size_t padded, float distance, float query_error);
+
 typedef struct rvx_factors {
     float a, b;
 } rvx_factors;
@@ -98,7 +135,7 @@ typedef struct rvx_fine_factors {
 } rvx_fine_factors;
 
 /* y (n x padded) and lists of n <= RVX_NEAREST_ROWS rows of the given norms, which may
- * lie where y is to come. scratch: RVX_NEAREST_SCRATCH floats. */
+ * lie where y is to come. scratch: that of rvx_nearest for q->near. */
 void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops,
                          const float *const *rows, const float *norms, size_t n,
                          float *scratch, float *y, uint32_t *lists);
@@ -110,23 +147,13 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
 
 /* ---- kmeans.c -------------------------------------------------------------- */
 
-/* k centroids (k x dim, dim a multiple of 16) of n >= k points (n x dim). The
- * same bits for any number of threads. `spread` (k) gets half the mean squared distance
+/* k centroids (k x dim, dim a padded dimension) of n >= k points (n x dim), of which the
+ * first quarter and half should be like all of them. The same bits for any number of
+ * threads. `spread` (k) gets half the mean squared distance
  * between a centroid and its points, >= 0. */
 rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64_t seed,
                      rvb_pool *pool, const rv_progress *progress, float *centroids,
                      float *spread, rv_error *err);
-/* |row|^2 / 2 of n rows. */
-void rvx_half_norms(const rvk_ops *ops, const float *rows, size_t n, size_t dim,
-                    float *half_norms);
-/* The nearest of k centroids, the lowest on a tie, of each of n <= RVX_NEAREST_ROWS
- * points that lie one after the other, and |c|^2/2 - <x, c> there. */
-#define RVX_NEAREST_ROWS 32u
-#define RVX_NEAREST_SCRATCH (RVX_NEAREST_ROWS * 64u) /* floats */
-void rvx_nearest(const rvk_ops *ops, const float *points, size_t n,
-                 const float *centroids, const float *half_norms, size_t k, size_t dim,
-                 float *scratch, uint32_t *nearest, float *value);
-
 /* ---- rows.c: what is stored per row --------------------------------------- */
 
 /* Memory shared by columns and views; freed with the last reference. */
@@ -253,8 +280,6 @@ typedef struct rvx_list {
     bool own;        /* blocks and rows are memory of this list's own */
 } rvx_list;
 
-/* Floats of centroids from which on they are ranked by codes. */
-#define RVX_CODED_CENTROIDS 65536u
 typedef struct rvx_lists {
     rvx_list *list; /* NULL = not built */
     uint32_t n_lists;
@@ -425,9 +450,6 @@ void rvx_order_rest(rvx_scratch *s);
 void rvx_measure_list(rvx_scratch *s, uint32_t list);
 
 /* decide.c: from rows that pass a bound to answers. */
-/* Standard deviation of the scan's estimates of sum_j q_j (u_j - 1/2), u the signs of a
- * code, for a centroid at that distance from the query. */
-float rvx_sign_deviation(const rvx_scratch *s, float distance);
 void rvx_enter_list(rvx_scratch *s, uint32_t list);
 /* Lower bounds below this pass (with a cap and no magnitudes: estimates). */
 float rvx_limit(const rvx_scratch *s);

@@ -1,72 +1,36 @@
 /*
- * kmeans.c - Lloyd's algorithm, and the search for the nearest centroid it shares with
- * the coding of rows. Deterministic: points are assigned independently, and each
- * cluster's sum runs over its points in order, in double precision, whatever thread
+ * kmeans.c - Lloyd's algorithm. Deterministic: points are assigned independently, and
+ * each cluster's sum runs over its points in order, in double precision, whatever thread
  * does it.
  *
- * The nearest centroid minimises |c|^2/2 - <x, c>: one product per element, and a few
- * points share every centroid that is fetched.
+ * Centroids find their places with a quarter of the points, and settle with all of them:
+ * where they end, a mean over many points is worth more than another step.
  */
 #include "index/index_i.h"
 
 #include <math.h>
 
 enum { STREAM_INIT = 0x52420010 };
-#define ITERATIONS 10
-#define CENTROIDS_AT_ONCE 64u /* 32 KB at 128 dimensions */
+/* Iterations over the first n / part of n points. */
+static const struct { size_t part, iterations; } course[] = {{4, 10}, {2, 3}, {1, 2}};
+#define COURSES (sizeof course / sizeof *course)
+/* A part takes part only with so many points per centroid. */
+#define LEAST_POINTS 32u
 
 typedef struct kmeans {
     const float *points;
-    size_t n, dim, k;
-    const rvk_ops *ops;
-    float *centroids, *half_norms; /* |c|^2 / 2 */
-    float *point_norms;            /* |x|^2 / 2 */
-    float *scratch;                /* products, per worker */
-    double *sums;                  /* dim per worker */
-    uint32_t *cluster;             /* of each point */
-    uint32_t *member;              /* points by cluster, ascending within each */
-    size_t *first;                 /* of each cluster in `member`; k + 1 */
-    float *distance;               /* of each point to its centroid, squared and halved */
+    size_t n, dim, k; /* n of the points take part */
+    float *centroids;
+    rvx_centroids near;
+    float *point_norms; /* |x|^2 / 2 */
+    float *scratch;     /* per worker */
+    double *sums;       /* dim per worker */
+    uint32_t *cluster;  /* of each point */
+    uint32_t *member;   /* points by cluster, ascending within each */
+    size_t *first;      /* of each cluster in `member`; k + 1 */
+    float *distance;    /* of each point to its centroid, squared and halved */
     atomic_size_t moved;
 } kmeans;
-
-/* Of n values >= their float the smallest, by the lowest place. */
-static size_t argmin(const float *values, size_t n) {
-    size_t best = 0;
-    for (size_t i = 1; i < n; i++)
-        if (values[i] < values[best]) best = i;
-    return best;
-}
-
-void rvx_nearest(const rvk_ops *ops, const float *points, size_t n,
-                 const float *centroids, const float *half_norms, size_t k, size_t dim,
-                 float *scratch, uint32_t *nearest, float *value) {
-    for (size_t i = 0; i < n; i++) {
-        nearest[i] = 0;
-        value[i] = INFINITY;
-    }
-    for (size_t first = 0; first < k; first += CENTROIDS_AT_ONCE) {
-        size_t m = k - first < CENTROIDS_AT_ONCE ? k - first : CENTROIDS_AT_ONCE;
-        ops->dot_tile(points, n, centroids + first * dim, dim * sizeof(float), m, dim,
-                      scratch);
-        for (size_t i = 0; i < n; i++) {
-            float *product = scratch + i * m;
-            for (size_t c = 0; c < m; c++)
-                product[c] = half_norms[first + c] - product[c];
-            size_t best = argmin(product, m);
-            if (product[best] < value[i]) {
-                value[i] = product[best];
-                nearest[i] = (uint32_t)(first + best);
-            }
-        }
-    }
-}
-
-void rvx_half_norms(const rvk_ops *ops, const float *rows, size_t n, size_t dim,
-                    float *half_norms) {
-    for (size_t i = 0; i < n; i++)
-        half_norms[i] = 0.5f * ops->dot(rows + i * dim, rows + i * dim, dim);
-}
 
 static rv_status assign(void *ctx, unsigned worker, size_t begin, size_t end,
                         rv_error *err) {
@@ -77,8 +41,9 @@ static rv_status assign(void *ctx, unsigned worker, size_t begin, size_t end,
         uint32_t nearest[RVX_NEAREST_ROWS];
         float value[RVX_NEAREST_ROWS];
         size_t n = end - i < RVX_NEAREST_ROWS ? end - i : RVX_NEAREST_ROWS;
-        rvx_nearest(m->ops, m->points + i * m->dim, n, m->centroids, m->half_norms, m->k,
-                    m->dim, m->scratch + worker * RVX_NEAREST_SCRATCH, nearest, value);
+        memcpy(nearest, m->cluster + i, n * sizeof *nearest);
+        rvx_nearest(&m->near, m->points + i * m->dim, n,
+                    m->scratch + worker * rvx_nearest_scratch(&m->near), nearest, value);
         for (size_t j = 0; j < n; j++) {
             moved += nearest[j] != m->cluster[i + j];
             m->cluster[i + j] = nearest[j];
@@ -130,26 +95,41 @@ static void refill_empty(kmeans *m) {
     }
 }
 
+/* Points of the first course that there are enough of; all take part in the last. */
+static size_t points_of(const kmeans *m, size_t n, size_t part) {
+    return n / part < LEAST_POINTS * m->k ? n : n / part;
+}
+
 static void initialise(kmeans *m, uint64_t seed) {
-    size_t stretch = m->n / m->k;
+    size_t stretch = points_of(m, m->n, course[0].part) / m->k;
     for (size_t c = 0; c < m->k; c++) {
         size_t i = c * stretch + (size_t)rvb_random_below(seed, STREAM_INIT, c, stretch);
         memcpy(m->centroids + c * m->dim, m->points + i * m->dim, m->dim * sizeof(float));
     }
     memset(m->cluster, 0xff, m->n * sizeof *m->cluster);
-    rvx_half_norms(m->ops, m->points, m->n, m->dim, m->point_norms);
+    rvx_half_norms(m->near.ops, m->points, m->n, m->dim, m->point_norms);
 }
 
 static rv_status iterate(kmeans *m, rvb_pool *pool, const rv_progress *progress,
                          rv_error *err) {
-    for (int it = 0; it < ITERATIONS; it++) {
-        atomic_store(&m->moved, 0);
-        rvx_half_norms(m->ops, m->centroids, m->k, m->dim, m->half_norms);
-        RVB_TRY(rvb_pool_for(pool, m->n, 4 * RVX_NEAREST_ROWS, assign, m, progress, err));
-        if (atomic_load(&m->moved) == 0) break;
-        gather_members(m);
-        RVB_TRY(rvb_pool_for(pool, m->k, 1, update, m, progress, err));
-        refill_empty(m);
+    atomic_store(&m->moved, 0);
+    rvx_centroids_moved(&m->near);
+    RVB_TRY(rvb_pool_for(pool, m->n, 4 * RVX_NEAREST_ROWS, assign, m, progress, err));
+    if (atomic_load(&m->moved) == 0) return RV_OK;
+    gather_members(m);
+    RVB_TRY(rvb_pool_for(pool, m->k, 1, update, m, progress, err));
+    refill_empty(m);
+    return RV_OK;
+}
+
+static rv_status run(kmeans *m, rvb_pool *pool, const rv_progress *progress,
+                     rv_error *err) {
+    size_t n = m->n;
+    for (size_t i = 0; i < COURSES; i++) {
+        m->n = points_of(m, n, course[i].part);
+        atomic_store(&m->moved, 1);
+        for (size_t it = 0; it < course[i].iterations && atomic_load(&m->moved); it++)
+            RVB_TRY(iterate(m, pool, progress, err));
     }
     return RV_OK;
 }
@@ -176,27 +156,26 @@ rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64
                      float *spread, rv_error *err) {
     size_t workers = rvb_pool_workers(pool);
     kmeans m = {.points = points, .n = n, .dim = dim, .k = k, .centroids = centroids};
-    m.ops = rvk_ops_active();
-    m.scratch = rvb_alloc(workers * RVX_NEAREST_SCRATCH, sizeof *m.scratch);
+    RVB_TRY(rvx_centroids_init(&m.near, centroids, k, dim, err));
+    m.scratch = rvb_alloc(workers * rvx_nearest_scratch(&m.near), sizeof *m.scratch);
     m.sums = rvb_alloc(workers * dim, sizeof *m.sums);
-    m.half_norms = rvb_alloc(k, sizeof *m.half_norms);
     m.point_norms = rvb_alloc(n, sizeof *m.point_norms);
     m.cluster = rvb_alloc(n, sizeof *m.cluster);
     m.member = rvb_alloc(n, sizeof *m.member);
     m.distance = rvb_alloc(n, sizeof *m.distance);
     m.first = rvb_alloc(k + 1, sizeof *m.first);
     rv_status status;
-    if (!m.scratch || !m.sums || !m.half_norms || !m.point_norms || !m.cluster ||
-        !m.member || !m.distance || !m.first) {
+    if (!m.scratch || !m.sums || !m.point_norms || !m.cluster || !m.member ||
+        !m.distance || !m.first) {
         status = rvb_fail_memory(err, (uint64_t)n * 16);
     } else {
         initialise(&m, seed);
-        status = iterate(&m, pool, progress, err);
+        status = run(&m, pool, progress, err);
         if (status == RV_OK) measure_spread(&m, spread);
     }
+    rvx_centroids_clear(&m.near);
     rvb_free(m.scratch);
     rvb_free(m.sums);
-    rvb_free(m.half_norms);
     rvb_free(m.point_norms);
     rvb_free(m.cluster);
     rvb_free(m.member);

@@ -118,33 +118,15 @@ static rv_status allocate_lists(const rvx_rows *rows, rvx_lists *lists, rv_error
     return RV_OK;
 }
 
-/* Centroids as codes around the mean, by which many of them are ranked: the codes of
- * rows of one list at 0. */
-static void code_centroids(const rvx_quantizer *q, const float *zero, rvx_lists *out) {
-    const rvk_ops *ops = rvk_ops_active();
-    uint8_t code[RV_MAX_DIM / 8];
-    bool ip = q->metric == RV_IP;
-    for (size_t l = 0; l < q->n_lists; l++) {
-        uint8_t *block = out->centroids + l / RVK_BLOCK * out->block_bytes;
-        if (l % RVK_BLOCK == 0) rvk_block_clear(out->group, out->padded, block);
-        rvk_residual r;
-        ops->encode(q->centroids + l * out->padded, zero, q->rotated_mean, out->padded,
-                    code, &r);
-        float s = r.norm1 > 0 ? 2 * r.norm2 / r.norm1 : 0;
-        rvk_block_put(out->group, out->padded, block, l % RVK_BLOCK, code,
-                      ip ? -r.dot_w : r.norm2, ip ? -s : -2 * s);
-    }
-}
-
+/* Centroids as codes around the mean, by which many of them are ranked. */
 static rv_status build_centroids(const rvx_quantizer *q, rvx_lists *out, rv_error *err) {
-    if ((size_t)q->n_lists * q->padded < RVX_CODED_CENTROIDS) return RV_OK;
+    if (!rvx_many_centroids(q->n_lists, q->padded)) return RV_OK;
     size_t bytes = blocks_for(q->n_lists) * out->block_bytes;
-    float *zero = rvb_alloc_zero(q->padded, sizeof *zero);
     out->centroids = rvb_alloc(bytes, 1);
-    rv_status status = zero && out->centroids ? RV_OK : rvb_fail_memory(err, bytes);
-    if (status == RV_OK) code_centroids(q, zero, out);
-    rvb_free(zero);
-    return status;
+    if (!out->centroids) return rvb_fail_memory(err, bytes);
+    rvx_code_centroids(rvk_ops_active(), out->group, q->centroids, q->n_lists, q->padded,
+                       q->rotated_mean, out->centroids);
+    return RV_OK;
 }
 
 rv_status rvx_lists_build(const rvx_rows *rows, const rvx_quantizer *q, unsigned group,

@@ -18,10 +18,11 @@
  * have drawn from the same seed. */
 enum { STREAM_SIGNS = 0x52420001, STREAM_SAMPLE = 0x52420002 };
 
-/* Training points per list; more changes recall by less than 0.1 points. */
-#define SAMPLE_PER_LIST 128u
-#define SAMPLE_PER_MANY_LISTS 64u
+/* Training points per list: where there are few, all are seen by default. */
+#define SAMPLE_PER_LIST 256u
+#define SAMPLE_PER_FEW_LISTS 128u
 #define MEAN_CHUNKS 256u
+#define CODE_VARIANCE 0.09084505695 /* (1 - 2/pi) / 4 */
 
 uint32_t rvx_padded_dim(uint32_t dim) { return (dim + 31u) / 32u * 32u; }
 
@@ -44,7 +45,7 @@ void rvx_quantizer_free(rvx_quantizer *q) {
     rvb_free(q->signs);
     rvb_free(q->mean);
     rvb_free(q->centroids);
-    rvb_free(q->half_norms);
+    rvx_centroids_clear(&q->near);
     rvb_free(q->spread);
     rvb_free(q->rotated_mean);
     rvb_free(q->ip_weights);
@@ -78,9 +79,11 @@ rv_status rvx_quantizer_create(uint32_t dim, rv_metric metric, uint64_t seed,
 size_t rvx_quantizer_bytes(const rvx_quantizer *q) {
     if (!q) return 0;
     size_t lists = (size_t)q->n_lists * q->padded;
-    size_t floats = q->dim + lists + q->n_lists + (q->spread ? q->n_lists : 0) +
+    size_t floats = q->dim + lists + (q->near.half_norms ? q->n_lists : 0) +
+                    (q->spread ? q->n_lists : 0) +
                     (q->rotated_mean ? q->padded + lists : 0);
-    return sizeof *q + 4 * q->padded / 32 * sizeof *q->signs + floats * sizeof(float);
+    return sizeof *q + 4 * q->padded / 32 * sizeof *q->signs + floats * sizeof(float) +
+           q->near.code_bytes;
 }
 
 void rvx_quantizer_rotate(const rvx_quantizer *q, const rvk_ops *ops, const float *v,
@@ -92,9 +95,8 @@ void rvx_quantizer_rotate(const rvx_quantizer *q, const rvk_ops *ops, const floa
 
 rv_status rvx_quantizer_finish(rvx_quantizer *q, rv_error *err) {
     size_t padded = q->padded, n = q->n_lists;
-    q->half_norms = rvb_alloc(n, sizeof(float));
-    if (!q->half_norms) return rvb_fail_memory(err, n * sizeof(float));
-    rvx_half_norms(rvk_ops_active(), q->centroids, n, padded, q->half_norms);
+    RVB_TRY(rvx_centroids_init(&q->near, q->centroids, n, padded, err));
+    rvx_centroids_moved(&q->near);
     if (q->metric != RV_IP) return RV_OK;
     q->rotated_mean = rvb_alloc_zero(padded, sizeof(float));
     q->ip_weights = rvb_alloc(n * padded, sizeof(float));
@@ -128,10 +130,14 @@ void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops,
     for (size_t i = 0; i < n; i++)
         rvx_quantizer_rotate(q, ops, rows[i], scale_for(q->metric, norms[i]),
                              y + i * q->padded);
-    memset(lists, 0, n * sizeof *lists);
+    memset(lists, q->n_lists == 1 ? 0 : 0xff, n * sizeof *lists);
     if (q->n_lists == 1) return;
-    rvx_nearest(ops, y, n, q->centroids, q->half_norms, q->n_lists, q->padded, scratch,
-                lists, value);
+    rvx_nearest(&q->near, y, n, scratch, lists, value);
+}
+
+float rvx_sign_deviation(size_t padded, float distance, float query_error) {
+    double d = distance, e = query_error, n = (double)padded;
+    return (float)sqrt(CODE_VARIANCE * d * d * n / (n - 1) + 0.25 * e * e);
 }
 
 /* Error of the estimate per unit of |q - c|: 2 |r| sqrt((1 - k^2) / k^2) / sqrt(D - 1)
@@ -226,16 +232,26 @@ static rv_status train_mean(training *t, rvx_quantizer *q, rvb_pool *pool,
     return status;
 }
 
-/* Point i comes from the i-th of n_sample equal stretches of the rows, at a random
- * place in it: distinct, spread over any order of the data, cheap. */
+/* Place i of a sample of n is for this stretch of the rows: the first quarter and the
+ * first half of the places are spread over the rows as all of them are. */
+static size_t stretch_at(size_t i, size_t n) {
+    size_t quarter = n / 4;
+    if (i < quarter) return 4 * i;
+    if (i < 2 * quarter) return 4 * (i - quarter) + 2;
+    return i < 4 * quarter ? 2 * (i - 2 * quarter) + 1 : i;
+}
+
+/* A point comes from one of n_sample equal stretches of the rows, from a random place in
+ * it: distinct, spread over any order of the data, cheap. */
 static rv_status rotate_sample(void *ctx, unsigned worker, size_t begin, size_t end,
                                rv_error *err) {
     (void)worker, (void)err;
     const training *t = ctx;
     size_t whole = t->n / t->n_sample, rest = t->n % t->n_sample;
     for (size_t i = begin; i < end; i++) {
-        size_t first = i * whole + (i < rest ? i : rest);
-        size_t length = whole + (i < rest);
+        size_t at = stretch_at(i, t->n_sample);
+        size_t first = at * whole + (at < rest ? at : rest);
+        size_t length = whole + (at < rest);
         size_t row = first + (size_t)rvb_random_below(t->seed, STREAM_SAMPLE, i, length);
         float scale, *y = t->sample + i * t->q->padded;
         const float *v = training_row(t, row, y, &scale);
@@ -252,7 +268,7 @@ static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
     if (q->n_lists > rvx_most_lists(t->n)) q->n_lists = rvx_most_lists(t->n);
     if (q->n_lists == 1) return RV_OK; /* the mean itself, which is 0 here */
     t->n_sample = (size_t)q->n_lists *
-                  (q->n_lists > RV_SMALL_LISTS ? SAMPLE_PER_MANY_LISTS : SAMPLE_PER_LIST);
+                  (q->n_lists > RV_SMALL_LISTS ? SAMPLE_PER_LIST : SAMPLE_PER_FEW_LISTS);
     if (t->n_sample > t->n) t->n_sample = t->n;
     size_t floats;
     if (rvb_mul(t->n_sample, q->padded, &floats))

@@ -83,7 +83,8 @@ void rvx_measure_list(rvx_scratch *s, uint32_t list) {
  * cost of a scan. */
 static void bound_lists(rvx_scratch *s) {
     const rvx_lists *lists = &s->index->lists;
-    float t = LIST_SIGMAS * rvx_sign_deviation(s, s->rotated_norm);
+    float t =
+        LIST_SIGMAS * rvx_sign_deviation(lists->padded, s->rotated_norm, s->rq.error);
     rvk_scan scan = {.blocks = lists->centroids,
                      .n_blocks = (lists->n_lists + RVK_BLOCK - 1) / RVK_BLOCK,
                      .lut = s->lut,

@@ -138,36 +138,6 @@ static void can_be_cancelled(void **state) {
     free(points);
 }
 
-static void nearest_of_many(void **state) {
-    (void)state;
-    static const size_t counts[] = {1, 2, 7, 63, 64, 65, 200};
-    float *points = normal_rows(8, RVX_NEAREST_ROWS, DIM),
-          *rows = normal_rows(9, 200, DIM);
-    float scratch[RVX_NEAREST_SCRATCH], half[200], value[RVX_NEAREST_ROWS];
-    uint32_t nearest[RVX_NEAREST_ROWS];
-    memcpy(rows + 5 * DIM, rows + 1 * DIM, DIM * sizeof *rows); /* ties go to the lower */
-    memcpy(rows + 70 * DIM, rows + 6 * DIM, DIM * sizeof *rows);
-    rvx_half_norms(rvk_ops_active(), rows, 200, DIM, half);
-    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
-        size_t k = counts[c], n = c % 2 ? RVX_NEAREST_ROWS : 5;
-        rvx_nearest(rvk_ops_active(), points, n, rows, half, k, DIM, scratch, nearest,
-                    value);
-        for (size_t i = 0; i < n; i++) {
-            const float *x = points + i * DIM;
-            double best = INFINITY,
-                   got = exact_score(RV_L2, x, rows + nearest[i] * DIM, DIM);
-            for (size_t r = 0; r < k; r++)
-                best = fmin(best, exact_score(RV_L2, x, rows + r * DIM, DIM));
-            assert_true(nearest[i] < k && nearest[i] != 5 && nearest[i] != 70);
-            assert_true(got <= best * (1 + 1e-5));
-            double norm2 = exact_score(RV_IP, x, x, DIM);
-            assert_true(fabs(2 * (double)value[i] + norm2 - got) < 1e-4 * norm2);
-        }
-    }
-    free(points);
-    free(rows);
-}
-
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(separated_clusters_are_found),
@@ -175,7 +145,6 @@ int main(void) {
         cmocka_unit_test(better_than_taking_points),
         cmocka_unit_test(degenerate_points),
         cmocka_unit_test(can_be_cancelled),
-        cmocka_unit_test(nearest_of_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

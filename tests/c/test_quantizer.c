@@ -130,8 +130,9 @@ static float norm_of(const float *v, size_t dim) { return (float)sqrt(dot(v, v, 
 static void code_row(const rvx_quantizer *q, const float *v, coded *out) {
     const rvk_ops *ops = rvk_ops_active();
     float norm = norm_of(v, q->dim);
-    float *scratch = need(q->padded + RVX_NEAREST_SCRATCH, sizeof *scratch);
-    float *y = scratch + RVX_NEAREST_SCRATCH;
+    size_t finding = rvx_nearest_scratch(&q->near);
+    float *scratch = need(q->padded + finding, sizeof *scratch);
+    float *y = scratch + finding;
     rvx_quantizer_place(q, ops, &v, &norm, 1, scratch, y, &out->list);
     assert_true(out->list < q->n_lists);
     memset(&out->f, 0xee, sizeof out->f);

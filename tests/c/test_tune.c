@@ -203,7 +203,7 @@ static void all_of_the_recall(void **state) {
 static void more_than_there_is(void **state) {
     (void)state;
     const size_t n = 6000, k = n / 2;
-    float *rows = normal_rows(5, n, DIM), queries[2 * DIM] = {0};
+    float *rows = normal_rows(7, n, DIM), queries[2 * DIM] = {0};
     uint64_t seed = 5;
     for (size_t i = 0; i < n; i++) {
         float *row = rows + i * DIM;

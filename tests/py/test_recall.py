@@ -17,7 +17,7 @@ from bench import datasets, recall, reference
 K = 10
 SETS = {
     # name: (maker, least recall of RabitqPlusIndex)
-    "clustered": (lambda: datasets.clustered(100_000, 200), 0.999),
+    "clustered": (lambda: datasets.clustered(100_000, 1_000), 0.999),
     "normal": (lambda: datasets.iid_normal(100_000, 100, dim=768), 0.99),
     "sift": (lambda: datasets.sift(80_000, 300, images=12), 0.999),
     "sentences": (lambda: datasets.sentences(10_000, 300), 0.999),
