@@ -150,7 +150,9 @@ int rvpy_take_floats(PyObject *arg, const char *name, rvpy_rank rank, rvpy_array
 /* ---- ids -------------------------------------------------------------------- */
 
 static int check_not_negative(const int64_t *values, Py_ssize_t n, const char *name) {
-    for (Py_ssize_t i = 0; i < n; i++) {
+    int64_t all = 0; /* negative if any is: no branch for each of many ids */
+    for (Py_ssize_t i = 0; i < n; i++) all |= values[i];
+    for (Py_ssize_t i = 0; all < 0 && i < n; i++) {
         if (values[i] >= 0) continue;
         PyErr_Format(PyExc_ValueError, "%s: %lld (position %zd) is not in 0..2^64-1",
                      name, (long long)values[i], i);

@@ -273,7 +273,7 @@ static void offer_oldest(rvx_scratch *s) {
     rvx_place p = s->place[s->first_place];
     s->first_place = (s->first_place + 1) % RVX_PLACES;
     s->n_places--;
-    if (!s->filter || rvx_filter_passes(s->filter, *p.row)) offer(s, *p.row, &p);
+    offer(s, *p.row, &p);
 }
 
 void rvx_offer_place(rvx_scratch *s, const uint32_t *row, float value, float b) {

@@ -457,7 +457,7 @@ float rvx_limit(const rvx_scratch *s);
 bool rvx_scans_estimates(const rvx_scratch *s);
 /* A row of the current list whose value came out of the scan; `b` is its factor. */
 void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b);
-/* The same by the place where the row's number stands; the filter is asked about it. */
+/* The same by the place where the number of the row stands. */
 void rvx_offer_place(rvx_scratch *s, const uint32_t *row, float value, float b);
 /* A row by its stored code, whatever list it is in. */
 void rvx_offer_row(rvx_scratch *s, size_t row);

@@ -14,6 +14,9 @@
  * scanning all. */
 #define DIRECT_SHARE 64u
 
+/* Blocks whose row numbers are on their way. */
+#define FETCH_AHEAD 3u
+
 static bool is_direct(const rvx_scratch *s) {
     return s->filter && s->filter->count <= s->index->rows.n / DIRECT_SHARE + s->params.k;
 }
@@ -45,11 +48,29 @@ static rvk_scan enter(rvx_scratch *s, uint32_t l) {
     return scan;
 }
 
+/* Of the many lanes that pass where few rows are allowed, most end with the filter: their
+ * row numbers are fetched a block at a time. */
+static void visit_allowed(rvx_scratch *s, const rvx_list *list, size_t block,
+                          uint64_t mask, const float *values, const float *b) {
+    const uint32_t *rows = list->rows + block * RVK_BLOCK;
+    if ((block + FETCH_AHEAD) * RVK_BLOCK < list->n)
+        rvx_fetch(rows + FETCH_AHEAD * RVK_BLOCK, RVK_BLOCK * sizeof *rows);
+    for (; mask; mask &= mask - 1) {
+        unsigned lane = rvx_lowest_bit(mask);
+        if (rvx_filter_passes(s->filter, rows[lane]))
+            rvx_offer(s, rows[lane], values[lane], b[lane]);
+    }
+}
+
 static void visit(rvx_scratch *s, const rvx_list *list, size_t block, uint64_t mask,
                   const float *values) {
     const rvx_lists *lists = &s->index->lists;
     uint8_t *at = list->blocks + block * lists->block_bytes;
     const float *b = rvk_block_b(lists->group, lists->padded, at);
+    if (s->filter) {
+        visit_allowed(s, list, block, mask, values, b);
+        return;
+    }
     for (; mask; mask &= mask - 1) {
         unsigned lane = rvx_lowest_bit(mask);
         rvx_offer_place(s, &list->rows[block * RVK_BLOCK + lane], values[lane], b[lane]);
