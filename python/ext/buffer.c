@@ -232,8 +232,7 @@ int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_array *out) {
     return result;
 }
 
-/* ---- allowed rows
- * ------------------------------------------------------------------------ */
+/* ---- allowed rows --------------------------------------------------------------- */
 
 static int take_mask(PyObject *arg, Py_ssize_t rows, rvpy_array *out, rvpy_allow *form) {
     PyArrayObject *mask =
@@ -284,8 +283,7 @@ int rvpy_take_allow(PyObject *arg, Py_ssize_t rows, rvpy_array *out, rvpy_allow 
     return mask ? take_mask(arg, rows, out, form) : rvpy_take_ids(arg, "allow", out);
 }
 
-/* ---- bytes
- * --------------------------------------------------------------------------------- */
+/* ---- bytes ---------------------------------------------------------------------- */
 
 int rvpy_take_bytes(PyObject *arg, const char *name, rvpy_array *out) {
     PyObject *view = PyMemoryView_FromObject(arg);
@@ -301,8 +299,7 @@ int rvpy_take_bytes(PyObject *arg, const char *name, rvpy_array *out) {
     return 0;
 }
 
-/* ---- arrays out
- * ------------------------------------------------------------------------------ */
+/* ---- arrays out ----------------------------------------------------------------- */
 
 /* By rvpy_dtype. */
 static const int type_numbers[] = {NPY_FLOAT32, NPY_FLOAT16, NPY_UINT64, NPY_UINT8};

@@ -190,8 +190,7 @@
     "vacuum($self)\n--\n\n"                                                              \
     "Give back the memory of removed vectors. Ids and order stay."
 
-/* ---- files
- * ------------------------------------------------------------------------------ */
+/* ---- files ---------------------------------------------------------------------- */
 
 #define DOC_SAVE                                                                         \
     "save($self, path)\n--\n\n"                                                          \
@@ -226,8 +225,7 @@
     "__reduce_ex__($self, protocol, /)\n--\n\n"                                          \
     "Pickling, through `to_bytes`; out of band from protocol 5 on."
 
-/* ---- contents
- * ------------------------------------------------------------------------------ */
+/* ---- contents ------------------------------------------------------------------- */
 
 #define DOC_ARRAY                                                                        \
     "__array__($self, dtype=None, copy=None)\n--\n\n"                                    \

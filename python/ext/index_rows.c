@@ -108,8 +108,7 @@ PyObject *rvpy_index_codes(PyObject *self, void *unused) {
     return copy_rows(self, CODES, &w) < 0 ? NULL : w.codes;
 }
 
-/* ---- the matrix
- * -------------------------------------------------------------------------- */
+/* ---- the matrix ----------------------------------------------------------------- */
 
 /* A new reference, or NULL. *gaps: removed rows lie between, so there is no view. */
 static PyObject *take_view(PyObject *self, bool *gaps) {
@@ -169,8 +168,7 @@ PyObject *rvpy_index_array(PyObject *self, PyObject *args, PyObject *kwargs) {
     return converted;
 }
 
-/* ---- iteration
- * ----------------------------------------------------------------------------- */
+/* ---- iteration ------------------------------------------------------------------ */
 
 /* Ids and vectors of the moment the iteration began. */
 typedef struct iterator {

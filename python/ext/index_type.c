@@ -246,8 +246,7 @@ static PyObject *rotation(PyObject *self, PyObject *unused) {
     return value;
 }
 
-/* ---- tables
- * ---------------------------------------------------------------------------- */
+/* ---- tables --------------------------------------------------------------------- */
 
 #define KEYWORDS(function)                                                               \
     (PyCFunction)(void (*)(void))(function), METH_VARARGS | METH_KEYWORDS

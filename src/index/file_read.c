@@ -115,8 +115,7 @@ static rv_status read_v1(reader *r, rv_index **out, rv_error *err) {
     return rvx_retrain(index, NULL, err);
 }
 
-/* ---- the block -----------------------------------------------------------------------
- */
+/* ---- the block ------------------------------------------------------------------ */
 
 static rv_status check_block(reader *r, rv_error *err) {
     const uint8_t *b = r->block;
@@ -323,8 +322,7 @@ static rv_status check_digest(const reader *r, rv_verify verify, rv_error *err) 
         "since it was saved; restore it from a copy");
 }
 
-/* ---- choosing -------------------------------------------------------------------------
- */
+/* ---- choosing ------------------------------------------------------------------- */
 
 static bool ends_like_ours(const reader *r) {
     return r->size >= RVX_HEADER_BYTES + RVX_BLOCK_BYTES + RVX_TRAILER_BYTES &&

@@ -70,8 +70,7 @@ void rvx_centroids_moved(rvx_centroids *c) {
         rvx_code_centroids(c->ops, c->ops->group, c->rows, c->k, c->dim, NULL, c->codes);
 }
 
-/* ---- few ------------------------------------------------------------------------------
- */
+/* ---- few ------------------------------------------------------------------------ */
 
 /* The first of the smallest of n values; 0 if none is below infinity. The smallest is
  * looked for in four lanes, for which every compiler has an instruction. */

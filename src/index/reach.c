@@ -91,8 +91,7 @@ rv_status rvx_reach_train(rvx_quantizer *q, const rvk_ops *ops, const float *poi
     return status;
 }
 
-/* ---- what a query takes --------------------------------------------------------------
- */
+/* ---- what a query takes --------------------------------------------------------- */
 
 /* Puts what is not beyond `limit` first; returns how many those are. */
 static size_t within(rvx_hit *hits, size_t n, float limit) {

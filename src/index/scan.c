@@ -136,8 +136,7 @@ static void scan_list(rvx_scratch *s, uint32_t l) {
     }
 }
 
-/* ---- queries ------------------------------------------------------------------------
- */
+/* ---- queries -------------------------------------------------------------------- */
 
 /* Filters that allow fewer rows than k do not get here. */
 static bool is_filled(rvx_scratch *s) {
@@ -157,8 +156,7 @@ static void finish(rvx_scratch *s) {
     if (s->pool.k) rvx_finish_pool(s);
 }
 
-/* ---- several queries together
- * ---------------------------------------------------------- */
+/* ---- several queries together --------------------------------------------------- */
 
 /* What a group of queries shares: each has its own place in its own order of lists. */
 typedef struct group {

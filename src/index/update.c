@@ -348,8 +348,7 @@ rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids,
     return status;
 }
 
-/* ---- keeping in shape ---------------------------------------------------------------
- */
+/* ---- keeping in shape ----------------------------------------------------------- */
 
 rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err) {
     rvx_rows *rows = &index->rows;
@@ -432,8 +431,7 @@ static void tidy(rv_index *index) {
         (void)rvx_retrain(index, NULL, NULL);
 }
 
-/* ---- public
- * ---------------------------------------------------------------------------- */
+/* ---- public --------------------------------------------------------------------- */
 
 static rv_status append(rv_index *index, const float *vectors, uint32_t dim,
                         const uint64_t *ids, uint64_t n, bool replace,
