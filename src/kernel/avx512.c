@@ -147,7 +147,7 @@ const rvk_ops rvk_ops_avx512 = {
 
 const rvk_ops rvk_ops_avx512vbmi = {
     .name = "avx512vbmi",
-    .group = 6,
+    .group = 4,
     .dot = dot,
     .l2sq = l2sq,
     .dot_half = dot_half,

@@ -1,6 +1,11 @@
 /*
- * scan_avx512.h - what the two AVX-512 scans share: turning byte sums into lane totals
- * and testing 64 lanes against the limit. All static.
+ * scan_avx512.h - the block scan of AVX-512, but for how nibbles are looked up, of which
+ * there are two ways: a file that includes this says afterwards, by defining
+ *   rvk_index512   what is looked up by the lower four bits of each byte of a register
+ *                  that holds columns 2k and 2k + 1 of eight,
+ *   rvk_tables512  in which tables, for k = 0..3, given those of eight columns,
+ *   rvk_look_up512 and how.
+ * All static.
  */
 #ifndef RVK_SCAN_AVX512_H
 #define RVK_SCAN_AVX512_H
@@ -8,6 +13,10 @@
 #include <immintrin.h>
 
 #include "scan.h"
+
+static inline __m512i rvk_index512(__m512i codes, size_t k);
+static inline void rvk_tables512(const uint8_t *lut, __m512i tables[4]);
+static inline __m512i rvk_look_up512(__m512i index, __m512i table);
 
 /* Compilers would rather load a value again at each use; the loads are what limits the
  * scans. */
@@ -64,6 +73,89 @@ static inline uint64_t rvk_passing512(const rvk_scan *s, const float *a, const f
     if (mask == 0) return 0;
     for (unsigned i = 0; i < 4; i++) _mm512_storeu_ps(bounds + 16 * i, bound[i]);
     return mask;
+}
+
+/* Totals of the lanes 0..31 and 32..63, those of even columns in the lower halves of the
+ * registers, those of odd ones in the upper. */
+typedef struct rvk_totals512 {
+    rvk_wide512 lower, upper;
+} rvk_totals512;
+
+/* Eight columns (padded is a multiple of 32) in four steps, since four entries <= 63 add
+ * up in a byte. */
+RVK_INLINE void rvk_eight_columns512(const __m512i low[4], const __m512i high[4],
+                                     const uint8_t *lut, rvk_totals512 *total) {
+    __m512i tables[4], lo = _mm512_setzero_si512(), hi = lo;
+    rvk_tables512(lut, tables);
+    RVK_UNROLL
+    for (size_t k = 0; k < 4; k++) {
+        lo = _mm512_add_epi8(lo, rvk_look_up512(low[k], tables[k]));
+        hi = _mm512_add_epi8(hi, rvk_look_up512(high[k], tables[k]));
+    }
+    rvk_widen512(&total->lower, lo);
+    rvk_widen512(&total->upper, hi);
+}
+
+RVK_INLINE void rvk_sum512(const rvk_scan *s, size_t n, const uint8_t *codes,
+                           size_t columns, rvk_totals512 *totals) {
+    const __m512i zero = _mm512_setzero_si512();
+    const uint8_t *lut[RVK_SCANS];
+    RVK_UNROLL
+    for (size_t q = 0; q < n; q++) {
+        totals[q] = (rvk_totals512){{zero, zero}, {zero, zero}};
+        lut[q] = s[q].lut;
+    }
+    for (size_t g = 0; g < columns; g += 8) {
+        __m512i low[4], high[4];
+        RVK_UNROLL
+        for (size_t k = 0; k < 4; k++) {
+            __m512i x = rvk_load_once512(codes + 32 * g + 64 * k);
+            low[k] = rvk_index512(x, k);
+            high[k] = rvk_index512(_mm512_srli_epi16(x, 4), k);
+        }
+        RVK_UNROLL
+        for (size_t q = 0; q < n; q++)
+            rvk_eight_columns512(low, high, lut[q] + 16 * g, &totals[q]);
+    }
+}
+
+/* Adds the halves of both arguments: those of `lower` give the lower half. */
+RVK_INLINE __m512i rvk_fold_halves512(__m512i lower, __m512i upper) {
+    return _mm512_add_epi16(_mm512_shuffle_i64x2(lower, upper, 0x44),
+                            _mm512_shuffle_i64x2(lower, upper, 0xEE));
+}
+
+RVK_INLINE size_t rvk_scan512(const rvk_scan *s, size_t n, size_t start, uint64_t *masks,
+                              float (*bounds)[RVK_BLOCK]) {
+    const size_t code_bytes = rvk_block_code_bytes(4, s->padded);
+    const size_t block_bytes = rvk_block_bytes(4, s->padded);
+    for (size_t block = start; block < s->n_blocks; block++) {
+        const uint8_t *codes = s->blocks + block * block_bytes;
+        const float *a = (const float *)(const void *)(codes + code_bytes);
+        rvk_totals512 totals[RVK_SCANS];
+        uint64_t any = 0;
+        rvk_sum512(s, n, codes, code_bytes / 32, totals);
+        RVK_UNROLL
+        for (size_t q = 0; q < n; q++) {
+            const rvk_wide512 *lower = &totals[q].lower, *upper = &totals[q].upper;
+            __m512i even = rvk_fold_halves512(rvk_even512(lower), rvk_even512(upper));
+            __m512i odd = rvk_fold_halves512(lower->odd, upper->odd);
+            masks[q] = rvk_passing512(&s[q], a, a + RVK_BLOCK, even, odd, bounds[q]);
+            any |= masks[q];
+        }
+        if (any != 0) return block;
+    }
+    for (size_t q = 0; q < n; q++) masks[q] = 0;
+    return s->n_blocks;
+}
+
+/* The loops over queries are to be unrolled. */
+RVK_INLINE size_t rvk_scan_many512(const rvk_scan *s, size_t n, size_t start,
+                                   uint64_t *masks, float (*bounds)[RVK_BLOCK]) {
+    if (n == 1) return rvk_scan512(s, 1, start, masks, bounds);
+    if (n == 2) return rvk_scan512(s, 2, start, masks, bounds);
+    if (n == 3) return rvk_scan512(s, 3, start, masks, bounds);
+    return rvk_scan512(s, 4, start, masks, bounds);
 }
 
 #endif
