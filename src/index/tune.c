@@ -18,6 +18,7 @@ static const float widths[] = {1.0f, 1.3f, 1.6f, 1.9f, 2.2f, 2.6f, 3.0f};
 typedef struct tuning {
     rv_index *index;
     uint32_t dim, n_lists;
+    float epsilon;  /* of the index when the call began */
     uint64_t k, m;  /* of each half */
     float *queries; /* the half that is asked */
     float *worst;   /* score of the true k-th row of each of its queries */
@@ -103,7 +104,7 @@ static rv_status choose(tuning *t, trial *best, rv_error *err) {
     bool bounded = t->index->has_vectors || t->index->bits > 1;
     bool found = false;
     for (size_t w = 0; w < N_WIDTHS; w++) {
-        trial r = {.epsilon = bounded ? widths[w] : t->index->epsilon};
+        trial r = {.epsilon = bounded ? widths[w] : t->epsilon};
         bool reached;
         RVB_TRY(fewest_lists(t, &r, &reached, err));
         bool better = reached && (!found || r.cost < best->cost);
@@ -197,6 +198,7 @@ rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint3
     tuning t = {.index = index,
                 .dim = dim,
                 .n_lists = info.n_lists,
+                .epsilon = info.epsilon,
                 .k = k,
                 .m = m / 2,
                 .progress = progress};
