@@ -285,6 +285,15 @@ static rvl_task *take_group(void) {
     return group;
 }
 
+static void work(void *ctx);
+
+/* One more thread, of which there are fewer than THREADS. The office's lock is held. */
+static int hire(void) {
+    int failed = rvb_thread_start(&office.threads[office.n_threads], work, NULL);
+    if (!failed) office.n_threads++;
+    return failed;
+}
+
 static void work(void *ctx) {
     (void)ctx;
     rvl_on_own_thread = true;
@@ -296,6 +305,8 @@ static void work(void *ctx) {
             office.idle--;
         }
         rvl_task *group = take_group();
+        /* this one may take long: the rest shall not wait for it */
+        if (office.first && office.idle == 0 && office.n_threads < THREADS) (void)hire();
         rvb_mutex_unlock(&office.lock);
         run(group);
         rvb_mutex_lock(&office.lock);
@@ -325,12 +336,11 @@ static rv_status open_office(rv_error *err) {
     return RV_OK;
 }
 
-/* One more thread if it has something to do. */
+/* Somebody for what is about to come. */
 static rv_status staff(rv_error *err) {
     bool some_free = office.idle > 0 && !office.first;
     if (some_free || office.n_threads == THREADS) return RV_OK;
-    int failed = rvb_thread_start(&office.threads[office.n_threads], work, NULL);
-    if (!failed) office.n_threads++;
+    int failed = hire();
     return !failed || office.n_threads
                ? RV_OK
                : rvb_fail_os(err, failed, "cannot start a thread", "");

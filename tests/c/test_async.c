@@ -4,18 +4,13 @@
  */
 #define _GNU_SOURCE
 #include "lake_cases.h"
+#include "meeting.h"
 
 #ifndef _WIN32
 #include <poll.h>
 #endif
-#include <time.h>
 
 #define JOBS 50
-
-static void sleep_ms(long ms) {
-    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
-    nanosleep(&t, NULL);
-}
 
 static rv_completions *new_completions(void) {
     rv_completions *c;
@@ -25,7 +20,7 @@ static rv_completions *new_completions(void) {
 
 static rv_completion take(rv_completions *c) {
     rv_completion out;
-    assert_true(rv_completions_wait(c, 20000));
+    assert_true(rv_completions_wait(c, PATIENCE_MS));
     assert_true(rv_completions_take(c, &out));
     return out;
 }
@@ -194,24 +189,43 @@ static void backends_of_callers_threads(void **state) {
     rv_lake_free(lake);
 }
 
-static _Atomic int gate;
-static void wait_at_the_gate(void *ctx) {
-    (void)ctx;
-    while (gate) sleep_ms(1);
+/* Jobs of one call do not wait for each other's pulls. */
+static void jobs_of_one_call_run_side_by_side(void **state) {
+    (void)state;
+    meeting together = {.expected = 4};
+    source s[4] = {{.id = "a"}, {.id = "b"}, {.id = "c"}, {.id = "d"}};
+    rv_lake *lake = new_lake(NULL);
+    rv_completions *c = new_completions();
+    rv_key keys[4];
+    rv_job primes[4];
+    for (uint64_t i = 0; i < 4; i++) {
+        s[i].rows = 3;
+        s[i].during_pull = meet;
+        s[i].ctx = &together;
+        add_source(lake, &s[i]);
+        keys[i] = docs_of(&s[i]);
+        primes[i] =
+            (rv_job){.size = sizeof(rv_job), .tag = i, .keys = &keys[i], .n_shards = 1};
+    }
+    assert_ok(rv_lake_submit(lake, c, primes, 4, err));
+    for (int i = 0; i < 4; i++) assert_int_equal(take(c).status, RV_OK);
+    assert_int_equal(together.there, 4);
+    rv_completions_free(c);
+    rv_lake_free(lake);
 }
 
 static void cancelled_jobs_do_not_run(void **state) {
     (void)state;
-    source s = {.id = "a", .rows = 3, .during_pull = wait_at_the_gate};
+    gate g = {0};
+    source s = {.id = "a", .rows = 3, .during_pull = wait_at_gate, .ctx = &g};
     rv_lake *lake = new_lake(NULL);
     add_source(lake, &s);
     rv_completions *c = new_completions();
     const rv_key key = docs_of(&s);
     const float query[LAKE_DIM] = {0, 2};
-    gate = 1;
     rv_job job = search_job(1, &key, query);
     assert_ok(rv_lake_submit(lake, c, &job, 1, err));
-    while (s.pulls == 0) sleep_ms(1);
+    wait_until(&g.begun);
     job.tag = 2;
     assert_ok(rv_lake_submit(lake, c, &job, 1, err)); /* waits for the other's pull */
     rv_completions_cancel(c, 2);
@@ -219,7 +233,7 @@ static void cancelled_jobs_do_not_run(void **state) {
     rv_completion r = take(c);
     assert_int_equal(r.tag, 2);
     assert_int_equal(r.status, RV_ERR_CANCELLED);
-    gate = 0;
+    g.open = true;
     r = take(c);
     assert_int_equal(r.tag, 1);
     assert_int_equal(r.status, RV_OK);
@@ -231,22 +245,22 @@ static void cancelled_jobs_do_not_run(void **state) {
 /* Lake and completions may go while jobs are on their way. */
 static void nobody_waits_any_more(void **state) {
     (void)state;
-    source s = {.id = "a", .rows = 3, .during_pull = wait_at_the_gate};
+    gate g = {0};
+    source s = {.id = "a", .rows = 3, .during_pull = wait_at_gate, .ctx = &g};
     rv_lake *lake = new_lake(NULL);
     add_source(lake, &s);
     rv_completions *c = new_completions();
     const rv_key key = docs_of(&s);
     const float query[LAKE_DIM] = {0, 2};
-    gate = 1;
     for (uint64_t i = 0; i < 10; i++) {
         rv_job job = search_job(i, &key, query);
         assert_ok(rv_lake_submit(lake, c, &job, 1, err));
     }
-    while (s.pulls == 0) sleep_ms(1);
+    wait_until(&g.begun);
     rv_completions_free(c);
     rv_lake_free(lake);
-    gate = 0;
-    for (int i = 0; !s.released && i < 5000; i++) sleep_ms(1);
+    g.open = true;
+    wait_until(&s.released);
     assert_true(s.released);
 }
 
@@ -285,6 +299,7 @@ int main(void) {
         cmocka_unit_test(everyone_has_its_own_fate),
         cmocka_unit_test(primes_and_federated_searches),
         cmocka_unit_test(backends_of_callers_threads),
+        cmocka_unit_test(jobs_of_one_call_run_side_by_side),
         cmocka_unit_test(cancelled_jobs_do_not_run),
         cmocka_unit_test(nobody_waits_any_more),
         cmocka_unit_test(jobs_that_make_no_sense),
