@@ -154,7 +154,7 @@ static void every_allocation_refused_once(void **state) {
         for (int i = 0; i < 2; i++) rv_backend_free(life.backends[i]);
         bool reached = failing_allocator_calls() >= n;
         /* the thread that ran a job lets go of its completions a moment later */
-        for (int i = 0; failing_allocator_live() && i < 2000; i++) usleep(1000);
+        for (int i = 0; failing_allocator_live() && i < 60000; i++) usleep(1000);
         size_t left = failing_allocator_live();
         failing_allocator_remove();
         if (left) fail_msg("allocation %zu refused: %zu blocks are left", n, left);
