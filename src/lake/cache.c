@@ -180,6 +180,7 @@ static void point(rv_lake *lake, rvl_key *key, rvl_entry *entry, rvl_entry **dro
     atomic_store(&key->checked, rvb_now_ns());
 }
 
+/* The index has a lock of its own, so this one must not be held: the entry is. */
 static bool altered(const rvl_entry *entry) {
     if (!entry->foreign) return false;
     rv_index_info info;
@@ -211,42 +212,69 @@ static bool is_asked(const rv_lake *lake, rvl_key *key, rvl_ask ask, const char 
     }
 }
 
+/* The key counts as missing, if it still points there. */
+static void forget(rv_lake *lake, rvl_key *key, const rvl_entry *entry) {
+    rvl_entry *dropped = NULL;
+    rvb_rwlock_write(lake->state);
+    if (key->entry == entry) {
+        (void)unpoint(lake, key, &dropped);
+        RVL_COUNT(lake, key, invalidations, 1);
+    }
+    rvb_rwlock_unwrite(lake->state);
+    give_up_all(dropped);
+}
+
 rvl_entry *rvl_hold(rv_lake *lake, rvl_key *key, rvl_ask ask, const char *witness,
                     const rvl_token *token, bool *stale) {
     rvl_entry *held = NULL;
-    bool gone_by = false;
     rvb_rwlock_read(lake->state);
-    if (key->entry && is_asked(lake, key, ask, witness, token, stale)) {
-        gone_by = altered(key->entry);
-        if (!gone_by) held = hold(lake, key->entry);
-    }
+    if (key->entry && is_asked(lake, key, ask, witness, token, stale))
+        held = hold(lake, key->entry);
     bool learn =
         held && ask == RVL_WITNESS && token && token->known && !held->token.known;
     rvb_rwlock_unread(lake->state);
+    if (held && altered(held)) {
+        forget(lake, key, held);
+        rv_pin_release(held);
+        return NULL;
+    }
     if (held && ask >= RVL_TOKEN) atomic_store(&key->checked, rvb_now_ns());
     if (learn) {
         rvb_rwlock_write(lake->state);
         learn_token(held, token);
         rvb_rwlock_unwrite(lake->state);
     }
-    if (gone_by) rv_lake_invalidate(lake, (rv_key){key->backend, key->collection});
     return held;
+}
+
+/* The entry of a witness, held, and whether it is altered; NULL if there is none. */
+static rvl_entry *look_at(rv_lake *lake, const char *witness, bool *is_altered) {
+    rvb_rwlock_read(lake->state);
+    rvl_entry *entry = find_entry(lake, witness);
+    if (entry) atomic_fetch_add(&entry->owners, 1);
+    rvb_rwlock_unread(lake->state);
+    *is_altered = entry && altered(entry);
+    return entry;
 }
 
 rvl_entry *rvl_share(rv_lake *lake, rvl_key *key, const char *witness,
                      const rvl_token *token) {
-    rvl_entry *dropped = NULL, *entry;
+    bool is_altered;
+    rvl_entry *dropped = NULL, *entry = look_at(lake, witness, &is_altered);
+    if (!entry) return NULL;
     rvb_rwlock_write(lake->state);
-    entry = find_entry(lake, witness);
-    if (entry && (tokens_differ(&entry->token, token) || altered(entry))) entry = NULL;
-    if (entry) {
+    bool good = !is_altered && find_entry(lake, witness) == entry &&
+                !tokens_differ(&entry->token, token);
+    if (good) {
         learn_token(entry, token);
         point(lake, key, entry, &dropped);
-        hold(lake, entry);
+        touch(lake, entry);
     }
     rvb_rwlock_unwrite(lake->state);
     give_up_all(dropped);
-    return entry;
+    if (good) return entry;
+    rv_pin_release(entry);
+    return NULL;
 }
 
 rvl_entry *rvl_hold_before(rv_lake *lake, uint64_t *before) {
@@ -274,11 +302,12 @@ static void replace(rv_lake *lake, rvl_entry *old, rvl_entry *entry,
 }
 
 rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored) {
-    rvl_entry *dropped = NULL;
+    bool is_altered;
+    rvl_entry *dropped = NULL, *seen = look_at(lake, entry->witness, &is_altered);
     rvb_rwlock_write(lake->state);
     rvl_entry *there = find_entry(lake, entry->witness);
-    bool outdated =
-        there && (tokens_differ(&there->token, &entry->token) || altered(there));
+    bool outdated = there && (tokens_differ(&there->token, &entry->token) ||
+                              (there == seen && is_altered));
     *stored = !there || outdated;
     rvl_entry *kept = *stored ? entry : there;
     if (*stored) link_entry(lake, entry);
@@ -291,6 +320,7 @@ rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored
     hold(lake, kept);
     rvb_rwlock_unwrite(lake->state);
     give_up(entry);
+    if (seen) give_up(seen);
     give_up_all(dropped);
     rvl_trim(lake);
     return kept;

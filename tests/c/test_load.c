@@ -2,6 +2,7 @@
  * test_load.c - when a backend is asked, who pulls, and what everybody else gets.
  */
 #define _GNU_SOURCE
+#include "index/index_i.h"
 #include "lake_cases.h"
 #include "meeting.h"
 #include "test_folder.h"
@@ -383,14 +384,52 @@ static void waiting_can_be_cancelled(void **state) {
     rv_lake_free(lake);
 }
 
-/* ---- backends that search ---- */
-
 typedef struct searcher {
     rv_lake *lake;
     rv_key key;
     rv_status status;
     meeting *all_pull;
+    _Atomic bool done;
 } searcher;
+
+static void *invalidate(void *ctx) {
+    searcher *s = ctx;
+    rv_lake_invalidate(s->lake, s->key);
+    s->done = true;
+    return NULL;
+}
+
+/* A lake that waits for the writer of an index it shares waits there alone. */
+static void an_index_that_is_locked_locks_no_lake(void **state) {
+    (void)state;
+    const uint64_t ids[2] = {0, 1};
+    const float rows[2 * LAKE_DIM] = {0, 2};
+    rv_build_options o = RV_BUILD_DEFAULT;
+    o.kind = RV_PLUS;
+    o.dim = LAKE_DIM;
+    rv_index *index;
+    assert_ok(rv_index_build(&o, rows, ids, 2, &index, err));
+    rv_lake *lake = lake_of(RV_STALE, 0, NULL);
+    caller c = {lake, {"a", "docs"}, RV_ACQUIRE_DEFAULT, 0, 0};
+    searcher other = {.lake = lake, .key = {"b", "docs"}};
+    assert_ok(rv_lake_install(lake, c.key, index, NULL, err));
+    rvb_rwlock_write(index->state);
+    pthread_t threads[2];
+    pthread_create(&threads[0], NULL, call, &c);
+    sleep_ms(50); /* enough for it to get there, as a rule */
+    pthread_create(&threads[1], NULL, invalidate, &other);
+    wait_until(&other.done);
+    bool free = other.done;
+    rvb_rwlock_unwrite(index->state);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    assert_true(free);
+    assert_int_equal(c.status, RV_OK);
+    assert_int_equal(c.id, 0);
+    rv_index_free(index);
+    rv_lake_free(lake);
+}
+
+/* ---- backends that search ---- */
 
 static void search_it(void *ctx) {
     searcher *s = ctx;
@@ -404,7 +443,7 @@ static void a_backend_that_searches_itself(void **state) {
     source s = {.id = "a", .rows = 9, .during_pull = search_it};
     rv_lake *lake = new_lake(NULL);
     add_source(lake, &s);
-    searcher inner = {lake, docs_of(&s), RV_OK, NULL};
+    searcher inner = {lake, docs_of(&s), RV_OK, NULL, false};
     s.ctx = &inner;
     found_at(lake, docs_of(&s), 0, 1);
     assert_int_equal(inner.status, RV_ERR_BACKEND);
@@ -418,7 +457,7 @@ static void a_backend_that_searches_another(void **state) {
     rv_lake *lake = new_lake(NULL);
     add_source(lake, &a);
     add_source(lake, &b);
-    searcher inner = {lake, docs_of(&b), RV_ERR_IO, NULL};
+    searcher inner = {lake, docs_of(&b), RV_ERR_IO, NULL, false};
     a.ctx = &inner;
     found_at(lake, docs_of(&a), 0, 1);
     assert_int_equal(inner.status, RV_OK);
@@ -440,8 +479,8 @@ static void two_backends_that_search_each_other(void **state) {
     add_source(lake, &a);
     add_source(lake, &b);
     meeting both = {.expected = 2};
-    searcher in_a = {lake, docs_of(&b), RV_OK, &both};
-    searcher in_b = {lake, docs_of(&a), RV_OK, &both};
+    searcher in_a = {lake, docs_of(&b), RV_OK, &both, false};
+    searcher in_b = {lake, docs_of(&a), RV_OK, &both, false};
     a.ctx = &in_a;
     b.ctx = &in_b;
     caller c[2] = {{lake, docs_of(&a), RV_ACQUIRE_DEFAULT, 0, 0},
@@ -512,6 +551,7 @@ int main(void) {
         cmocka_unit_test(one_pulls_and_all_get_it),
         cmocka_unit_test(one_failure_is_everybodys),
         cmocka_unit_test(waiting_can_be_cancelled),
+        cmocka_unit_test(an_index_that_is_locked_locks_no_lake),
         cmocka_unit_test(a_backend_that_searches_itself),
         cmocka_unit_test(a_backend_that_searches_another),
         cmocka_unit_test(two_backends_that_search_each_other),
