@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -92,6 +93,34 @@ def test_an_exception_discards_the_writes():
     assert lake.cache_entry(("local", "docs")).holds == 0
 
 
+def test_writes_of_an_earlier_block_are_over():
+    backend, _ = local()
+    session = lake_of(backend).session()
+    with contextlib.suppress(ZeroDivisionError), session:
+        session.upsert("docs", [777], FAR)
+        raise ZeroDivisionError
+    with session:
+        session.upsert("docs", [778], FAR)
+    with session:
+        session.upsert("docs", [779], FAR)
+    assert backend.pull_vectors("docs").ids[200:].tolist() == [778, 779]
+    assert backend.generation("docs") == 3
+
+
+def test_writes_of_different_keys_stay_apart():
+    """Also if their names are the same once they are strung together."""
+    one, _ = local("a/b", "c")
+    two, _ = local("a", "b/c")
+    lake = lake_of(one, two)
+    with lake.session() as session:
+        session.upsert("c", [1], FAR, backend="a/b")
+        session.put_collection("c", [2], FAR, backend="a/b")
+        session.upsert("b/c", [3], FAR + 1, backend="a")
+    assert one.pull_vectors("c").ids.tolist() == [2]
+    assert np.array_equal(two.pull_vectors("b/c").vectors[3], FAR[0] + 1)
+    assert len(two.pull_vectors("b/c").ids) == 200
+
+
 def test_writes_that_do_not_fit_change_nothing():
     one, _ = local("one")
     lake = lake_of(one, LocalBackend("two"))
@@ -113,8 +142,10 @@ def test_writes_that_do_not_fit_change_nothing():
             (ruvector.LakeError, [2, 3], FAR),
             (ruvector.LakeDimensionMismatch, [2], rows(1, 3)),
         ):
-            with pytest.raises(error):
+            with pytest.raises(error) as caught:
                 session.upsert("docs", ids, vectors, backend="one")
+            if isinstance(caught.value, ruvector.LakeError):
+                assert (caught.value.backend, caught.value.collection) == ("one", "docs")
     assert one.generation("docs") == 2
 
 
@@ -181,6 +212,37 @@ def test_a_session_serves_one_thread_at_a_time():
         go.set()
         thread.join()
         assert session.search_one("docs", source.vectors[3], 1)[0].id == 3
+
+
+def test_a_session_that_ends_waits_for_the_search_of_another_thread():
+    inside, go = threading.Event(), threading.Event()
+
+    class Slow(Source):
+        def pull_vectors(self, collection):
+            inside.set()
+            go.wait(20)
+            return super().pull_vectors(collection)
+
+    def let_go():
+        inside.wait()
+        while session._open:
+            time.sleep(0.001)
+        go.set()
+
+    source, found = Slow(), []
+    lake = lake_of(source)
+    with lake.session() as session:
+        threads = [
+            threading.Thread(target=lambda: found.extend(session.search_one("docs", FAR[0], 3))),
+            threading.Thread(target=let_go),
+        ]
+        for thread in threads:
+            thread.start()
+        inside.wait()
+    assert lake.cache_entry(("source", "docs")).holds == 0
+    for thread in threads:
+        thread.join()
+    assert len(found) == 3
 
 
 def test_sessions_in_many_threads():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -33,9 +34,7 @@ class Session:
         self._lake = lake
         self._pins: dict[_Pair, _Pin] = {}
         self._writes: dict[_Pair, _Write] = {}
-        # A backend of its own holds the rows to write: it checks them, copies them and
-        # merges one call into the other as the real one would.
-        self._staged = LocalBackend("session")
+        self._staged: LocalBackend
         self._open = False
         self._in_use = threading.Lock()
 
@@ -46,16 +45,22 @@ class Session:
         if self._open or getattr(here, "session", None) is not None:
             raise LakeError("sessions of one lake do not nest")
         here.session = self
+        # A backend of its own holds the rows to write: it checks them, copies them and
+        # merges one call into the other as the real one would.
+        self._staged = LocalBackend("session")
+        self._names = map(str, itertools.count())
         self._open = True
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._open = False
         self._lake._in_session.session = None
+        self._in_use.acquire()  # another thread's search goes on with what is held
         try:
             if kind is None:
                 self._commit()
         finally:
+            self._in_use.release()
             for pin in self._pins.values():
                 pin.release()
             self._pins.clear()
@@ -122,7 +127,8 @@ class Session:
         with self._used():
             pair = self._pair(collection, backend)
             write = self._writes.get(pair) or self._new_write(pair, replace=False)
-            self._staged.upsert(write.name, ids, vectors)
+            with _errors_about(pair):
+                self._staged.upsert(write.name, ids, vectors)
             self._writes[pair] = write
 
     def put_collection(
@@ -132,7 +138,8 @@ class Session:
         with self._used():
             pair = self._pair(collection, backend)
             write = self._new_write(pair, replace=True)
-            self._staged.put_collection(write.name, ids, vectors)
+            with _errors_about(pair):
+                self._staged.put_collection(write.name, ids, vectors)
             self._writes[pair] = write
 
     def _pair(self, collection: str, backend: str | None) -> _Pair:
@@ -146,7 +153,7 @@ class Session:
                 backend=pair[0],
                 collection=pair[1],
             )
-        return _Write(backend, pair[1], "/".join((str(len(self._writes)), *pair)), replace)
+        return _Write(backend, pair[1], next(self._names), replace)
 
     def _commit(self) -> None:
         rows = {pair: self._staged.pull_vectors(w.name) for pair, w in self._writes.items()}
@@ -159,6 +166,16 @@ class Session:
         for pair in dict.fromkeys((*self._pins, *self._writes)):
             if pair[0] in known:
                 self._lake.prime(pair)
+
+
+@contextmanager
+def _errors_about(pair: _Pair) -> Iterator[None]:
+    """Errors about staged rows are about where they were meant to go."""
+    try:
+        yield
+    except LakeError as error:
+        error.backend, error.collection = pair
+        raise
 
 
 def _check_dim(write: _Write, dim: int) -> None:
