@@ -106,7 +106,11 @@ static int make_directory(void **state) {
 
 static int remove_directory(void **state) {
     (void)state;
-    return unlink(path) == 0 ? rmdir(directory) : -1;
+    char bundle[80];
+    snprintf(bundle, sizeof bundle, "%s/%s", directory, RV_BUNDLE_FILE);
+    unlink(bundle); /* if there is one beside the file */
+    unlink(path);
+    return rmdir(directory);
 }
 
 /* ---- indexes -------------------------------------------------------------------- */
@@ -165,7 +169,7 @@ static void killed_publishers_lose_nothing(void **state) {
     fields = (rv_bundle){.data_ref = {"x", 1}, .dim = 3};
     assert_ok(rv_bundle_sealed(&fields, &bundles[1], err));
     snprintf(path, sizeof path, "%s/%s", directory, RV_BUNDLE_FILE);
-    kill_again_and_again(save_bundle, which_bundle, bundles, directory, KILLS / 2);
+    kill_again_and_again(save_bundle, which_bundle, bundles, directory, KILLS);
     rv_bundle_free(bundles[0]);
     rv_bundle_free(bundles[1]);
 }
@@ -206,9 +210,86 @@ static void killed_writers_of_rows_lose_nothing(void **state) {
     for (uint64_t i = 0; i < FILE_ROWS; i++) c.ids[i] = i << 32;
     assert_ok(rv_fs_backend_new("files", directory, 0, &c.files, err));
     snprintf(path, sizeof path, "%s/c.bin", directory);
-    kill_again_and_again(save_rows, which_rows, &c, directory, KILLS / 2);
+    kill_again_and_again(save_rows, which_rows, &c, directory, KILLS);
     rv_backend_free(c.files);
     free(c.rows);
+}
+
+/* ---- snapshots of a lake -------------------------------------------------------- */
+
+static const rv_key docs = {"a", "docs"};
+
+typedef struct pair {
+    rv_lake *lakes[2];
+    rv_index *indexes[2]; /* as they are in the files */
+    rv_witness witnesses[2];
+    size_t *torn; /* pairs of an index and a bundle of different states */
+} pair;
+
+static rv_status save_pair(const void *ctx, size_t which, rv_error *err) {
+    return rv_lake_save(((const pair *)ctx)->lakes[which], docs, directory, err);
+}
+
+/* Each file is of one of the states, and a pair of two is refused. */
+static size_t which_pair(const void *ctx) {
+    const pair *p = ctx;
+    rv_bundle *bundle;
+    rv_lake *lake;
+    rv_lake_options o = RV_LAKE_DEFAULT;
+    size_t of_index = which_index(p->indexes);
+    assert_ok(rv_bundle_read(directory, &bundle, err));
+    size_t of_bundle = memcmp(bundle->witness.data, p->witnesses[0], 64) == 0 ? 0 : 1;
+    assert_memory_equal(bundle->witness.data, p->witnesses[of_bundle], 64);
+    rv_bundle_free(bundle);
+    o.consistency = RV_STALE;
+    assert_ok(rv_lake_new(&o, &lake, err));
+    rv_status status = rv_lake_warm(lake, docs, directory, NULL, NULL);
+    assert_int_equal(status, of_index == of_bundle ? RV_OK : RV_ERR_WITNESS);
+    rv_entry_info entry;
+    assert_int_equal(rv_lake_get_entry(lake, docs, &entry), status == RV_OK);
+    if (status == RV_OK) assert_string_equal(entry.witness, p->witnesses[of_index]);
+    *p->torn += status != RV_OK;
+    rv_lake_free(lake);
+    return of_index;
+}
+
+/* A lake over n rows, whose snapshot lies in the directory. */
+static rv_lake *saved_lake(const float *rows, uint32_t dim, uint64_t n, rv_witness out) {
+    rv_backend *backend;
+    rv_lake *lake;
+    uint64_t *ids = scattered_ids(3, n);
+    assert_ok(rv_local_backend_new("a", &backend, err));
+    for (uint64_t i = 0; i < n; i += n / 2) /* the more rows, the more generations */
+        assert_ok(rv_local_upsert(backend, "docs", rows + i * dim, dim, ids + i,
+                                  n - i < n / 2 ? n - i : n / 2, err));
+    assert_ok(rv_lake_new(NULL, &lake, err));
+    assert_ok(rv_lake_register(lake, backend, err));
+    assert_ok(rv_lake_prime(lake, docs, NULL, out, err));
+    assert_ok(rv_lake_save(lake, docs, directory, err));
+    rv_backend_free(backend);
+    free(ids);
+    return lake;
+}
+
+static void killed_snapshots_lose_nothing(void **state) {
+    (void)state;
+    const uint32_t dim = 32;
+    float *rows = normal_rows(3, 3001, dim);
+    size_t torn = 0;
+    pair p = {.torn = &torn};
+    snprintf(path, sizeof path, "%s/%s", directory, RV_SNAPSHOT_FILE);
+    for (size_t i = 0; i < 2; i++) {
+        p.lakes[i] = saved_lake(rows, dim, 3000 + i, p.witnesses[i]);
+        assert_ok(rv_index_load(path, 0, RV_VERIFY_ALWAYS, &p.indexes[i], err));
+    }
+    assert_string_not_equal(p.witnesses[0], p.witnesses[1]);
+    kill_again_and_again(save_pair, which_pair, &p, directory, KILLS);
+    print_message("%zu times an index and a bundle of two states, refused\n", torn);
+    for (size_t i = 0; i < 2; i++) {
+        rv_index_free(p.indexes[i]);
+        rv_lake_free(p.lakes[i]);
+    }
+    free(rows);
 }
 
 #define IN_DIRECTORY(test)                                                               \
@@ -217,6 +298,7 @@ static void killed_writers_of_rows_lose_nothing(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {IN_DIRECTORY(killed_saves_lose_nothing),
                                        IN_DIRECTORY(killed_publishers_lose_nothing),
-                                       IN_DIRECTORY(killed_writers_of_rows_lose_nothing)};
+                                       IN_DIRECTORY(killed_writers_of_rows_lose_nothing),
+                                       IN_DIRECTORY(killed_snapshots_lose_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
