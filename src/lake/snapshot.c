@@ -13,6 +13,10 @@
 #define NOTE_BYTES (NOTE_WITNESS + RV_WITNESS_CHARS)
 
 #define DIGEST_ROWS 1024u /* ids copied at a time */
+/* The first search among 100,000 x 128 rows took 1.7 times as long as later ones if there
+ * had been one for a zero vector, 1.3 times after one for a row, 1.1 after four. */
+#define WARM_SEARCHES 4u
+#define WARM_K 10u
 
 /* ---- digests of content
  * ------------------------------------------------------------------ */
@@ -179,15 +183,21 @@ static rv_status load_index(snapshot *s, const char *path, rv_error *err) {
     return check_snapshot(s, path, err);
 }
 
-/* The first search arranges the codes for scanning: better now than when it counts. */
+/* The first search arranges the codes for scanning, and what it looks at is far from the
+ * processor, as it is for some that follow: better now than when it counts. */
 static rv_status warm_up(const snapshot *s, rv_error *err) {
-    if (s->info.n == 0) return RV_OK;
-    float *query = rvb_alloc_zero(s->info.dim, sizeof *query);
+    float *query = rvb_alloc(s->info.dim, sizeof *query);
     if (!query) return rvb_fail_memory(err, s->info.dim * sizeof *query);
-    uint64_t id;
-    float score;
-    rv_status status =
-        rv_index_search(s->index, query, 1, s->info.dim, 1, NULL, &id, &score, err);
+    uint64_t searches = s->info.n < WARM_SEARCHES ? s->info.n : WARM_SEARCHES;
+    rv_status status = RV_OK;
+    for (uint64_t i = 0; status == RV_OK && i < searches; i++) {
+        uint64_t ids[WARM_K], row = s->info.n / searches * i;
+        float scores[WARM_K];
+        status = rv_index_copy_rows(s->index, row, 1, NULL, NULL, NULL, query, err);
+        if (status == RV_OK)
+            status = rv_index_search(s->index, query, 1, s->info.dim, WARM_K, NULL, ids,
+                                     scores, err);
+    }
     rvb_free(query);
     return status;
 }
