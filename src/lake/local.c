@@ -5,11 +5,17 @@
  * way. A pull is the buffer and the number of rows at that moment: appending writes
  * behind them, and whoever wants to change rows takes a buffer of its own while anybody
  * else holds the old one. So pulls copy nothing and see one state.
+ *
+ * Locks. A change holds its collection's `writing` from beginning to end, and the
+ * backend's `lock`, which every question takes, only while it becomes visible: to swap
+ * what was made beside the old state, or to overwrite the rows it replaces. Order:
+ * creating, writing, lock.
  */
 #include <inttypes.h>
 #include <stdatomic.h>
 
 #include "base/json.h"
+#include "base/os.h"
 #include "lake/source_i.h"
 
 typedef struct rows {
@@ -19,8 +25,10 @@ typedef struct rows {
     float *vectors;
 } rows;
 
+/* Fields from `rows` on are read under either lock and written under both. */
 typedef struct collection {
     rvl_named named;
+    rvb_mutex writing;
     rows *rows; /* NULL while there are none */
     size_t n;
     uint32_t dim; /* 0: of the first row to come */
@@ -29,8 +37,9 @@ typedef struct collection {
 } collection;
 
 typedef struct local {
-    rvb_rwlock *lock; /* of everything below, but not of rows that pulls hold */
-    rvl_names names;  /* of collections; these stay as long as the backend */
+    rvb_rwlock *lock;   /* of names, and of what collections hold */
+    rvb_mutex creating; /* one new collection at a time */
+    rvl_names names;    /* of collections; these stay as long as the backend */
     char id[];
 } local;
 
@@ -66,8 +75,8 @@ static void release_rows(void *owner) {
     if (atomic_fetch_sub_explicit(&r->owners, 1, memory_order_acq_rel) == 1) rvb_free(r);
 }
 
-/* Under the write lock nobody can become an owner; one who has stopped being one has
- * read all it wanted. */
+/* While the lock is held exclusively nobody can become an owner; one who has stopped
+ * being one has read all it wanted. */
 static bool shared(const rows *r) {
     return r && atomic_load_explicit(&r->owners, memory_order_acquire) > 1;
 }
@@ -79,18 +88,26 @@ static void copy_rows(rows *to, size_t at, const uint64_t *ids, const float *vec
     memcpy(to->vectors + at * dim, vectors, n * dim * sizeof *vectors);
 }
 
-/* A buffer of the collection's rows with room for `n` in all; its own if `anew`. */
-static rv_status make_room(collection *c, uint32_t dim, size_t n, bool anew,
-                           rv_error *err) {
+/* A buffer with the collection's rows and room for `n` in all: its own if that will do,
+ * and not `anew`. */
+static rows *room_for(const collection *c, uint32_t dim, size_t n, bool anew,
+                      rv_error *err) {
     size_t capacity = c->rows ? c->rows->capacity : 0;
-    if (n <= capacity && !anew) return RV_OK;
+    if (n <= capacity && !anew) return c->rows;
     if (n > capacity) capacity = c->n ? n + n / 2 : n;
     rows *r = alloc_rows(capacity, dim, err);
-    if (!r) return RV_ERR_MEMORY;
-    if (c->n) copy_rows(r, 0, c->rows->ids, c->rows->vectors, c->n, dim);
-    release_rows(c->rows);
+    if (r && c->n) copy_rows(r, 0, c->rows->ids, c->rows->vectors, c->n, dim);
+    return r;
+}
+
+/* The next state. The lock is held; returns what is to be released without it. */
+static rows *settle(collection *c, rows *r, size_t n, uint32_t dim) {
+    rows *before = c->rows;
     c->rows = r;
-    return RV_OK;
+    c->n = n;
+    c->dim = dim;
+    c->generation++;
+    return before == r ? NULL : before;
 }
 
 /* ---- ids of a call -------------------------------------------------------------- */
@@ -104,6 +121,8 @@ typedef struct id_set {
     uint64_t *ids;
     uint32_t *last;  /* where it appears last in the call */
     uint8_t *stored; /* whether the collection has it */
+    uint32_t *rows;  /* of the collection that have one of them, */
+    size_t n_rows;   /* so many */
 } id_set;
 
 /* Of the slot that holds the id, or that it may be put in. */
@@ -118,6 +137,7 @@ static void free_set(id_set *s) {
     rvb_free(s->ids);
     rvb_free(s->last);
     rvb_free(s->stored);
+    rvb_free(s->rows);
 }
 
 /* n <= RV_PULL_MAX_ROWS */
@@ -144,8 +164,8 @@ static rv_status make_set(id_set *s, const uint64_t *ids, size_t n, rv_error *er
     return RV_OK;
 }
 
-/* Marks the ids the collection has; returns how many of its rows have them. */
-static size_t find_stored(id_set *s, const collection *c) {
+/* Marks the ids the collection has, and notes its rows that have them. */
+static rv_status find_stored(id_set *s, const collection *c, rv_error *err) {
     size_t found = 0;
     for (size_t row = 0; row < c->n; row++) {
         uint32_t entry = s->slots[slot_of(s, c->rows->ids[row])];
@@ -153,19 +173,30 @@ static size_t find_stored(id_set *s, const collection *c) {
         s->stored[entry - 1] = 1;
         found++;
     }
-    return found;
+    if (found == 0) return RV_OK;
+    s->rows = rvb_alloc(found, sizeof *s->rows);
+    if (!s->rows) return rvb_fail_memory(err, found * sizeof *s->rows);
+    for (size_t row = 0; row < c->n && s->n_rows < found; row++)
+        if (s->slots[slot_of(s, c->rows->ids[row])]) s->rows[s->n_rows++] = (uint32_t)row;
+    return RV_OK;
 }
 
 /* ---- collections ---------------------------------------------------------------- */
+
+static void free_collection(collection *c) {
+    release_rows(c->rows);
+    rvb_mutex_destroy(&c->writing);
+    rvb_free(c);
+}
 
 static void release_local(void *ctx) {
     local *l = ctx;
     for (size_t i = 0; i < l->names.n; i++) {
         collection *c = (collection *)l->names.records[i];
-        release_rows(c->rows);
-        rvb_free(c);
+        free_collection(c);
     }
     rvb_free(l->names.records);
+    rvb_mutex_destroy(&l->creating);
     rvb_rwlock_free(l->lock);
     rvb_free(l);
 }
@@ -183,26 +214,29 @@ static rv_status find(const local *l, const char *name, collection **out, rv_err
     return rvb_fail(err, RV_ERR_NOT_FOUND, "unknown collection: %s/%s", l->id, name);
 }
 
-/* One that is not among the others yet: add or drop it. */
-static rv_status prepare(local *l, const char *name, collection **out, rv_error *err) {
+/* One that nobody knows of yet. */
+static rv_status prepare(const char *name, collection **out, rv_error *err) {
     size_t length = strlen(name) + 1;
+    *out = NULL;
     if (!rvb_utf8_valid(name, length - 1))
         return rvb_fail(err, RV_ERR_ARGUMENT, "a collection's name must be UTF-8 text");
     collection *c = rvb_alloc_zero(1, sizeof *c + length);
     if (!c) return rvb_fail_memory(err, sizeof *c + length);
     memcpy(c->name, name, length);
     c->named.name = c->name;
-    rv_status status = rvl_names_reserve(&l->names, err);
-    if (status != RV_OK)
+    if (rvb_mutex_init(&c->writing) != 0) {
         rvb_free(c);
-    else
-        *out = c;
-    return status;
+        return rvb_fail_memory(err, sizeof *c + length);
+    }
+    *out = c;
+    return RV_OK;
 }
 
-static void drop(local *l, collection *c) {
-    rvl_names_cancel(&l->names);
-    rvb_free(c);
+static rv_status known(local *l, const char *name, collection **out, rv_error *err) {
+    rvb_rwlock_read(l->lock);
+    rv_status status = find(l, name, out, err);
+    rvb_rwlock_unread(l->lock);
+    return status;
 }
 
 static rv_status check_dim(const collection *c, uint32_t dim, rv_error *err) {
@@ -216,31 +250,77 @@ static rv_status check_dim(const collection *c, uint32_t dim, rv_error *err) {
 
 /* ---- changes -------------------------------------------------------------------- */
 
+typedef struct change {
+    const float *vectors;
+    uint32_t dim;
+    const uint64_t *ids;
+    size_t n;
+    id_set *set; /* of an upsert or a removal */
+} change;
+
+/* Makes a change wholly or not at all; the collection's `writing` is held. */
+typedef rv_status (*changer)(local *l, collection *c, change *what, rv_error *err);
+
+static rv_status change_known(local *l, collection *c, changer apply, change *what,
+                              rv_error *err) {
+    rvb_mutex_lock(&c->writing);
+    rv_status status = apply(l, c, what, err);
+    rvb_mutex_unlock(&c->writing);
+    return status;
+}
+
+/* `creating` is held, and there is none of this name. */
+static rv_status create(local *l, const char *name, changer apply, change *what,
+                        rv_error *err) {
+    collection *c;
+    RVB_TRY(prepare(name, &c, err));
+    rvb_rwlock_write(l->lock);
+    rv_status status = rvl_names_reserve(&l->names, err);
+    rvb_rwlock_unwrite(l->lock);
+    if (status == RV_OK) {
+        status = change_known(l, c, apply, what, err);
+        rvb_rwlock_write(l->lock);
+        if (status == RV_OK)
+            rvl_names_add(&l->names, c);
+        else
+            rvl_names_cancel(&l->names);
+        rvb_rwlock_unwrite(l->lock);
+    }
+    if (status != RV_OK) free_collection(c);
+    return status;
+}
+
+static rv_status change_or_create(local *l, const char *name, changer apply, change *what,
+                                  rv_error *err) {
+    collection *c;
+    if (known(l, name, &c, NULL) == RV_OK) return change_known(l, c, apply, what, err);
+    rvb_mutex_lock(&l->creating);
+    rv_status status = known(l, name, &c, NULL) == RV_OK
+                           ? change_known(l, c, apply, what, err)
+                           : create(l, name, apply, what, err);
+    rvb_mutex_unlock(&l->creating);
+    return status;
+}
+
+static rv_status put(local *l, collection *c, change *new, rv_error *err) {
+    rows *r = NULL;
+    if (new->n && !(r = alloc_rows(new->n, new->dim, err))) return RV_ERR_MEMORY;
+    if (r) copy_rows(r, 0, new->ids, new->vectors, new->n, new->dim);
+    rvb_rwlock_write(l->lock);
+    r = settle(c, r, new->n, new->dim);
+    rvb_rwlock_unwrite(l->lock);
+    release_rows(r);
+    return RV_OK;
+}
+
 rv_status rv_local_put(rv_backend *backend, const char *name, const float *vectors,
                        uint32_t dim, const uint64_t *ids, uint64_t n, rv_error *err) {
     local *l;
     RVB_TRY(of_backend(backend, &l, err));
     /* no rows of no dimension: the first one to come decides */
     if (n || dim) RVB_TRY(rvl_check_rows("put_collection", vectors, dim, ids, n, err));
-    rows *r = NULL;
-    if (n && !(r = alloc_rows((size_t)n, dim, err))) return RV_ERR_MEMORY;
-    if (n) copy_rows(r, 0, ids, vectors, (size_t)n, dim);
-
-    rv_status status = RV_OK;
-    rvb_rwlock_write(l->lock);
-    collection *c = rvl_names_find(&l->names, name);
-    if (!c && (status = prepare(l, name, &c, err)) == RV_OK) rvl_names_add(&l->names, c);
-    if (status == RV_OK) {
-        rows *before = c->rows;
-        c->rows = r;
-        c->n = (size_t)n;
-        c->dim = dim;
-        c->generation++;
-        r = before;
-    }
-    rvb_rwlock_unwrite(l->lock);
-    release_rows(r);
-    return status;
+    change new = {vectors, dim, ids, (size_t)n, NULL};
+    return change_or_create(l, name, put, &new, err);
 }
 
 static rv_status check_total(const collection *c, uint64_t more, uint32_t dim,
@@ -255,15 +335,16 @@ static rv_status check_total(const collection *c, uint64_t more, uint32_t dim,
                             n, dim, RV_PULL_MAX_ROWS, RV_PULL_MAX_BYTES);
 }
 
-static rv_status append(collection *c, uint64_t id, const float *vector, uint32_t dim,
-                        rv_error *err) {
-    RVB_TRY(check_dim(c, dim, err));
-    RVB_TRY(check_total(c, 1, dim, err));
-    RVB_TRY(make_room(c, dim, c->n + 1, false, err));
-    copy_rows(c->rows, c->n, &id, vector, 1, dim);
-    c->dim = dim;
-    c->n++;
-    c->generation++;
+static rv_status append(local *l, collection *c, change *new, rv_error *err) {
+    RVB_TRY(check_dim(c, new->dim, err));
+    RVB_TRY(check_total(c, 1, new->dim, err));
+    rows *r = room_for(c, new->dim, c->n + 1, false, err);
+    if (!r) return RV_ERR_MEMORY;
+    copy_rows(r, c->n, new->ids, new->vectors, 1, new->dim);
+    rvb_rwlock_write(l->lock);
+    r = settle(c, r, c->n + 1, new->dim);
+    rvb_rwlock_unwrite(l->lock);
+    release_rows(r);
     return RV_OK;
 }
 
@@ -273,51 +354,64 @@ rv_status rv_local_append(rv_backend *backend, const char *name, uint64_t id,
     collection *c;
     RVB_TRY(of_backend(backend, &l, err));
     RVB_TRY(rvl_check_rows("append", vector, dim, &id, 1, err));
-    rvb_rwlock_write(l->lock);
-    rv_status status = find(l, name, &c, err);
-    if (status == RV_OK) status = append(c, id, vector, dim, err);
-    rvb_rwlock_unwrite(l->lock);
-    return status;
+    RVB_TRY(known(l, name, &c, err));
+    change new = {vector, dim, &id, 1, NULL};
+    return change_known(l, c, append, &new, err);
 }
 
-/* `s` are the ids of the call, each to be stored once. */
-static rv_status upsert(collection *c, const float *vectors, uint32_t dim, id_set *s,
-                        rv_error *err) {
-    RVB_TRY(check_dim(c, dim, err));
-    bool replaces = find_stored(s, c) > 0;
-    size_t more = 0;
-    for (size_t e = 0; e < s->n; e++) more += !s->stored[e];
-    RVB_TRY(check_total(c, more, dim, err));
-    if (c->n + more)
-        RVB_TRY(make_room(c, dim, c->n + more, replaces && shared(c->rows), err));
-    for (size_t row = 0; replaces && row < c->n; row++) {
-        uint64_t id = c->rows->ids[row];
-        uint32_t entry = s->slots[slot_of(s, id)];
-        if (entry)
-            copy_rows(c->rows, row, &id, vectors + (size_t)s->last[entry - 1] * dim, 1,
-                      dim);
+static void overwrite(rows *r, const change *new) {
+    const id_set *s = new->set;
+    for (size_t i = 0; i < s->n_rows; i++) {
+        uint64_t id = r->ids[s->rows[i]];
+        size_t from = s->last[s->slots[slot_of(s, id)] - 1];
+        copy_rows(r, s->rows[i], &id, new->vectors + from *new->dim, 1, new->dim);
     }
-    for (size_t e = 0; e < s->n; e++) {
-        if (s->stored[e]) continue;
-        copy_rows(c->rows, c->n, &s->ids[e], vectors + (size_t)s->last[e] * dim, 1, dim);
-        c->n++;
-    }
-    c->dim = dim;
-    c->generation++;
+}
+
+/* Behind the first n rows; returns how many there are then. */
+static size_t append_new(rows *r, size_t n, const change *new) {
+    const id_set *s = new->set;
+    for (size_t e = 0; e < s->n; e++)
+        if (!s->stored[e])
+            copy_rows(r, n++, &s->ids[e], new->vectors + (size_t)s->last[e] * new->dim, 1,
+                      new->dim);
+    return n;
+}
+
+/* With rows to replace, in a buffer that pulls hold: in one of its own. */
+static rv_status upsert_anew(local *l, collection *c, const change *new, size_t n,
+                             rv_error *err) {
+    rows *r = room_for(c, new->dim, n, true, err);
+    if (!r) return RV_ERR_MEMORY;
+    overwrite(r, new);
+    append_new(r, c->n, new);
+    rvb_rwlock_write(l->lock);
+    r = settle(c, r, n, new->dim);
+    rvb_rwlock_unwrite(l->lock);
+    release_rows(r);
     return RV_OK;
 }
 
-static rv_status upsert_named(local *l, const char *name, const float *vectors,
-                              uint32_t dim, id_set *s, rv_error *err) {
-    collection *c = rvl_names_find(&l->names, name);
-    if (c) return upsert(c, vectors, dim, s, err);
-    RVB_TRY(prepare(l, name, &c, err));
-    rv_status status = upsert(c, vectors, dim, s, err);
-    if (status == RV_OK)
-        rvl_names_add(&l->names, c);
-    else
-        drop(l, c);
-    return status;
+static rv_status upsert(local *l, collection *c, change *new, rv_error *err) {
+    id_set *s = new->set;
+    RVB_TRY(check_dim(c, new->dim, err));
+    RVB_TRY(find_stored(s, c, err));
+    size_t n = c->n;
+    for (size_t e = 0; e < s->n; e++) n += !s->stored[e];
+    RVB_TRY(check_total(c, n - c->n, new->dim, err));
+    rows *r = NULL;
+    if (n && !(r = room_for(c, new->dim, n, false, err))) return RV_ERR_MEMORY;
+    if (r) append_new(r, c->n, new);
+    bool own = r != c->rows;
+    if (own && r) overwrite(r, new);
+    rvb_rwlock_write(l->lock);
+    bool in_use = !own && s->n_rows > 0 && shared(r);
+    if (!own && !in_use && r) overwrite(r, new);
+    if (!in_use) r = settle(c, r, n, new->dim);
+    rvb_rwlock_unwrite(l->lock);
+    if (in_use) return upsert_anew(l, c, new, n, err);
+    release_rows(r);
+    return RV_OK;
 }
 
 rv_status rv_local_upsert(rv_backend *backend, const char *name, const float *vectors,
@@ -327,31 +421,32 @@ rv_status rv_local_upsert(rv_backend *backend, const char *name, const float *ve
     RVB_TRY(of_backend(backend, &l, err));
     RVB_TRY(rvl_check_rows("upsert", vectors, dim, ids, n, err));
     RVB_TRY(make_set(&s, ids, (size_t)n, err));
-    rvb_rwlock_write(l->lock);
-    rv_status status = upsert_named(l, name, vectors, dim, &s, err);
-    rvb_rwlock_unwrite(l->lock);
+    change new = {vectors, dim, ids, (size_t)n, &s};
+    rv_status status = change_or_create(l, name, upsert, &new, err);
     free_set(&s);
     return status;
 }
 
-/* Leaves out `found` rows, those whose ids are in `s`. */
-static rv_status remove_rows(collection *c, const id_set *s, size_t found,
-                             rv_error *err) {
-    rows *from = c->rows, *to = from;
-    if (shared(from) && !(to = alloc_rows(c->n - found, c->dim, err)))
+/* The rows whose ids are not in the set, in a buffer of their own. */
+static rv_status remove_rows(local *l, collection *c, change *gone, rv_error *err) {
+    const id_set *s = gone->set;
+    RVB_TRY(find_stored(gone->set, c, err));
+    if (s->n_rows == 0) return RV_OK;
+    size_t kept = 0, from = 0;
+    rows *r = NULL;
+    if (s->n_rows < c->n && !(r = alloc_rows(c->n - s->n_rows, c->dim, err)))
         return RV_ERR_MEMORY;
-    size_t kept = 0;
-    for (size_t row = 0; row < c->n; row++) {
-        uint64_t id = from->ids[row];
-        if (s->slots[slot_of(s, id)]) continue;
-        if (to != from || kept != row)
-            copy_rows(to, kept, &id, from->vectors + row * c->dim, 1, c->dim);
-        kept++;
+    for (size_t i = 0; r && i <= s->n_rows; i++) {
+        size_t to = i < s->n_rows ? s->rows[i] : c->n;
+        copy_rows(r, kept, c->rows->ids + from, c->rows->vectors + from * c->dim,
+                  to - from, c->dim);
+        kept += to - from;
+        from = to + 1;
     }
-    if (to != from) release_rows(from);
-    c->rows = to;
-    c->n = kept;
-    c->generation++;
+    rvb_rwlock_write(l->lock);
+    r = settle(c, r, kept, c->dim);
+    rvb_rwlock_unwrite(l->lock);
+    release_rows(r);
     return RV_OK;
 }
 
@@ -360,7 +455,6 @@ rv_status rv_local_remove(rv_backend *backend, const char *name, const uint64_t 
     local *l;
     collection *c;
     id_set s;
-    size_t found = 0;
     RVB_TRY(of_backend(backend, &l, err));
     if (n && !ids) return rvb_fail(err, RV_ERR_ARGUMENT, "remove: ids are missing");
     if (n > RV_PULL_MAX_ROWS)
@@ -368,14 +462,12 @@ rv_status rv_local_remove(rv_backend *backend, const char *name, const uint64_t 
                                 "remove: %" PRIu64 " ids, at most %" PRIu64
                                 " can be removed at once",
                                 n, RV_PULL_MAX_ROWS);
+    RVB_TRY(known(l, name, &c, err));
     RVB_TRY(make_set(&s, ids, (size_t)n, err));
-    rvb_rwlock_write(l->lock);
-    rv_status status = find(l, name, &c, err);
-    if (status == RV_OK) found = find_stored(&s, c);
-    if (found) status = remove_rows(c, &s, found, err);
-    rvb_rwlock_unwrite(l->lock);
+    change gone = {.set = &s};
+    rv_status status = change_known(l, c, remove_rows, &gone, err);
+    if (status == RV_OK && removed) *removed = s.n_rows;
     free_set(&s);
-    if (status == RV_OK && removed) *removed = found;
     return status;
 }
 
@@ -459,6 +551,10 @@ rv_status rv_local_backend_new(const char *id, rv_backend **out, rv_error *err) 
     local *l = rvb_alloc_zero(1, sizeof *l + length);
     if (!l) return rvb_fail_memory(err, sizeof *l + length);
     memcpy(l->id, id, length);
+    if (rvb_mutex_init(&l->creating) != 0) {
+        rvb_free(l);
+        return rvb_fail_memory(err, sizeof *l);
+    }
     l->lock = rvb_rwlock_create();
     rv_status status = l->lock ? rv_backend_new(id, &calls, l, out, err)
                                : rvb_fail_memory(err, sizeof *l);

@@ -28,15 +28,16 @@ static inline void meet(void *ctx) {
     for (int i = 0; m->there < m->expected && i < PATIENCE_MS; i++) sleep_ms(1);
 }
 
-/* A pull that begins, and goes on when it is let. */
+/* Something that begins, and goes on when it is let. */
 typedef struct gate {
-    _Atomic bool begun, open;
+    _Atomic bool begun, open, given_up;
 } gate;
 
 static inline void wait_at_gate(void *ctx) {
     gate *g = ctx;
     g->begun = true;
     for (int i = 0; !g->open && i < PATIENCE_MS; i++) sleep_ms(1);
+    g->given_up = !g->open;
 }
 
 static inline void wait_until(const _Atomic bool *flag) {

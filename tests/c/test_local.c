@@ -1,5 +1,6 @@
 /* Collections in memory: what each change does, that pulls are of one moment and cost
  * no copy, and that nothing is half changed. */
+#define _GNU_SOURCE
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -15,6 +16,7 @@
 
 #include "failing_allocator.h"
 #include "lake/source_i.h"
+#include "meeting.h"
 
 static rv_error error;
 static rv_backend *local;
@@ -609,6 +611,75 @@ static void threads(void **state) {
     for (size_t i = 0; i < 4; i++) assert_null(failed[i]);
 }
 
+/* An allocator that keeps whoever asks for a buffer of rows until the gate is open. */
+static void *alloc_at_gate(void *ctx, size_t bytes) {
+    gate *g = ctx;
+    if (bytes > 100000 && !g->begun) wait_at_gate(g);
+    return malloc(bytes);
+}
+
+static void release_at_gate(void *ctx, void *memory) {
+    (void)ctx;
+    free(memory);
+}
+
+enum { MANY = 20000 };
+static uint64_t many_ids[MANY];
+static float many_rows[MANY * 2];
+
+static void *replace_one(void *ctx) {
+    static const uint64_t id = 7;
+    static const float row[] = {3, -3};
+    return rv_local_upsert(local, "c", row, 2, &id, 1, NULL) == RV_OK ? ctx : NULL;
+}
+
+static void *remove_one(void *ctx) {
+    static const uint64_t id = 8;
+    return rv_local_remove(local, "c", &id, 1, NULL, NULL) == RV_OK ? ctx : NULL;
+}
+
+/* However long a change takes: the state before it is there until it is done. */
+static void a_change_keeps_nobody_waiting(void **state) {
+    (void)state;
+    void *(*const changes[])(void *) = {replace_one, remove_one};
+    for (uint64_t i = 0; i < MANY; i++) {
+        many_ids[i] = i;
+        many_rows[2 * i] = (float)i;
+    }
+    ok(rv_local_put(local, "c", many_rows, 2, many_ids, MANY, &error));
+    for (size_t i = 0; i < 2; i++) {
+        gate g = {0};
+        const rv_allocator allocator = {alloc_at_gate, release_at_gate, &g};
+        char names[64] = "";
+        void *done;
+        pthread_t thread;
+        rv_pull before = pulled("c"); /* so that rows are not replaced where they are */
+        rv_set_allocator(&allocator);
+        assert_int_equal(pthread_create(&thread, NULL, changes[i], &g), 0);
+        wait_until(&g.begun);
+        rv_pull during = pulled("c");
+        ok(rv_backend_list(local, join, names, &error));
+        ok(rv_local_upsert(local, "d", many_rows, 2, many_ids, 2, &error));
+        assert_int_equal(generation("c"), before.generation);
+        bool all_the_while = !g.given_up;
+        g.open = true;
+        pthread_join(thread, &done);
+        rv_set_allocator(NULL);
+        assert_true(all_the_while && done == &g);
+        assert_int_equal(during.generation, before.generation);
+        assert_ptr_equal(during.vectors, before.vectors);
+        assert_string_equal(names, i ? "c,d," : "c,");
+        assert_int_equal(generation("c"), before.generation + 1);
+        rv_pull_release(&during);
+        rv_pull_release(&before);
+    }
+    rv_pull after = pulled("c");
+    assert_int_equal(after.n, MANY - 1);
+    assert_true(after.ids[7] == 7 && after.vectors[14] == 3);
+    assert_true(after.ids[8] == 9 && after.vectors[16] == 9);
+    rv_pull_release(&after);
+}
+
 #define LOCAL(test) cmocka_unit_test_setup_teardown(test, make_local, free_local)
 
 int main(void) {
@@ -626,6 +697,7 @@ int main(void) {
         LOCAL(growth_is_amortised),
         LOCAL(random_changes),
         LOCAL(without_memory),
+        LOCAL(a_change_keeps_nobody_waiting),
         LOCAL(threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
