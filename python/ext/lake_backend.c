@@ -3,6 +3,7 @@
  */
 #include "rvpy_lake.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "lake_docs.h"
@@ -53,25 +54,52 @@ static PyObject *backend_id(PyObject *self, void *unused) {
     return PyUnicode_FromString(rv_backend_id(handle(self)));
 }
 
-static rv_status add_name(void *names, const char *collection, rv_error *err) {
-    PyObject *name = PyUnicode_FromString(collection);
-    int result = name ? PyList_Append(names, name) : -1;
-    Py_XDECREF(name);
-    if (result == 0) return RV_OK;
-    err->code = RV_ERR_MEMORY;
-    return RV_ERR_MEMORY;
+/* Names one after the other, each with its zero. */
+typedef struct names {
+    char *text;
+    size_t size, room;
+} names;
+
+static rv_status add_name(void *ctx, const char *collection, rv_error *err) {
+    names *n = ctx;
+    size_t size = strlen(collection) + 1;
+    if (size > n->room - n->size) {
+        size_t room = 2 * (n->size + size);
+        char *text = realloc(n->text, room);
+        if (!text) {
+            err->code = RV_ERR_MEMORY;
+            return RV_ERR_MEMORY;
+        }
+        n->text = text;
+        n->room = room;
+    }
+    memcpy(n->text + n->size, collection, size);
+    n->size += size;
+    return RV_OK;
 }
 
-/* The backends in C list what they have without waiting for anything, so this keeps the
- * GIL. */
+static PyObject *list_of(const names *n) {
+    PyObject *list = PyList_New(0);
+    for (size_t at = 0; list && at < n->size; at += strlen(n->text + at) + 1) {
+        PyObject *name = PyUnicode_FromString(n->text + at);
+        if (!name || PyList_Append(list, name) < 0) Py_CLEAR(list);
+        Py_XDECREF(name);
+    }
+    return list;
+}
+
 static PyObject *list_collections(PyObject *self, PyObject *unused) {
     (void)unused;
-    PyObject *names = PyList_New(0);
+    names n = {NULL, 0, 0};
     rv_error error = {0};
-    if (!names || rv_backend_list(handle(self), add_name, names, &error) == RV_OK)
-        return names;
-    Py_DECREF(names);
-    return rvpy_lake_raise(rvpy_object_state(self), &error, NULL);
+    PyThreadState *thread = PyEval_SaveThread();
+    rv_status status = rv_backend_list(handle(self), add_name, &n, &error);
+    PyEval_RestoreThread(thread);
+    PyObject *list = status == RV_OK
+                         ? list_of(&n)
+                         : rvpy_lake_raise(rvpy_object_state(self), &error, NULL);
+    free(n.text);
+    return list;
 }
 
 static PyObject *generation(PyObject *self, PyObject *collection) {

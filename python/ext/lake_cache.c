@@ -107,7 +107,9 @@ PyObject *rvpy_lake_key_stats(PyObject *object, PyObject *by_collection) {
     PyEval_RestoreThread(thread);
     rv_key *keys = PyMem_New(rv_key, room + 1);
     PyObject *out = keys ? PyDict_New() : PyErr_NoMemory();
+    thread = PyEval_SaveThread();
     if (keys) n = rv_lake_keys(self->lake, keys, room);
+    PyEval_RestoreThread(thread);
     for (size_t i = 0; out && i < n && i < room; i++) {
         rv_key key = {keys[i].backend, each_key ? keys[i].collection : NULL};
         if (add_stats(self, key, out) < 0) Py_CLEAR(out);

@@ -195,8 +195,11 @@ static PyObject *lake_backend_ids(PyObject *object, PyObject *unused) {
     (void)unused;
     rvpy_lake *self = rvpy_lake_of(object);
     PyObject *list = self ? PyList_New(0) : NULL;
-    rv_backend *backend;
-    for (size_t i = 0; list && (backend = rv_lake_backend(self->lake, i)) != NULL; i++) {
+    for (size_t i = 0; list; i++) {
+        PyThreadState *thread = PyEval_SaveThread();
+        const rv_backend *backend = rv_lake_backend(self->lake, i);
+        PyEval_RestoreThread(thread);
+        if (!backend) break;
         PyObject *id = PyUnicode_FromString(rv_backend_id(backend));
         if (!id || PyList_Append(list, id) < 0) Py_CLEAR(list);
         Py_XDECREF(id);
