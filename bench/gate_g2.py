@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -32,6 +31,7 @@ import ruvector
 
 from . import index as bench_index
 from . import report
+from .loops import runner
 from .machine import result as new_result
 
 K = 10
@@ -195,7 +195,7 @@ def _gate(
         begun = asyncio.Event()
         return await _timed(stream(begun), _after(begun, searches))
 
-    run = _runner(factory)
+    run = runner(factory)
     run(_timed(stream()))  # imports, connections
     few = _searches(lake, queries, calls=20)
     each = min(run(_timed(few()))[0] for _ in range(5)) / 20
@@ -208,35 +208,11 @@ def _gate(
             for _ in range(options.rounds)
         ]
         reports: list[str] = []
-        _runner(factory, reports)(beside(searches))
+        runner(factory, reports, LAG_MS)(beside(searches))
         for line in reports:
             report.say(f"  blocked: {line}")
         records.append({"searches": f"{name}, {calls} each", **_verdict(rounds, reports)})
     return records
-
-
-def _runner(
-    factory: Callable[[], asyncio.AbstractEventLoop], reports: list[str] | None = None
-) -> Callable[[Any], Any]:
-    """Runs a coroutine in a new loop; with a list, in debug mode, and the list is given
-    what that reports."""
-
-    def run(work: Any) -> Any:
-        loop = factory()
-        handler = logging.Handler(logging.WARNING)
-        handler.emit = lambda record: reports.append(record.getMessage())  # type: ignore
-        try:
-            if reports is not None:
-                loop.set_debug(True)
-                loop.slow_callback_duration = LAG_MS / 1000
-                logging.getLogger("asyncio").addHandler(handler)
-            return loop.run_until_complete(work)
-        finally:
-            logging.getLogger("asyncio").removeHandler(handler)
-            loop.run_until_complete(loop.shutdown_asyncgens())
-            loop.close()
-
-    return run
 
 
 def _verdict(

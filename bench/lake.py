@@ -23,10 +23,12 @@ from ruvector import Consistency, FsBackend, LocalBackend, RuLake
 
 from . import index as bench_index
 from . import report
+from .loops import runner
 from .machine import result as new_result
 
 DIM, K = 128, 10
 THREADS, AWAITS = 8, 100
+LAG_MS = 5.0
 KEY = ("bench", "docs")
 
 
@@ -202,6 +204,14 @@ def _awaits(
             await lake.search_one_async(KEY[1], query, K)
             best[1, i] = min(best[1, i], perf_counter() - start)
 
+    async def one_by_one() -> None:
+        """Making 100 tasks in one callback takes 5 ms in debug mode by itself."""
+        tasks = []
+        for query in few:
+            tasks.append(asyncio.ensure_future(lake.search_one_async(KEY[1], query, K)))
+            await asyncio.sleep(0)
+        await asyncio.gather(*tasks)
+
     async def watched() -> None:
         lag = _Lag()
         watcher = asyncio.ensure_future(lag.watch())
@@ -219,8 +229,14 @@ def _awaits(
     extra = float(np.median(best[1] - best[0])) * 1e6
     yield _record(f"{AWAITS} awaits together over {AWAITS} calls", together / apart, False, 0.5)
     yield _record("a lone await beside a call", extra, False, 50, "us")
-    lag = _record("lag of the event loop meanwhile", max(lags), False, 5, "ms")
+    lag = _record("lag of the event loop meanwhile", max(lags), False, LAG_MS, "ms")
     yield {**lag, "median of rounds ms": float(np.median(lags))}
+    reports: list[str] = []  # of a mode that costs time itself, so in rounds of their own
+    for _ in range(rounds):
+        runner(asyncio.new_event_loop, reports, LAG_MS)(one_by_one())
+    for line in reports:
+        report.say(f"  blocked: {line}")
+    yield _record("callbacks the loop's debug mode reports", len(reports), False, 0, "callbacks")
 
 
 # ---- shards ------------------------------------------------------------------------
