@@ -1,7 +1,7 @@
 """A client for agents that speak A2A: hand over a task, watch it, know who answers.
 
-Values: `types`, `card`, `artifacts`. Protocol, without I/O: `jsontext` and `identity`
-check who signed a card, `trust` decides what to believe of it, the `codec` modules speak
+Values: `types`, `card`, `artifacts`. Protocol, without I/O: `jsontext`, `identity` and
+`jws` check who signed a card, `trust` decides what to believe of it, the `codec` modules speak
 the dialects, `sse` reads event streams, `fold` puts updates together, `policy` counts.
 Network: `transport` with `address`, `auth` and `limits`, `discovery`, `feeds`, and on top
 `client`, `stream` and `sync`. Third-party packages are imported by the call that needs
@@ -12,7 +12,8 @@ from .artifacts import JsonArtifact, RuLakeWitness, TextArtifact, VectorRef
 from .auth import ApiKey, Bearer
 from .card import AgentCapabilities, AgentCard, AgentExtension, AgentInterface, AgentSkill
 from .client import A2aClient
-from .identity import TrustedKey, agent_id
+from .identity import agent_id
+from .jws import TrustedKey
 from .limits import Limits, Retry, Timeouts
 from .policy import GlobalBudget
 from .stream import TaskStream

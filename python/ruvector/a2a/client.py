@@ -25,7 +25,8 @@ from .codec import Call, Codec
 from .discovery import Discovery
 from .extra import load_all, need
 from .feeds import LARGE, STORED_AFTER, Connection, Feed, OfficialFeed, PollFeed, RvAgentFeed
-from .identity import TrustedKeys, parse_agent_id
+from .identity import parse_agent_id
+from .jws import TrustedKeys
 from .limits import Limits, Retry, Timeouts
 from .policy import Gate, GlobalBudget
 from .stream import TaskStream
@@ -140,7 +141,8 @@ class A2aClient:
             A2aError: anything else about the card.
             ImportError: the extra ``ruvector[agent]`` is not installed.
         """
-        address.split(url)  # before anything is imported or sent
+        address.split(url)  # before anything is imported
+        await asyncio.to_thread(load_all)
         demands = Demands.of(
             agent_id=agent_id,
             trusted_agents=trusted_agents,
@@ -150,7 +152,6 @@ class A2aClient:
             endpoint=endpoint,
             allow_origins=allow_origins,
         )
-        await asyncio.to_thread(load_all)
         transport = Transport(
             limits=limits,
             timeouts=timeouts,

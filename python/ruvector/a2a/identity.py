@@ -1,4 +1,4 @@
-"""Who signed a card: agent ids, the ruvector envelope, and official JWS signatures.
+"""Who signed a card: agent ids and the ruvector envelope. Official signatures: `jws`.
 
 Functions take parsed JSON whose numbers are :class:`jsontext.Number` (see there) and do
 no I/O. Verification needs the package ``cryptography``, imported when first used.
@@ -10,23 +10,15 @@ of the card onto a fixed set of fields: what is outside that set is *not* signed
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Optional, Union
+from typing import Any
 
 from ..errors import CardSignatureInvalid
 from . import jsontext
 from .extra import need
-
-#: Keys a caller may trust: raw Ed25519 bytes, a JWK, PEM text, or a `cryptography` key.
-TrustedKey = Union[bytes, str, Mapping[str, Any], Any]
-TrustedKeys = Optional[Union[Mapping[str, TrustedKey], Iterable[TrustedKey]]]
-
-_MAX_SIGNATURES = 16
 
 # Points of small order, with the sign bit cleared: under these keys a signature can
 # verify for any message ("Taming the many EdDSAs", Chalkias et al. 2020, table 1).
@@ -226,187 +218,3 @@ def check_envelope(card: Mapping[str, Any]) -> Envelope | None:
         if name is not None and (not isinstance(name, str) or name.lower() != agent_id(key)):
             raise _invalid("agent_id", "the card names another agent id than that of its key")
     return Envelope(agent_id(key), key, projected)
-
-
-# ---- JWS ----------------------------------------------------------------------------
-
-
-def _base64url(text: Any) -> bytes:
-    if not isinstance(text, str) or not re.fullmatch(r"[A-Za-z0-9_-]*", text):
-        raise _invalid("malformed", "a card signature is not base64url without padding")
-    try:
-        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-    except ValueError:
-        raise _invalid("malformed", "a card signature is not base64url") from None
-
-
-def _load_key(key: TrustedKey) -> Any:
-    """A `cryptography` public key."""
-    ed25519 = need("cryptography.hazmat.primitives.asymmetric.ed25519")
-    ec = need("cryptography.hazmat.primitives.asymmetric.ec")
-    if isinstance(key, bytes) and len(key) == 32:
-        return ed25519.Ed25519PublicKey.from_public_bytes(key)
-    if isinstance(key, (str, bytes)):
-        data = key.encode() if isinstance(key, str) else key
-        return need("cryptography.hazmat.primitives.serialization").load_pem_public_key(data)
-    if isinstance(key, Mapping):
-        kind = (key.get("kty"), key.get("crv"))
-        if kind == ("OKP", "Ed25519"):
-            return ed25519.Ed25519PublicKey.from_public_bytes(_base64url(key.get("x")))
-        if kind == ("EC", "P-256"):
-            x, y = (int.from_bytes(_base64url(key.get(name)), "big") for name in "xy")
-            return ec.EllipticCurvePublicNumbers(x, y, ec.SECP256R1()).public_key()
-        raise ValueError(f"a trusted key of kind {kind} cannot be used: Ed25519 or P-256 can")
-    return key
-
-
-def _verify(alg: str, key: Any, signature: bytes, message: bytes) -> bool:
-    """Whether `key` signed `message` by `alg`. A key of another kind did not."""
-    ed25519 = need("cryptography.hazmat.primitives.asymmetric.ed25519")
-    ec = need("cryptography.hazmat.primitives.asymmetric.ec")
-    if alg == "EdDSA" and isinstance(key, ed25519.Ed25519PublicKey):
-        serialization = need("cryptography.hazmat.primitives.serialization")
-        raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
-        return verify_ed25519(raw, signature, message)
-    if alg == "ES256" and isinstance(key, ec.EllipticCurvePublicKey):
-        if len(signature) != 64 or key.curve.name != "secp256r1":
-            return False
-        utils = need("cryptography.hazmat.primitives.asymmetric.utils")
-        r, s = (int.from_bytes(half, "big") for half in (signature[:32], signature[32:]))
-        hashes = need("cryptography.hazmat.primitives.hashes")
-        try:
-            key.verify(utils.encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
-        except need("cryptography.exceptions").InvalidSignature:
-            return False
-        return True
-    return False
-
-
-def _without_empties(value: Any) -> Any:
-    """`value` without empty strings, lists and objects, at every depth."""
-    if isinstance(value, dict):
-        kept = {name: _without_empties(item) for name, item in value.items()}
-        return {name: item for name, item in kept.items() if item not in ("", [], {}, None)}
-    if isinstance(value, list):
-        return [_without_empties(item) for item in value]
-    return value
-
-
-# Members of the 1.0 card by object; None keeps whatever stands there.
-_SCHEMA: dict[str, Any] = {
-    **dict.fromkeys(("name", "description", "version", "documentationUrl", "iconUrl")),
-    **dict.fromkeys(("defaultInputModes", "defaultOutputModes")),
-    **dict.fromkeys(("securitySchemes", "securityRequirements")),
-    "provider": dict.fromkeys(("url", "organization")),
-    "supportedInterfaces": dict.fromkeys(("url", "protocolBinding", "tenant", "protocolVersion")),
-    "capabilities": {
-        **dict.fromkeys(("streaming", "pushNotifications", "extendedAgentCard")),
-        "extensions": dict.fromkeys(("uri", "description", "required", "params")),
-    },
-    "skills": {
-        **dict.fromkeys(("id", "name", "description", "tags", "examples")),
-        **dict.fromkeys(("inputModes", "outputModes", "securityRequirements")),
-    },
-}
-
-
-def _onto_schema(value: Any, schema: Any) -> Any:
-    if schema is None:
-        return value
-    if isinstance(value, list):
-        return [_onto_schema(item, schema) for item in value]
-    if isinstance(value, dict):
-        return {n: _onto_schema(v, schema[n]) for n, v in value.items() if n in schema}
-    return value
-
-
-def _payloads(card: Mapping[str, Any]) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """What implementations sign, and the card that each form vouches for.
-
-    The specification keeps required empty fields; the JavaScript and Python libraries
-    remove every empty field, and sign what their schema knows.
-    """
-    bare = {name: value for name, value in card.items() if name != "signatures"}
-    yield jsontext.jcs(bare), bare
-    yield jsontext.jcs(_without_empties(bare)), bare
-    known = _onto_schema(bare, _SCHEMA)
-    yield jsontext.jcs(_without_empties(known)), known
-
-
-@dataclass(frozen=True)
-class Signed:
-    """Outcome of looking at a card's JWS signatures."""
-
-    state: str  #: "none", "no key", "valid" or "invalid"
-    kid: str | None = None
-    card: dict[str, Any] | None = None  #: what the valid signature covers
-    note: str = ""
-
-
-def _candidates(keys: TrustedKeys, kid: Any) -> list[Any]:
-    """The caller's keys that a signature may be checked with: `kid` only chooses."""
-    if keys is None:
-        return []
-    if isinstance(keys, Mapping) and "kty" not in keys:
-        if kid is None:
-            return [_load_key(key) for key in keys.values()]
-        return [_load_key(keys[kid])] if isinstance(kid, str) and kid in keys else []
-    listed = [keys] if isinstance(keys, (Mapping, str, bytes)) else list(keys)
-    return [
-        _load_key(key)
-        for key in listed
-        if not isinstance(key, Mapping) or None in (kid, key.get("kid")) or key["kid"] == kid
-    ]
-
-
-def _header(entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise _invalid("malformed", "an entry of the card's signatures is not an object")
-    try:
-        header = json.loads(_base64url(entry.get("protected")))
-    except (ValueError, RecursionError):
-        header = None
-    if not isinstance(header, dict):
-        raise _invalid("malformed", "a card signature's protected header is not JSON")
-    return header
-
-
-def check_jws(card: Mapping[str, Any], trusted_keys: TrustedKeys) -> Signed:
-    """Checks a card's ``signatures`` with the caller's keys.
-
-    A key named by the card (``jku``, ``jwk``) is never used. Entries with a ``crit``
-    header or an algorithm other than EdDSA and ES256 do not count as valid.
-    """
-    entries = card.get("signatures")
-    if entries is None or entries == []:
-        return Signed("none")
-    if not isinstance(entries, list) or len(entries) > _MAX_SIGNATURES:
-        return Signed("invalid", note="signatures is not a short list")
-    tried = None
-    for entry in entries:
-        try:
-            header = _header(entry)
-            signature = _base64url(entry.get("signature"))
-        except CardSignatureInvalid as why:
-            tried = str(why)
-            continue
-        keys = _candidates(trusted_keys, header.get("kid"))
-        if not keys:
-            continue
-        if "crit" in header or header.get("alg") not in ("EdDSA", "ES256"):
-            tried = f"alg {header.get('alg')!r} or its crit header is not supported"
-            continue
-        tried = "no signature verifies with the keys given"
-        try:
-            payloads = list(_payloads(card))
-        except UnicodeEncodeError:
-            return Signed("invalid", note="the card has a lone surrogate in a string")
-        for payload, covered in payloads:
-            encoded = base64.urlsafe_b64encode(payload).rstrip(b"=")
-            message = entry["protected"].encode() + b"." + encoded
-            if any(_verify(header["alg"], key, signature, message) for key in keys):
-                kid = header.get("kid")
-                return Signed("valid", kid if isinstance(kid, str) else None, covered)
-    if tried is None or trusted_keys is None:
-        return Signed("no key", note=tried or "signed, but with no key that is trusted")
-    return Signed("invalid", note=tried)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import A2aError, CardSignatureInvalid, UnsupportedOperation
-from . import address, identity, jsontext
+from . import address, identity, jsontext, jws
 from .card import AgentCard, AgentInterface
 from .codec import EXTENSION, Codec
 from .codec_rvagent import CodecRvAgent
@@ -30,7 +30,7 @@ class Demands:
     """What the caller wants of a card, as given to ``A2aClient.connect``."""
 
     agents: frozenset[str] = frozenset()  #: ids, one of which has to have signed
-    keys: identity.TrustedKeys = None
+    keys: jws.Keys | None = None
     strict: bool = True
     dialect: str = "auto"
     endpoint: str | None = None
@@ -42,7 +42,7 @@ class Demands:
         *,
         agent_id: str | None,
         trusted_agents: Iterable[str] | None,
-        trusted_keys: identity.TrustedKeys,
+        trusted_keys: jws.TrustedKeys,
         strict_verify: bool,
         dialect: str,
         endpoint: str | None,
@@ -66,7 +66,7 @@ class Demands:
             address.split(endpoint)
         return cls(
             agents=frozenset(allowed or ()),
-            keys=trusted_keys,
+            keys=jws.Keys.of(trusted_keys),
             strict=strict_verify,
             dialect=dialect,
             endpoint=endpoint,
@@ -139,7 +139,7 @@ def read_card(
         _unsigned(demands, True, "it has no signature")
         _warn(f"the card from {origin} is not signed; anybody could have written it")
         return AgentCard.parse(raw), Trust("none")
-    signed = identity.check_jws(exact, demands.keys)
+    signed = jws.check_jws(exact, demands.keys)
     if signed.state == "invalid":
         raise CardSignatureInvalid(f"the card's JWS is wrong: {signed.note}", reason="signature")
     if signed.state == "valid" and not demands.agents:
