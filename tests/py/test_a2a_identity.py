@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import struct
+from pathlib import Path
 
 import pytest
 from a2a_vectors import (
@@ -51,6 +52,20 @@ def test_ed25519_vectors(key, message, signature):
         wrong = bytearray(signature)
         wrong[position] ^= 1
         assert not identity.verify_ed25519(key, bytes(wrong), message)
+
+
+def wycheproof():
+    lines = Path(__file__).with_name("wycheproof_ed25519.txt").read_text().splitlines()
+    for line in lines:
+        if not line.startswith("#"):
+            number, *fields, result = line.split(" ")
+            data = [b"" if field == "-" else bytes.fromhex(field) for field in fields]
+            yield pytest.param(*data, result == "valid", id=number)
+
+
+@pytest.mark.parametrize(("key", "message", "signature", "valid"), [*wycheproof()])
+def test_ed25519_vectors_of_wycheproof(key, message, signature, valid):
+    assert identity.verify_ed25519(key, signature, message) is valid
 
 
 def test_signatures_in_another_form_are_refused():
