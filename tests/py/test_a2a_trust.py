@@ -176,6 +176,15 @@ def test_what_is_no_card(data):
         judge(data)
 
 
+def test_a_member_that_stands_twice_among_many():
+    """Finding it takes no longer than reading the rest."""
+    many = ",".join(f'"{i:x}":1' for i in range(24_000))
+    data = V1.replace('"metadata":{', f'"metadata":{{{many},"twice":1,"twice":1,').encode()
+    assert len(data) < 256 * 1024
+    with pytest.raises(ProtocolError, match="'twice' stands twice"):
+        judge(data)
+
+
 def test_depth_is_counted_to_the_level():
     nested = "[" * 62 + "]" * 62  # 64 with the card and its metadata
     card = V1.replace('"metadata":{', '"metadata":{"x":' + nested + ",")

@@ -112,11 +112,11 @@ def parse(
         raise _fail(what, f"{token} is not a number")
 
     def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise _fail(what, f"the member {twice!r} stands twice")
+        result: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in result:
+                raise _fail(what, f"the member {name[:80]!r} stands twice")
+            result[name] = value
         return result
 
     try:
