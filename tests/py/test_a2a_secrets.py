@@ -8,7 +8,7 @@ import traceback
 import pytest
 from a2a_stub import Official, Response, Stub, run
 from ruvector.a2a import A2aClient, ApiKey, Bearer, Retry, TaskSpec, Timeouts
-from ruvector.errors import A2aError, AuthRequired
+from ruvector.errors import A2aError, AuthRequired, TransportError
 
 SECRET = "s3cr3t-T0ken"
 FAST = {"retry": Retry(first_pause=0.01), "timeouts": Timeouts(read=2.0)}
@@ -188,9 +188,91 @@ def test_cookies_of_an_agent_are_not_kept():
     run(main())
 
 
-@pytest.mark.parametrize("value", ["", "two\r\nlines", None, 5, "tab\t"])
+BAD = ["", SECRET + "\r\nlines", None, 5, SECRET + "\t", SECRET + " ", " " + SECRET]
+
+
+@pytest.mark.parametrize("value", BAD)
 def test_secrets_that_cannot_be_sent(value):
-    with pytest.raises(ValueError, match="printable"):
-        ApiKey("X-Key", value)
+    for make in (lambda: ApiKey("X-Key", value), lambda: Bearer(value)):
+        with pytest.raises(ValueError, match="printable") as caught:
+            make()
+        assert SECRET not in str(caught.value)
     with pytest.raises(ValueError, match="goes into"):
         ApiKey("X-Key", SECRET, "body")
+    for place in ("header", "cookie"):
+        with pytest.raises(ValueError, match="letters"):
+            ApiKey("two words", SECRET, place)
+
+
+def test_a_token_that_cannot_be_sent():
+    async def main():
+        async with Official() as agent:
+            async with await A2aClient.connect(
+                agent.url, auth=Bearer(lambda: SECRET + "\n"), **FAST
+            ) as client:
+                with pytest.raises(ValueError, match="printable") as caught:
+                    await client.send_task(TaskSpec("echo", "hi"))
+            assert not agent.methods()
+            return caught.value
+
+    assert SECRET not in shown(run(main()))
+
+
+def shown(error):
+    return "".join(traceback.format_exception(type(error), error, error.__traceback__))
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        *[({"headers": {"X-Own": value}}, ValueError) for value in BAD],
+        ({"headers": {"two words": SECRET}}, ValueError),
+        ({"headers": {5: SECRET}}, ValueError),
+        ({"headers": [("X-Own", SECRET)]}, TypeError),
+        ({"auth": SECRET}, TypeError),
+        ({"auth": {"token": SECRET}}, TypeError),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_before_anything_is(options, error, logged):
+    async def main():
+        async with Official() as agent:
+            with pytest.raises(error) as caught:
+                await A2aClient.connect(agent.url, **options)
+            assert not agent.requests
+            return caught.value
+
+    # the traceback shows lines of this file, which name the secret by its variable
+    assert SECRET not in shown(run(main()))
+
+
+def test_headers_of_ones_own_may_hold_any_letters():
+    async def main():
+        async with Official() as agent:
+            headers = {"X-Own": "Grüße"}
+            async with await A2aClient.connect(agent.url, headers=headers, **FAST) as client:
+                await client.send_task(TaskSpec("echo", "hi"))
+            got = {request.headers["x-own"].encode("latin-1") for request in agent.requests}
+            assert got == {"Grüße".encode()}
+
+    run(main())
+
+
+def test_a_request_that_an_auth_object_has_spoilt(logged):
+    """The HTTP library repeats a header it refuses; it is not passed on."""
+    from ruvector.a2a.extra import http
+
+    class Spoilt(http().Auth):
+        def auth_flow(self, request):
+            request.headers["Authorization"] = f"Bearer {SECRET}\n"
+            yield request
+
+    async def main():
+        async with Official() as agent:
+            async with await A2aClient.connect(agent.url, auth=Spoilt(), **FAST) as client:
+                with pytest.raises(TransportError) as caught:
+                    await client.send_task(TaskSpec("echo", "hi"))
+            return caught.value
+
+    error = run(main())
+    assert "cannot be written" in str(error)
+    assert SECRET not in shown(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import traceback
 import warnings
 
 import pytest
@@ -344,6 +345,7 @@ def test_where_cards_are_looked_for(typed, urls):
         {"trusted_agents": []},
         {"agent_id": K1[2], "trusted_agents": [K2[2]]},
         {"allow_origins": "https://a.example.com"},
+        {"trusted_keys": {"k1": b"no key"}},
     ],
 )
 def test_demands_that_make_no_sense(options):
@@ -502,13 +504,24 @@ def test_trying_again_when_the_card_is_busy():
         *("http://user:secret@127.0.0.1/", "http://127.0.0.1:0/", "http://127.0.0.1:99999/"),
         *("http://[::1/", "http://127.0.0.1\\@evil.example.com/", "http://127.0.0.1\\.evil.com/"),
         "http://127.0.0.1/a b",
+        *("ftp://user:secret@127.0.0.1/", "user:secret@127.0.0.1", "//user:secret@127.0.0.1/"),
+        *("http://user:secret@[bad/", "http://user:secret@127.0.0.1:99999/"),
+        *("http://user:" + "x" * 100 + "secret@[bad/", "http://user:secret?x@127.0.0.1/"),
+        "ftp://127.0.0.1/?key=secret",
     ],
 )
 def test_urls_that_are_refused(url):
     with pytest.raises(TransportError) as caught:
         run(A2aClient.connect(url))
     assert caught.value.phase == "url"
-    assert "secret" not in str(caught.value)
+    shown = traceback.format_exception(caught.type, caught.value, None)
+    assert "secret" not in "".join(shown)
+
+
+@pytest.mark.parametrize("url", [None, 5, b"http://127.0.0.1/"])
+def test_urls_of_another_type(url):
+    with pytest.raises(TypeError, match="a URL is a str, not"):
+        run(A2aClient.connect(url))
 
 
 @pytest.mark.parametrize(

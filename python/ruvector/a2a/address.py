@@ -26,27 +26,32 @@ class Origin(NamedTuple):
 
 
 def _refuse(url: str, why: str) -> TransportError:
-    # a URL may carry a password: only its origin is repeated
-    return TransportError(f"the URL {url.partition('?')[0]!r} is refused: {why}", phase="url")
+    # neither a password nor a key in the query is repeated
+    _, at, rest = url.rpartition("@")
+    shown = ("…@" if at else "") + rest.partition("?")[0][:80]
+    return TransportError(f"the URL {shown!r} is refused: {why}", phase="url")
 
 
 def split(url: str) -> tuple[Origin, SplitResult]:
     """Origin and parts of an http or https URL.
 
     Raises:
-        TransportError: another scheme, no host, a user name in it, or no URL at all.
+        TransportError: another scheme, no host, or a user name in it.
+        TypeError: it is no str.
     """
+    if not isinstance(url, str):
+        raise TypeError(f"a URL is a str, not {type(url).__name__}")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
-    except ValueError as why:
-        raise _refuse(url[:80], str(why)) from None
+    except ValueError:  # whose words may hold a piece of a password
+        raise _refuse(url, "its host or port cannot be read") from None
     if parts.scheme not in _PORTS:
-        raise _refuse(url[:80], "only https and http are spoken")
+        raise _refuse(url, "only https and http are spoken")
     if "@" in parts.netloc:
-        raise _refuse(parts.scheme + "://…", "it holds a user name; use auth= instead")
+        raise _refuse(url, "it holds a user name; use auth= instead")
     if not host or port == 0 or any(c.isspace() or ord(c) < 32 for c in url):
-        raise _refuse(url[:80], "it names no host and port to connect to")
+        raise _refuse(url, "it names no host and port to connect to")
     return Origin(parts.scheme, host.rstrip("."), port or _PORTS[parts.scheme]), parts
 
 

@@ -4,17 +4,48 @@ their values appear in no repr, log or exception."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable
+import re
+from collections.abc import Awaitable, Mapping
 from typing import Any, Callable, Protocol, Union
 from urllib.parse import quote
 
 TokenSource = Union[str, Callable[[], Union[str, Awaitable[str]]]]
 
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # of RFC 9110, 5.6.2
+
+
 def _checked(secret: Any, what: str) -> str:
-    if not isinstance(secret, str) or not secret or not secret.isprintable():
-        raise ValueError(f"{what} is a non-empty str of printable characters")
-    return secret
+    """`secret` if it can stand in a header. What the HTTP library says of one that cannot
+    would hold the secret itself."""
+    text = secret if isinstance(secret, str) else ""
+    if not text or not text.isprintable() or text.strip() != text:
+        raise ValueError(
+            f"{what} is a non-empty str of printable characters, without spaces around it"
+        )
+    return text
+
+
+def _name(name: Any, what: str) -> str:
+    if not isinstance(name, str) or not _TOKEN.fullmatch(name):
+        raise ValueError(f"{what} is made of letters, digits and -, not {name!r}")
+    return name
+
+
+def encoded_headers(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
+    """The caller's own headers, as bytes.
+
+    Raises:
+        TypeError, ValueError: they cannot be sent. No value is repeated.
+    """
+    if headers is None:
+        return []
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers are a dict of str, not {type(headers).__name__}")
+    return [
+        (_name(name, "the name of a header").encode(), _checked(value, f"header {name}").encode())
+        for name, value in headers.items()
+    ]
 
 
 class Auth(Protocol):
@@ -32,19 +63,21 @@ class Bearer:
 
     def __init__(self, token: TokenSource) -> None:
         self._source = token
-        self._token = _checked(token, "a token") if isinstance(token, str) else None
+        self._token = None if callable(token) else _checked(token, "a token")
 
     def __repr__(self) -> str:
         return "Bearer(...)"
 
     async def credentials(self) -> tuple[dict[str, str], dict[str, str]]:
-        if self._token is None:
+        token = self._token
+        if token is None:
             assert callable(self._source)
-            token = self._source()
-            if inspect.isawaitable(token):
-                token = await token
-            self._token = _checked(token, "a token")
-        return {"Authorization": f"Bearer {self._token}"}, {}
+            told = self._source()
+            if inspect.isawaitable(told):
+                told = await told
+            token = self._token = _checked(told, "a token")
+        # not self._token: another thread that shares this object may have dropped it
+        return {"Authorization": f"Bearer {token}"}, {}
 
     def renew(self) -> bool:
         if isinstance(self._source, str):
@@ -59,7 +92,7 @@ class ApiKey:
     def __init__(self, name: str, value: str, place: str = "header") -> None:
         if place not in ("header", "query", "cookie"):
             raise ValueError(f"a key goes into 'header', 'query' or 'cookie', not {place!r}")
-        self._name = name
+        self._name = name if place == "query" else _name(name, "the name of a key")
         self._value = _checked(value, "a key")
         self._place = place
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..errors import AuthRequired, ProtocolError, TransportError
 from . import address
-from .auth import Auth
+from .auth import Auth, encoded_headers
 from .extra import http, need
 from .limits import Limits, Retry, Timeouts
 
@@ -91,10 +91,7 @@ class _Checked:
             checked = self._httpx.Request(
                 request.method,
                 url.copy_with(host=host),
-                headers=[
-                    *request.headers.raw,
-                    *((k.encode(), v.encode()) for k, v in headers.items()),
-                ],
+                headers=[*request.headers.raw, *_encoded(headers)],
                 stream=request.stream,
                 extensions=extensions,
             )
@@ -104,6 +101,10 @@ class _Checked:
                 if last == 0:
                     raise
         raise AssertionError("unreachable")
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 class Stream:
@@ -170,9 +171,9 @@ class Transport:
         self._insecure = insecure
         self._tls = tls
         self._auth: Auth | None = auth if hasattr(auth, "credentials") else None
-        self._httpx_auth = None if self._auth else auth
+        self._httpx_auth = None if self._auth else self._library_auth(auth)
         self._auth_origin = self._origin(auth_url)
-        self._headers = dict(headers or {})
+        self._headers = encoded_headers(headers)
         self._given = http_client
         self._clients: dict[tuple[address.Origin, bool], Any] = {}
 
@@ -186,6 +187,12 @@ class Transport:
     @property
     def has_auth(self) -> bool:
         return self._auth is not None or self._httpx_auth is not None
+
+    def _library_auth(self, auth: Any) -> Any:
+        """What the HTTP library takes for `auth` as well; its own refusal would repeat it."""
+        if auth is None or callable(auth) or isinstance(auth, (self._httpx.Auth, tuple)):
+            return auth
+        raise TypeError(f"auth is a Bearer, ApiKey or httpx auth object, not {type(auth).__name__}")
 
     # -- clients
 
@@ -246,15 +253,15 @@ class Transport:
         wait = self.timeouts
         url, auth = request.url, {}
         extensions: dict[str, Any] = {}
-        headers: list[tuple[str, str]] = []
+        headers: list[tuple[bytes, bytes]] = []
         if origin == self._auth_origin:
-            headers.extend(self._headers.items())
+            headers.extend(self._headers)
             if request.authorize and self._auth is not None:
                 secrets = await self._auth.credentials()
                 if self._given is None:
                     extensions[_SECRETS] = secrets
                 else:
-                    headers.extend(secrets[0].items())
+                    headers.extend(_encoded(secrets[0]))
                     url = str(self._httpx.URL(url).copy_merge_params(secrets[1]))
             elif request.authorize and self._httpx_auth is not None:
                 auth = {"auth": self._httpx_auth}
@@ -400,4 +407,8 @@ class _Errors:
         else:
             phase = "idle" if self._idle and isinstance(error, httpx.ReadTimeout) else "read"
         words = str(error) or type(error).__name__
-        raise TransportError(f"{self._what}: {words}", phase=phase, retryable=retryable) from error
+        cause: BaseException | None = error
+        if isinstance(error, httpx.LocalProtocolError):  # it repeats the header it refuses
+            words, cause, retryable = "the request cannot be written as HTTP", None, False
+        told = TransportError(f"{self._what}: {words}", phase=phase, retryable=retryable)
+        raise told from cause
