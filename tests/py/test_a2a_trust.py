@@ -598,6 +598,26 @@ def test_refreshing_with_a_tag():
     run(main())
 
 
+def test_a_tag_belongs_to_the_card_it_came_with():
+    async def main():
+        async with Stub() as stub:
+            name, headers = "first", {"ETag": '"1"'}
+
+            def card(request):
+                if request.headers.get("if-none-match") == '"1"' and name == "first":
+                    return Response(status=304)
+                return Response(official(stub.url + "/a2a", name=name), headers=headers)
+
+            stub.handlers["/.well-known/agent-card.json"] = card
+            async with await A2aClient.connect(stub.url) as client:
+                name, headers = "second", {}
+                assert (await client.refresh_card(force=True)).name == "second"
+                name = "first"  # and whoever asks by the tag of that one is told it is the same
+                assert (await client.refresh_card(force=True)).name == "first"
+
+    run(main())
+
+
 def test_a_card_that_may_not_be_kept():
     async def main():
         async with Official(name="before") as agent:

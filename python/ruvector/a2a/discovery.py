@@ -81,7 +81,7 @@ class Discovery:
                 break
         assert reply is not None
         if reply.status == 304 and self.card is not None:
-            self._keep(reply)
+            self._keep(reply, reply.headers.get("etag", self._etag))
             return
         if reply.status != 200:
             raise TransportError(
@@ -99,7 +99,7 @@ class Discovery:
         self._check_change(card, trust, found)
         self.card, self.ways = card, found
         self.trust = Trust(trust.level, trust.agent_id, found[0].bound, trust.note)
-        self._keep(reply)
+        self._keep(reply, reply.headers.get("etag"))
 
     def _check_change(self, card: AgentCard, trust: Trust, found: list[Way]) -> None:
         if self.card is None:
@@ -113,12 +113,12 @@ class Discovery:
         if before != after and trust.level != "pinned":
             raise A2aError(f"the agent was at {before} and its card now says {after}")
 
-    def _keep(self, reply: Reply) -> None:
-        """Notes how long the card may be used, and its tag."""
+    def _keep(self, reply: Reply, etag: str | None) -> None:
+        """Notes how long the card may be used, and the tag it came with."""
         control = reply.headers.get("cache-control", "").lower()
         age = re.search(r"(?:^|[\s,])max-age=(\d{1,9})", control)
         fresh = float(age[1]) if age else _FRESH_S
         if "no-cache" in control or "no-store" in control:
             fresh = 0.0
         self._fresh_until = time.monotonic() + fresh
-        self._etag = reply.headers.get("etag", self._etag)
+        self._etag = etag
