@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from a2a_stub import Official, Response, RvAgent, rpc_error, rpc_result, run
+from a2a_stub import Official, Response, RvAgent, rpc_error, rpc_result, run, settled
 from a2a_vectors import K1, K2
 from ruvector.a2a import (
     A2aClient,
@@ -548,6 +548,34 @@ def test_a_closed_client_says_so():
             await client.get_task("t")
 
     with_client(RvAgent(), main)
+
+
+@pytest.mark.parametrize("stub", [RvAgent, Official])
+def test_a_client_that_is_closed_while_a_stream_is_read(stub):
+    async def main():
+        async with stub() as agent:
+
+            async def forever(task, emit):
+                await asyncio.sleep(60)
+
+            agent.run = forever
+            client = await A2aClient.connect(agent.url, **FAST)
+            stream, heard = client.stream_task(TaskSpec("echo", "slow")), []
+
+            async def read():
+                async for update in stream:
+                    heard.append(update)
+
+            reading = asyncio.ensure_future(read())
+            assert await settled(lambda: len(heard) > 0)
+            before = agent.connections
+            await client.aclose()
+            await asyncio.wait({reading})
+            assert isinstance(reading.exception(), (RuntimeError, TransportError))
+            assert agent.connections == before, "a closed client has connected again"
+            assert await settled(lambda: not agent.writers)
+
+    run(main())
 
 
 def test_wrong_arguments():

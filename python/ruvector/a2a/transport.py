@@ -174,6 +174,7 @@ class Transport:
         self._httpx_auth = None if self._auth else self._library_auth(auth)
         self._auth_origin = self._origin(auth_url)
         self._headers = encoded_headers(headers)
+        self._closed = False
         self._given = http_client
         self._clients: dict[tuple[address.Origin, bool], Any] = {}
 
@@ -197,6 +198,8 @@ class Transport:
     # -- clients
 
     async def _client(self, origin: address.Origin, streaming: bool) -> Any:
+        if self._closed:  # a stream that gets its connection back must not open another
+            raise RuntimeError("this client is closed")
         if self._given is not None:
             return self._given
         if origin.scheme == "https" and self._tls is None:
@@ -226,6 +229,7 @@ class Transport:
         )
 
     async def aclose(self) -> None:
+        self._closed = True
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.aclose()
