@@ -378,6 +378,9 @@ def test_facts_in_the_words_of_an_rvagent_peer():
         lambda r: rpc_error(r, -32004, "recursion limit at depth 9", data), RvAgent()
     )
     assert (error.depth, error.path) == (9, ("a", "b"))
+    for words in ("dim usd: current 1.2.3 > limit 4", "dim usd: current . > limit .", ""):
+        error, _ = error_of(lambda r, words=words: rpc_error(r, -32003, words), RvAgent())
+        assert (type(error), error.limit) == (BudgetExceeded, None)
     error, _ = error_of(lambda r: rpc_error(r, -32005, "", {"supported": ["1"]}), RvAgent())
     assert error.supported == ("1",)
 

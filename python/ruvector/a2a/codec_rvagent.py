@@ -40,6 +40,8 @@ from .types import Part, Task, TaskContext, TaskSpec, TaskUpdate, parts_of
 
 NO_IDENTITY = "0" * 64
 
+_EXCEEDED = re.compile(r"dim (\w+): current (\d+(?:\.\d+)?) > limit (\d+(?:\.\d+)?)")
+
 
 def encode_part(part: Part) -> Json:
     if part.kind == "text":
@@ -135,7 +137,7 @@ class CodecRvAgent(JsonRpcCodec):
         if code == -32002:
             return PolicyViolation(text, remote=True, **facts)
         if code == -32003:
-            found = re.search(r"dim (\w+): current ([\d.]+) > limit ([\d.]+)", message)
+            found = _EXCEEDED.search(message)
             if found:
                 current, limit = float(found[2]), float(found[3])
                 facts.update(dim=found[1], current=current, limit=limit)
