@@ -324,8 +324,10 @@ def test_whoever_waits_too_long_or_leaves_makes_room():
     async def main():
         budget = GlobalBudget(max_tasks_per_minute=1, overflow="queue", max_wait_s=0.0)
         await budget.acquire(spec())
-        with pytest.raises(BudgetExceeded, match="no room"):
+        with pytest.raises(BudgetExceeded, match="no room") as caught:
             await budget.acquire(spec())
+        error = caught.value
+        assert (error.dim, error.limit, error.current) == ("tasks", 1, 2)
         budget = GlobalBudget(max_tasks_per_minute=1, overflow="queue")
         await budget.acquire(spec())
         waiting = asyncio.ensure_future(budget.acquire(spec()))
@@ -343,8 +345,24 @@ def test_what_never_fits_does_not_wait():
     with pytest.raises(BudgetExceeded) as caught:
         charge(budget, estimated_tokens=11)
     assert caught.value.dim == "tokens"
-    with pytest.raises(ValueError, match="overflow"):
-        GlobalBudget(overflow="explode")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"overflow": "explode"}, ValueError),
+        ({"max_usd_per_minute": float("nan")}, ValueError),
+        ({"max_usd_per_minute": -0.1}, ValueError),
+        ({"max_tokens_per_minute": "10"}, TypeError),
+        ({"max_tasks_per_minute": True}, TypeError),
+        ({"max_tasks_per_minute": 1.5}, TypeError),
+        ({"queue_depth": -1}, ValueError),
+        ({"max_wait_s": float("nan")}, ValueError),
+    ],
+)
+def test_budgets_of_the_wrong_form(options, error):
+    with pytest.raises(error, match=next(iter(options))):
+        GlobalBudget(**options)
 
 
 def test_a_budget_shared_by_threads():

@@ -294,6 +294,30 @@ def test_policies_of_the_wrong_form(field, value, error):
         TaskPolicy(**{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "error"),
+    [
+        # an estimate that is no number would pass every limit
+        ("estimated_cost_usd", float("nan"), ValueError),
+        ("estimated_cost_usd", float("inf"), ValueError),
+        ("estimated_cost_usd", -0.1, ValueError),
+        ("estimated_cost_usd", "0.1", TypeError),
+        ("estimated_tokens", -1, ValueError),
+        ("estimated_tokens", 1.5, TypeError),
+        ("estimated_tokens", True, TypeError),
+        ("skill", 5, TypeError),
+        ("id", b"t", TypeError),
+        ("context_id", 5, TypeError),
+        ("policy", {"max_tokens": 5}, TypeError),
+        ("context", {"depth": 0}, TypeError),
+        ("metadata", [1], TypeError),
+    ],
+)
+def test_specs_of_the_wrong_form(field, value, error):
+    with pytest.raises(error, match=field):
+        TaskSpec("skill", **{field: value})
+
+
 def test_a_policy_tells_what_is_set():
     policy = TaskPolicy(max_tokens=0, allowed_skills=["a"])
     assert policy.to_dict() == {"max_tokens": 0, "allowed_skills": ["a"]}

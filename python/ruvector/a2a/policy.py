@@ -11,10 +11,10 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import Callable
+from typing import Callable, NamedTuple
 
 from ..errors import A2aError, BudgetExceeded, PolicyViolation, RecursionLimit
-from .types import Task, TaskContext, TaskPolicy, TaskSpec
+from .types import Task, TaskContext, TaskPolicy, TaskSpec, check_amount
 
 MAX_DEPTH = 8
 
@@ -76,6 +76,24 @@ def check_recursion(context: TaskContext | None, target: str | None) -> None:
         )
 
 
+class _Full(NamedTuple):
+    """A budget without room: seconds until some may be free, and what is exceeded."""
+
+    pause: float
+    dim: str
+    total: float
+    limit: float
+
+
+def _over_budget(dim: str, total: float, limit: float, more: str = "") -> BudgetExceeded:
+    return BudgetExceeded(
+        f"the budget of {limit} {dim} a minute would be exceeded: {total}{more}",
+        dim=dim,
+        limit=limit,
+        current=total,
+    )
+
+
 class GlobalBudget:
     """Limits over all tasks of the last 60 seconds. May be shared, also by threads.
 
@@ -101,6 +119,12 @@ class GlobalBudget:
     ) -> None:
         if overflow not in ("shed", "queue"):
             raise ValueError(f"overflow is 'shed' or 'queue', not {overflow!r}")
+        check_amount("max_usd_per_minute", max_usd_per_minute, whole=False)
+        check_amount("max_tokens_per_minute", max_tokens_per_minute)
+        check_amount("max_tasks_per_minute", max_tasks_per_minute)
+        check_amount("queue_depth", queue_depth)
+        if not max_wait_s >= 0:
+            raise ValueError(f"max_wait_s is at least 0, not {max_wait_s!r}")
         self._limits = {
             "usd": max_usd_per_minute,
             "tokens": max_tokens_per_minute,
@@ -124,8 +148,8 @@ class GlobalBudget:
                 return dim, total, limit
         return None
 
-    def _admit(self, new: dict[str, float], *, waiting: bool) -> float:
-        """Records `new` and returns 0, or returns seconds after which to try again.
+    def _admit(self, new: dict[str, float], *, waiting: bool) -> _Full | None:
+        """Records `new`, or tells what it has to wait for.
 
         `waiting` says that `new` is among those that wait already.
         """
@@ -138,19 +162,14 @@ class GlobalBudget:
                 if any(limit is not None for limit in self._limits.values()):
                     self._entries.append((now, new))
                 self._waiting -= waiting
-                return 0.0
+                return None
             dim, total, limit = over
             alone = new[dim] > limit + _TOLERANCE_USD
             full = not waiting and self._waiting >= self._queue_depth
             if alone or full or not self._queueing:
-                raise BudgetExceeded(
-                    f"the budget of {limit} {dim} a minute would be exceeded: {total}",
-                    dim=dim,
-                    limit=limit,
-                    current=total,
-                )
+                raise _over_budget(dim, total, limit)
             self._waiting += not waiting
-            return max(self._entries[0][0] + _WINDOW_S - now, 0.001)
+            return _Full(max(self._entries[0][0] + _WINDOW_S - now, 0.001), *over)
 
     async def acquire(self, spec: TaskSpec) -> dict[str, float]:
         """Charges a task, waiting for its turn if the budget queues.
@@ -165,14 +184,15 @@ class GlobalBudget:
             "tokens": spec.estimated_tokens or 0,
             "tasks": 1,
         }
-        pause = self._admit(new, waiting=False)
+        full = self._admit(new, waiting=False)
         until = self._clock() + self._max_wait_s
         try:
-            while pause:
-                if self._clock() + pause > until:
-                    raise BudgetExceeded(f"no room in the budget for {self._max_wait_s} s")
-                await asyncio.sleep(pause)
-                pause = self._admit(new, waiting=True)
+            while full is not None:
+                if self._clock() + full.pause > until:
+                    waited = f", no room for {self._max_wait_s} s"
+                    raise _over_budget(full.dim, full.total, full.limit, waited)
+                await asyncio.sleep(full.pause)
+                full = self._admit(new, waiting=True)
         except BaseException:
             with self._lock:
                 self._waiting -= 1

@@ -337,6 +337,21 @@ class TaskUpdate:
 # ---- what the caller asks for --------------------------------------------------------
 
 
+def check_amount(name: str, value: Any, *, whole: bool = True) -> None:
+    """Refuses what is not None and no amount: a limit that is no number limits nothing.
+
+    Raises:
+        TypeError, ValueError: with the name and the value.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        kind = "a whole number" if whole else "a number"
+        raise TypeError(f"{name} is {kind}, not {value!r}")
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} is at least 0 and finite, not {value!r}")
+
+
 @dataclass(frozen=True)
 class TaskPolicy:
     """What a task may use. None leaves a thing unlimited.
@@ -357,15 +372,9 @@ class TaskPolicy:
             if isinstance(self.allowed_skills, str):
                 raise TypeError("allowed_skills is a list of names, not one str")
             object.__setattr__(self, "allowed_skills", tuple(self.allowed_skills))
-        for name in ("max_tokens", "max_cost_usd", "max_duration_ms", "max_concurrency"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            wanted = (int, float) if name == "max_cost_usd" else int
-            if isinstance(value, bool) or not isinstance(value, wanted):
-                raise TypeError(f"{name} is a number, not {value!r}")
-            if not value >= 0 or value == float("inf"):
-                raise ValueError(f"{name} is at least 0 and finite, not {value!r}")
+        check_amount("max_cost_usd", self.max_cost_usd, whole=False)
+        for name in ("max_tokens", "max_duration_ms", "max_concurrency"):
+            check_amount(name, getattr(self, name))
 
     def to_dict(self) -> Json:
         """The limits that are set."""
@@ -440,8 +449,20 @@ class TaskSpec:
 
     def __post_init__(self) -> None:
         parts_of(self.input)  # a wrong type shows where it was written
-        if self.policy is not None and not isinstance(self.policy, TaskPolicy):
-            raise TypeError(f"policy is a TaskPolicy, not {type(self.policy).__name__}")
+        for name, cls in _SPEC_TYPES.items():
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, cls):
+                raise TypeError(f"{name} is a {cls.__name__}, not {type(value).__name__}")
+        check_amount("estimated_cost_usd", self.estimated_cost_usd, whole=False)
+        check_amount("estimated_tokens", self.estimated_tokens)
+
+
+_SPEC_TYPES: dict[str, type] = {
+    **dict.fromkeys(("skill", "id", "context_id"), str),
+    "policy": TaskPolicy,
+    "context": TaskContext,
+    "metadata": Mapping,
+}
 
 
 @dataclass(frozen=True)
