@@ -160,6 +160,26 @@ def test_the_time_of_a_task_is_up(stub, how):
     with_client(stub(), main)
 
 
+@pytest.mark.parametrize("stub", [RvAgent, Official, lambda: Official(capabilities={})])
+def test_the_time_of_a_task_is_up_before_its_stream_begins(stub):
+    async def main(client, agent):
+        never = asyncio.Event()
+
+        async def silence(request):
+            await never.wait()
+
+        for path in ("/", "/a2a", "/tasks/sendSubscribe"):
+            agent.handlers[path] = silence
+        stream = client.stream_task(spec(TaskPolicy(max_duration_ms=50)))
+        with pytest.raises(PolicyViolation) as caught:
+            await stream.__anext__()
+        assert (caught.value.field, caught.value.limit) == ("max_duration_ms", 50)
+        assert len(client._gate) == 0
+        never.set()
+
+    with_client(stub(), main, timeouts=Timeouts(read=30.0, task=30.0))
+
+
 def test_time_that_is_enough():
     async def main(client, agent):
         task = TaskSpec("echo", "count 3 1", TaskPolicy(max_duration_ms=30_000))

@@ -168,7 +168,8 @@ def scripted(frames, version="1.0", subscribed=(), task=None):
     def rpc(request):
         method = request.json["method"]
         if method in ("GetTask", "tasks/get"):
-            return rpc_result(request, task) if task else rpc_error(request, -32001, "no")
+            found = task() if callable(task) else task
+            return rpc_result(request, found) if found else rpc_error(request, -32001, "no")
         script = next(calls)
         if isinstance(script, dict):
             return {**script, "id": request.json["id"]}
@@ -202,11 +203,14 @@ def snapshot(name, *texts, stamp="2026-01-01T00:00:00Z"):
     return {"task": task}
 
 
-def updates_of(agent, spec=None, **options):
+def updates_of(agent, streams=None, **options):
     async def main(client, agent):
         updates = []
+        stream = client.stream_task(TaskSpec("echo", "x"))
+        if streams is not None:
+            streams.append(stream)
         try:
-            async for update in client.stream_task(spec or TaskSpec("echo", "x")):
+            async for update in stream:
                 updates.append(update)
         except A2aError as why:
             return updates, why
@@ -381,6 +385,13 @@ def test_an_agent_that_does_not_stream():
         assert "".join(u.artifact.text for u in updates if u.kind == "artifact") == "one two three"
         assert brief(updates)[-1] == "completed"
         assert "SendStreamingMessage" not in agent.methods()
+        task = await client.send_task(TaskSpec("echo", "chunks"))
+        updates = await collect(client.stream_task(task.id))
+        assert "".join(u.artifact.text for u in updates if u.kind == "artifact") == "one two three"
+        assert brief(updates)[-1] == "completed"
+        assert "SubscribeToTask" not in agent.methods()
+        with pytest.raises(TaskNotFound):
+            await collect(client.stream_task("no such task"))
 
     with_client(Official("1.0", capabilities={}), main)
 

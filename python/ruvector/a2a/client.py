@@ -294,6 +294,8 @@ class A2aClient:
             feed = RvAgentFeed(
                 self, task_id=task_id, last_event_id=last_event_id, reconnect=reconnect
             )
+        elif not self.card.capabilities.streaming:
+            feed = PollFeed(self, task_id=task_id)
         else:
             feed = OfficialFeed(self, task_id=task_id, reconnect=reconnect)
         return TaskStream(self, feed, cancel_remote=cancel_remote)

@@ -62,7 +62,8 @@ class Connection:
 
 
 class Feed:
-    """`step` adds to `out` or sets `done`. `aclose` may be called at any time, twice too."""
+    """`step` adds to `out`, sets `done`, or gets on in another way. `aclose` may be called
+    at any time, twice too."""
 
     def __init__(self, client: A2aClient, spec: TaskSpec | None = None, task_id: str = "") -> None:
         self.out: deque[TaskUpdate] = deque()
@@ -70,6 +71,7 @@ class Feed:
         self.fold = Fold(task_id, client.dialect)
         self._client = client
         self._spec = spec  # of a task yet to be sent
+        self._admitted = spec is None
         self._key: object = None  # stands for the task until it has a name
         self._connection: Connection | None = None
         self._failures = 0
@@ -80,6 +82,14 @@ class Feed:
         return self._key or self.fold.task_id
 
     async def step(self) -> None:
+        if not self._admitted and self._spec is not None:
+            # a step for itself: from here on the task's own time runs
+            self._key = await self._client._admit(self._spec)
+            self._admitted = True
+            return
+        await self._go_on()
+
+    async def _go_on(self) -> None:
         raise NotImplementedError
 
     async def aclose(self) -> None:
@@ -89,9 +99,6 @@ class Feed:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.aclose()
-
-    async def _admit(self, spec: TaskSpec) -> None:
-        self._key = await self._client._admit(spec)
 
     def _named(self, task_id: str) -> None:
         key, self._key = self._key, None
@@ -166,7 +173,7 @@ class OfficialFeed(Feed):
         self._resumed = False  # connected again, and no update since
         self._last_status_live = False
 
-    async def step(self) -> None:
+    async def _go_on(self) -> None:
         if self._connection is None:
             await self._open()
             return
@@ -195,7 +202,6 @@ class OfficialFeed(Feed):
     async def _open(self) -> None:
         if not self._sent and self._spec is not None:
             self._sent = True
-            await self._admit(self._spec)
             opened = await self._client._stream(self._spec)
         else:
             self._subscribed = True
@@ -289,16 +295,15 @@ class OfficialFeed(Feed):
 class PollFeed(Feed):
     """For a peer that does not stream: asks, and tells what has changed."""
 
-    def __init__(self, client: A2aClient, spec: TaskSpec) -> None:
-        super().__init__(client, spec)
-        self._spec: TaskSpec = spec
-        self._delay = 0.5
+    _delay = 0.5
 
-    async def step(self) -> None:
+    async def _go_on(self) -> None:
         if self.fold.status is None:
-            await self._admit(self._spec)
-            task = await self._client._send(self._spec, wait=False)
-            self._named(task.id)
+            if self._spec is None:
+                task = await self._client._get(self.fold.task_id)
+            else:
+                task = await self._client._send(self._spec, wait=False)
+                self._named(task.id)
             self._snapshot(task)
         else:
             await asyncio.sleep(self._delay)
@@ -353,7 +358,7 @@ class RvAgentFeed(Feed):
             self._client._let_finish(sending, self._spec)
         await super().aclose()
 
-    async def step(self) -> None:
+    async def _go_on(self) -> None:
         if not self._opened:
             await self._open()
         elif self._end is not None or self._result is not None:
@@ -378,7 +383,6 @@ class RvAgentFeed(Feed):
         if self._spec is None:
             self._connection = await self._client._subscribe(self.fold.task_id, self._last_event_id)
             return
-        await self._admit(self._spec)
         try:
             self._connection = await self._client._watch(self._spec)
         except TransportError as why:
