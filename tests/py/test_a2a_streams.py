@@ -259,6 +259,45 @@ def test_without_a_snapshot_the_task_is_asked_for():
     assert brief(updates) == ["task", "warning", "=one", "completed"]
 
 
+def test_a_piece_that_came_both_live_and_in_the_task_is_told_once():
+    ids = {"taskId": "t", "contextId": "c"}
+    first = {"kind": "task", "id": "t", "contextId": "c", "status": {"state": "working"}}
+    end = {"kind": "status-update", **ids, "status": {"state": "completed"}, "final": True}
+
+    def piece(text, append=True):
+        held = {"artifactId": "a", "parts": [{"kind": "text", "text": text}]}
+        return {"kind": "artifact-update", **ids, "artifact": held, "append": append}
+
+    def task(state, *texts):
+        parts = [{"kind": "text", "text": text} for text in texts]
+        artifacts = [{"artifactId": "a", "parts": parts}]
+        return {**first, "status": {"state": state}, "artifacts": artifacts}
+
+    # "two" was lost; the task that is asked for after "three" holds it already, or does not
+    both = ["three", "four"]
+    whole = ["one", "two", "three", "four"]
+    for found, live, pieces in (
+        (["one", "two", "three"], both, ["+twothree", "+four"]),
+        (["one", "two"], both, ["+two", "+three", "+four"]),
+        (whole, both, ["+twothreefour"]),
+        # what cannot be told apart is put right in the end
+        (["one", "two"], ["two", "three", "four"], ["+two", "+three", "+four"]),
+        (["one"], ["two", "three", "two"], ["+two", "+three", "+two", "=onetwothreefour"]),
+    ):
+        tasks = iter([task("working", *found), task("completed", *whole)])
+        agent = scripted(
+            [first, piece("one", append=False), None],
+            "0.3",
+            subscribed=[[*map(piece, live), end]],
+            task=lambda tasks=tasks: next(tasks),
+        )
+        streams = []
+        updates, error = updates_of(agent, streams=streams)
+        assert error is None
+        assert brief(updates) == ["task", "=one", "warning", *pieces, "completed"]
+        assert streams[0].task.text == "onetwothreefour"
+
+
 def test_a_task_that_ended_while_the_connection_was_lost():
     ended = {"jsonrpc": "2.0", "error": {"code": -32004, "message": "it has ended"}}
     task = snapshot("COMPLETED", "one", "two")["task"]

@@ -7,16 +7,23 @@ reads slowly slows the peer down, not this process. What `step` found waits in `
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ..errors import ProtocolError, TaskNotFound, TransportError, UnsupportedOperation
+from ..errors import (
+    A2aError,
+    ProtocolError,
+    TaskNotFound,
+    TransportError,
+    UnsupportedOperation,
+)
 from .codec import Call, Codec
 from .fold import Fold
 from .sse import SseDecoder
 from .transport import Stream
-from .types import Task, TaskSpec, TaskState, TaskUpdate
+from .types import Artifact, Part, Task, TaskSpec, TaskState, TaskUpdate
 
 if TYPE_CHECKING:
     from .client import A2aClient
@@ -172,6 +179,8 @@ class OfficialFeed(Feed):
         self._subscribed = False
         self._resumed = False  # connected again, and no update since
         self._last_status_live = False
+        self._ahead: dict[str, tuple[Part, ...]] = {}  # what a task held before the stream did
+        self._doubtful = False  # a piece may have been told twice, or not at all
 
     async def _go_on(self) -> None:
         if self._connection is None:
@@ -264,9 +273,12 @@ class OfficialFeed(Feed):
         fold = self.fold
         if self._resumed:
             if update.task is None:  # no snapshot: what came in between is asked for
-                self._catch_up(await self._client._get(fold.task_id))
+                task = await self._client._get(fold.task_id)
+                pieces = (piece.artifact for piece in fold.missing(task))
+                self._ahead = {piece.id: piece.parts for piece in pieces if piece is not None}
             else:
-                self._catch_up(update.task)
+                task = update.task
+            self._catch_up(task)
             self._resumed = False
             self._last_status_live = True
             if self.done or update.task is not None:
@@ -278,18 +290,43 @@ class OfficialFeed(Feed):
             self._last_status_live = self._subscribed
             self._snapshot(update.task)
             return
+        self._doubtful |= self._subscribed and update.append
         if self._subscribed and self._told(update):
             return
         if update.status is not None:
             self._last_status_live = True
+        if update.final and self._doubtful:
+            await self._settle()
         self._emit(update)
         self.done = self.done or update.final
+
+    async def _settle(self) -> None:
+        """Compares with the task as the peer has it: pieces are not numbered, and those
+        that came both in a snapshot and live cannot be told from others."""
+        with contextlib.suppress(A2aError):
+            task = await self._client._get(self.fold.task_id)
+            if task.status.state.is_terminal:
+                for update in list(self.fold.missing(task, gap=True)):
+                    self._emit(update)
 
     def _told(self, update: TaskUpdate) -> bool:
         """Whether a snapshot has told this already: servers repeat what is latest."""
         if update.status is not None:
             return not update.final and self.fold.seen(update.status)
-        return update.artifact is not None and not update.append and self.fold.has(update.artifact)
+        if update.artifact is None:
+            return False
+        if update.append:
+            return self._told_piece(update.artifact)
+        return self.fold.has(update.artifact)
+
+    def _told_piece(self, piece: Artifact) -> bool:
+        """Whether the task that was asked for was ahead of the stream by this piece."""
+        ahead, count = self._ahead.pop(piece.id, ()), len(piece.parts)
+        for start in range(len(ahead) - count, -1, -1):
+            if ahead[start : start + count] == piece.parts:
+                self._ahead[piece.id] = ahead[start + count :]
+                return True
+        return False
 
 
 class PollFeed(Feed):
