@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import struct
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
+import numpy as np
+import pytest
+import ruvector
 from a2a_stub import run
+from ruvector import RefreshResult
 from ruvector.a2a import A2aClient, RuLakeWitness, TaskSpec
 
-# An agent in a process of its own, which has published a bundle in a folder and answers
-# every task with the witness of it.
+KEY = ("shared", "docs")
+
+# An agent in a process of its own. Its lake holds the collection and publishes a bundle of
+# it; every task is answered with the witness.
 GIVER = """
-import asyncio, json, sys
-from pathlib import Path
+import asyncio, sys
 sys.path.insert(0, sys.argv[1])
+import ruvector
 from a2a_stub import RvAgent
 from ruvector.a2a import RuLakeWitness, codec_rvagent
 
-bundle = json.loads(Path(sys.argv[2], "table.rulake.json").read_text())
+lake = ruvector.RuLake()
+backend = ruvector.FsBackend("shared", sys.argv[2])
+backend.register("docs", "docs.vec")
+lake.register_backend(backend)
+lake.publish_bundle(("shared", "docs"), out_dir=sys.argv[3])
+bundle = ruvector.RuLakeBundle.read_from_dir(sys.argv[3])
 
 async def give(task, emit):
-    artifact = RuLakeWitness(bundle["rvf_witness"], bundle["data_ref"], ("read",)).to_artifact()
+    artifact = RuLakeWitness(bundle.rvf_witness, bundle.data_ref, ("read",)).to_artifact()
     parts = [codec_rvagent.encode_part(part) for part in artifact.parts]
     return [{"name": artifact.name, "parts": parts, "metadata": artifact.metadata,
              "index": 0, "lastChunk": True}]
@@ -41,63 +49,84 @@ asyncio.run(main())
 """
 
 
-def bundle_witness(data_ref, dim, seed, rerank_factor, generation):
-    """The digest of a bundle of version 2, from its definition."""
-    name = data_ref.encode()
-    return hashlib.shake_256(
-        b"rulake-bundle-witness-v1|"
-        + struct.pack("<Q", len(name))
-        + name
-        + b"|"
-        + struct.pack("<QQQ", dim, seed, rerank_factor)
-        + b"|"
-        + struct.pack("<QBQ", 9, 0, generation)
-    ).hexdigest(32)
-
-
-def test_a_witness_goes_from_one_process_to_another(tmp_path):
-    data = tmp_path / "docs.parquet"
-    ref = data.as_uri()
-    bundle = {
-        "format_version": 2,
-        "data_ref": ref,
-        "dim": 128,
-        "rotation_seed": 42,
-        "rerank_factor": 20,
-        "generation": 7,
-        "rvf_witness": bundle_witness(ref, 128, 42, 20, 7),
-    }
-    (tmp_path / "table.rulake.json").write_text(json.dumps(bundle))
-    giver = subprocess.Popen(
-        [sys.executable, "-c", GIVER, str(Path(__file__).parent), str(tmp_path)],
+@contextmanager
+def giver(data, published):
+    arguments = [str(path) for path in (Path(__file__).parent, data, published)]
+    with subprocess.Popen(
+        [sys.executable, "-c", GIVER, *arguments],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    try:
-        url = giver.stdout.readline().strip()
-
-        async def receive():
-            async with await A2aClient.connect(url) as client:
-                updates = [u async for u in client.stream_task(TaskSpec("echo", "the docs"))]
-                return next(u.artifact for u in updates if u.kind == "artifact")
-
-        artifact = run(receive())
-    finally:
-        giver.stdin.close()
-        assert giver.wait(30) == 0
-    witness = artifact.typed
-    assert witness == RuLakeWitness(bundle["rvf_witness"], ref, ("read",))
-
-    # what the receiver finds in the folder is what was handed over, or it is not
-    found = SimpleNamespace(**json.loads((tmp_path / "table.rulake.json").read_text()))
-    assert witness.matches(found)
-    found.rvf_witness = bundle_witness(ref, 128, 42, 20, 8)  # the data has moved on
-    assert not witness.matches(found)
+    ) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+        assert process.wait(30) == 0
 
 
-def test_the_definition_gives_the_published_digest():
-    assert bundle_witness("gs://bucket/x.parquet", 128, 42, 20, 7) == (
-        "7eac1775d1f76a4db88672655fc64977287ec60eda47c6df3a19bacfd0c038cd"
-    )
+async def receive(url):
+    async with await A2aClient.connect(url) as client:
+        updates = [u async for u in client.stream_task(TaskSpec("echo", "the docs"))]
+        return next(u.artifact for u in updates if u.kind == "artifact")
+
+
+@pytest.fixture
+def shared(tmp_path, rng):
+    """A folder that both processes see, with a collection in it."""
+    vectors = rng.standard_normal((500, 16), dtype=np.float32)
+    backend = ruvector.FsBackend("shared", tmp_path)
+    backend.write("docs", "docs.vec", range(1000, 1500), vectors)
+    return backend, vectors, tmp_path / "docs.vec"
+
+
+def test_a_witness_goes_from_one_process_to_another(shared, tmp_path):
+    backend, vectors, file = shared
+    published = tmp_path / "published"
+    lake = ruvector.RuLake()
+    lake.register_backend(backend)
+    lake.prime(KEY)
+
+    with giver(tmp_path, published) as url:
+        received = run(receive(url)).typed
+    assert isinstance(received, RuLakeWitness)
+    assert received.capabilities == ("read",)
+    # the witness is that of the very state this process has in its own lake
+    assert received.witness == lake.cache_witness_of(KEY)
+
+    # the bundle in the folder keeps its word, and is the one that was handed over
+    bundle = ruvector.RuLakeBundle.read_from_dir(published)
+    assert bundle.verify_witness()
+    assert received.matches(bundle)
+    assert lake.refresh_from_bundle_dir(KEY, published) == RefreshResult.UP_TO_DATE
+    hits = lake.search_one("docs", vectors[7], k=1)
+    assert [(hit.backend, hit.id) for hit in hits] == [("shared", 1007)]
+
+    # the data moves on and is published again: the new bundle is not what was handed over
+    backend.write("docs", "docs.vec", range(500), vectors)
+    os.utime(file, (file.stat().st_mtime + 60,) * 2)
+    with giver(tmp_path, published) as url:
+        renewed = run(receive(url)).typed
+    bundle = ruvector.RuLakeBundle.read_from_dir(published)
+    assert not received.matches(bundle)
+    assert renewed.matches(bundle)
+    assert lake.refresh_from_bundle_dir(KEY, published) == RefreshResult.INVALIDATED
+    assert lake.search_one("docs", vectors[7], k=1)[0].id == 7
+
+
+def test_a_bundle_that_was_altered_on_the_way(shared, tmp_path):
+    backend, _, _ = shared
+    published = tmp_path / "published"
+    with giver(tmp_path, published) as url:
+        received = run(receive(url)).typed
+    sidecar = published / ruvector.RuLakeBundle.SIDECAR_FILENAME
+    text = sidecar.read_text()
+    assert received.data_ref in text
+    sidecar.write_text(text.replace(received.data_ref, "fs://elsewhere/docs.vec"))
+    lake = ruvector.RuLake()
+    lake.register_backend(backend)
+    lake.prime(KEY)
+    with pytest.raises(ruvector.WitnessMismatch):
+        ruvector.RuLakeBundle.read_from_dir(published)
+    with pytest.raises(ruvector.WitnessMismatch):
+        lake.refresh_from_bundle_dir(KEY, published)
+    assert lake.cache_witness_of(KEY) == received.witness  # and nothing is forgotten
