@@ -270,7 +270,7 @@ async def test_cancel_of_an_unknown_task(peer):
 @in_loop
 async def test_a_task_that_takes_longer_than_its_policy_allows(peer):
     async with await peer.connect() as client:
-        spec = TaskSpec("slow", "now", policy=TaskPolicy(max_duration_ms=300))
+        spec = TaskSpec("slow", "now", policy=TaskPolicy(max_duration_ms=1500))
         stream = client.stream_task(spec)
         with pytest.raises(errors.PolicyViolation) as caught:
             await read(stream)

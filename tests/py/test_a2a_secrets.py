@@ -11,7 +11,7 @@ from ruvector.a2a import A2aClient, ApiKey, Bearer, Retry, TaskSpec, Timeouts
 from ruvector.errors import A2aError, AuthRequired, TransportError
 
 SECRET = "s3cr3t-T0ken"
-FAST = {"retry": Retry(first_pause=0.01), "timeouts": Timeouts(read=2.0)}
+FAST = {"retry": Retry(first_pause=0.01), "timeouts": Timeouts(read=30.0)}
 CARD = "/.well-known/agent-card.json"
 
 

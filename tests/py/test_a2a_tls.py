@@ -13,7 +13,7 @@ from ruvector.errors import TransportError
 
 x509 = pytest.importorskip("cryptography.x509", reason="the package cryptography is not installed")
 
-FAST = {"retry": Retry(attempts=1), "timeouts": Timeouts(read=5.0)}
+FAST = {"retry": Retry(attempts=1), "timeouts": Timeouts(read=30.0)}
 
 
 @pytest.fixture(scope="module")
