@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 import traceback
 import warnings
 
@@ -416,6 +417,28 @@ def test_cards_of_just_the_right_size():
 
     run(main())
     connect_fails(Response(b" " * (256 * 1024 + 1)), A2aError, "card too large")
+
+
+def test_a_large_card_does_not_hold_the_loop_up(monkeypatch):
+    readers = []
+
+    def read_card(*args, **options):
+        readers.append(threading.current_thread())
+        return trust.read_card(*args, **options)
+
+    monkeypatch.setattr(discovery, "read_card", read_card)
+
+    async def main():
+        async with Stub() as stub:
+            card = official(stub.url + "/a2a")
+            for padding in (0, 100_000):
+                padded = json.dumps(card).encode() + b" " * padding
+                path = "/.well-known/agent-card.json"
+                stub.handlers[path] = lambda request, padded=padded: Response(padded)
+                await (await A2aClient.connect(stub.url)).aclose()
+
+    run(main())
+    assert [thread is threading.main_thread() for thread in readers] == [True, False]
 
 
 def test_a_card_that_never_ends():

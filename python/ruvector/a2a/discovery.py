@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
+from functools import partial
 
 from ..errors import A2aError, AuthRequired, ProtocolError, TransportError
 from . import address
@@ -15,6 +17,9 @@ from .types import Trust
 
 _WELL_KNOWN = ("/.well-known/agent-card.json", "/.well-known/agent.json")
 _FRESH_S = 300.0
+
+# Larger cards are read in a thread: one made for it takes half a second at the limit.
+_LARGE = 16 * 1024
 
 
 def card_urls(url: str) -> list[str]:
@@ -92,9 +97,15 @@ class Discovery:
             )
         if reply.content[:1] in (b"<", b""):
             raise ProtocolError("the card is not JSON but HTML or empty", http_status=200)
-        card, trust = read_card(
-            reply.content, self._demands, self._origin, certified=self._transport.verifies
+        read = partial(
+            read_card,
+            reply.content,
+            self._demands,
+            self._origin,
+            certified=self._transport.verifies,
         )
+        large = len(reply.content) > _LARGE
+        card, trust = await asyncio.to_thread(read) if large else read()
         found = ways(card, self._demands, self.url)
         self._check_change(card, trust, found)
         self.card, self.ways = card, found
