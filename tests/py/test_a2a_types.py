@@ -369,7 +369,7 @@ def test_typed_artifacts_survive_every_dialect(value, dialect):
 
 def test_what_a_witness_looks_like_on_the_wire():
     artifact = TYPED[-1].to_artifact()
-    assert artifact.name == "ruvector.rulake_witness"
+    assert {value.to_artifact().name for value in TYPED} == {"ruvector.artifact_kind"}
     assert artifact.metadata == {
         "ruvector": {"artifact_kind": "rulake_witness", "artifact_kind_version": "1"}
     }
@@ -385,6 +385,30 @@ def test_what_a_witness_looks_like_on_the_wire():
 def test_both_spellings_are_read(kind):
     data = {**TYPED[-1].part().data, "kind": kind}
     assert Artifact("0", (Part("data", data=data),)).typed == TYPED[-1]
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: RuLakeWitness("abc", "file:///data"), "64 lowercase hex digits, not 'abc'"),
+        (lambda: RuLakeWitness(WITNESS.upper(), "file:///data"), "64 lowercase"),
+        (lambda: RuLakeWitness(None, "file:///data"), "64 lowercase"),
+        (lambda: RuLakeWitness(WITNESS, b"file:///data"), "data_ref is a str, not bytes"),
+        (lambda: RuLakeWitness(WITNESS, "file:///data", "read"), "not one str"),
+        (lambda: VectorRef("b", "c", "abc", 3, 1), "64 lowercase"),
+        (lambda: VectorRef("b", "c", WITNESS, -1, 1), "dim"),
+        (lambda: VectorRef("b", "c", WITNESS, 3, 2**32), "count"),
+        (lambda: VectorRef("b", "c", WITNESS, 3.5, 1), "dim"),
+        (lambda: VectorRef("b", "c", WITNESS, True, 1), "dim"),
+    ],
+)
+def test_values_that_no_peer_would_read(make, words):
+    with pytest.raises((ValueError, TypeError), match=words):
+        make()
+
+
+def test_capabilities_may_be_a_list():
+    assert RuLakeWitness(WITNESS, "file:///data", ["read"]).capabilities == ("read",)
 
 
 def test_a_witness_fits_in_two_kilobytes():

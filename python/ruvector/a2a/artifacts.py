@@ -16,8 +16,9 @@ from ..errors import ArtifactVersionUnsupported, ProtocolError
 from .types import Artifact, Part
 
 VERSION = "1"
-#: The whole request that hands a witness over stays below this.
-MAX_WITNESS_BYTES = 2048
+
+_NAME = "ruvector.artifact_kind"  # of every typed artifact
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def _member(data: Mapping[str, Any], name: str, cls: type, kind: str) -> Any:
@@ -31,9 +32,14 @@ def _member(data: Mapping[str, Any], name: str, cls: type, kind: str) -> Any:
 
 def _digest(data: Mapping[str, Any], kind: str) -> str:
     witness: str = _member(data, "witness", str, kind)
-    if not re.fullmatch(r"[0-9a-f]{64}", witness):
+    if not _DIGEST.fullmatch(witness):
         raise ProtocolError(f"a {kind} artifact's witness is 64 lowercase hex digits")
     return witness
+
+
+def _check_digest(witness: str) -> None:
+    if not isinstance(witness, str) or not _DIGEST.fullmatch(witness):
+        raise ValueError(f"a witness is 64 lowercase hex digits, not {witness!r}")
 
 
 def _count(data: Mapping[str, Any], name: str, kind: str) -> int:
@@ -45,7 +51,7 @@ def _count(data: Mapping[str, Any], name: str, kind: str) -> int:
 
 def _artifact(kind: str, parts: tuple[Part, ...]) -> Artifact:
     ruvector = {"artifact_kind": kind, "artifact_kind_version": VERSION}
-    return Artifact("0", parts, name=f"ruvector.{kind}", metadata={"ruvector": ruvector})
+    return Artifact("0", parts, name=_NAME, metadata={"ruvector": ruvector})
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,13 @@ class VectorRef:
     dim: int
     count: int
 
+    def __post_init__(self) -> None:
+        _check_digest(self.witness)
+        for name in ("dim", "count"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+                raise ValueError(f"{name} is a whole number below 2**32, not {value!r}")
+
     def to_artifact(self) -> Artifact:
         return _artifact("vector_ref", (Part("data", data={"kind": "vector_ref", **vars(self)}),))
 
@@ -98,6 +111,14 @@ class RuLakeWitness:
     witness: str  #: 64 lowercase hex digits
     data_ref: str
     capabilities: tuple[str, ...] = ("read",)
+
+    def __post_init__(self) -> None:
+        _check_digest(self.witness)
+        if not isinstance(self.data_ref, str):
+            raise TypeError(f"data_ref is a str, not {type(self.data_ref).__name__}")
+        if isinstance(self.capabilities, str):
+            raise TypeError("capabilities are a list of names, not one str")
+        object.__setattr__(self, "capabilities", tuple(self.capabilities))
 
     def part(self) -> Part:
         """As the data part of a message or an artifact."""
