@@ -121,6 +121,20 @@ def test_tasks_at_once(stub):
     with_client(stub(), main)
 
 
+def test_a_reply_needs_no_room_of_its_own():
+    async def main(client, agent):
+        policy = TaskPolicy(max_concurrency=1)
+        asked = await client.send_task(TaskSpec("echo", "ask", policy), wait=True)
+        assert asked.status.state.is_interrupted
+        with pytest.raises(PolicyViolation):
+            await client.send_task(spec(policy))
+        task = await client.reply(asked, "blue", wait=True)
+        assert (task.id, task.text) == (asked.id, "blue")
+        await client.send_task(spec(policy), wait=True)
+
+    with_client(Official(), main)
+
+
 def test_a_failed_send_leaves_room():
     async def main(client, agent):
         policy = TaskPolicy(max_concurrency=1)

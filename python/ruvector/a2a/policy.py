@@ -246,7 +246,11 @@ class Gate:
         charged = None if self._budget is None else await self._budget.acquire(spec)
         try:
             check_recursion(spec.context, target)
-            active = sum(other.skill == spec.skill for other, _ in self._running.values())
+            active = sum(
+                other.skill == spec.skill
+                for known_as, (other, _) in self._running.items()
+                if spec.id is None or known_as != spec.id  # one that goes on takes no more room
+            )
             check_policy(spec, active)
         except A2aError:
             if self._budget is not None and charged is not None:
