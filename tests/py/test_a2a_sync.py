@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 
@@ -101,6 +102,18 @@ def test_closed_means_closed(agent):
         client.get_task("t")
     with pytest.raises(RuntimeError, match="closed"):
         client.close()
+    assert not loop_threads()
+
+
+def test_a_client_that_is_forgotten_warns_and_ends_its_thread(agent):
+    spec = TaskSpec("echo", "count 2 1")
+    streams = [A2aClient.connect_sync(agent.url, **FAST).stream_task(spec)]
+    gc.collect()
+    assert [update.kind for update in streams[0]][-1] == "status"  # a stream keeps its client
+    (thread,) = loop_threads()
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        streams.clear()
+    thread.join(30)
     assert not loop_threads()
 
 

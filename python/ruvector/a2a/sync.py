@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import warnings
 from collections.abc import Coroutine, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
@@ -60,18 +61,27 @@ class _Loop:
             return
         raise RuntimeError("inside an event loop use A2aClient.connect, which is awaited")
 
+    @property
+    def usable(self) -> bool:
+        return os.getpid() == self._pid and not self._loop.is_closed()
+
     def stop(self) -> None:
-        if os.getpid() != self._pid or self._loop.is_closed():
-            return
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        if self.usable:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+
+    def stop_after(self, work: Coroutine[Any, Any, None]) -> None:
+        """Ends the thread when `work` is done, without waiting for either."""
+        last = asyncio.run_coroutine_threadsafe(work, self._loop)
+        last.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
 
 
 class SyncTaskStream:
     """As :class:`TaskStream`, with ``for`` and ``with``."""
 
-    def __init__(self, loop: _Loop, stream: TaskStream) -> None:
-        self._loop = loop
+    def __init__(self, client: SyncA2aClient, stream: TaskStream) -> None:
+        self._client = client  # which must not be dropped before its streams
+        self._loop = client._loop
         self._stream = stream
 
     @property
@@ -117,12 +127,14 @@ class SyncA2aClient:
     """As :class:`A2aClient`, blocking. Made by ``A2aClient.connect_sync``."""
 
     def __init__(self, url: str, **options: Any) -> None:
+        self._closed = True
         self._loop = _Loop()
         try:
             self._client = self._loop.run(A2aClient.connect(url, **options))
         except BaseException:
             self._loop.stop()
             raise
+        self._closed = False
 
     @property
     def card(self) -> AgentCard:
@@ -155,7 +167,7 @@ class SyncA2aClient:
         async def make() -> TaskStream:
             return self._client.stream_task(task, **options)
 
-        return SyncTaskStream(self._loop, self._loop.run(make()))
+        return SyncTaskStream(self, self._loop.run(make()))
 
     def resubscribe(self, task_id: str, **options: Any) -> SyncTaskStream:
         return self.stream_task(task_id, **options)
@@ -182,6 +194,7 @@ class SyncA2aClient:
 
     def close(self) -> None:
         """Closes the connections and ends the thread."""
+        self._closed = True
         try:
             self._loop.run(self._client.aclose())
         finally:
@@ -197,3 +210,9 @@ class SyncA2aClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __del__(self, _warn: Any = warnings.warn) -> None:
+        if self._closed or not self._loop.usable:
+            return
+        _warn(f"{self!r} was not closed; use 'with'", ResourceWarning, source=self)
+        self._loop.stop_after(self._client.aclose())
