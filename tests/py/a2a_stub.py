@@ -777,7 +777,7 @@ def run(main, *, policy: str = "asyncio"):
 
     async def checked():
         try:
-            return await asyncio.wait_for(main, 3600 if policy == "fake clock" else 60)
+            return await asyncio.wait_for(main, 3600 if policy == "fake clock" else 600)
         finally:
             # what was cancelled a moment ago has yet to notice
             await settled(lambda: len(asyncio.all_tasks()) == 1)

@@ -12,7 +12,8 @@ import pytest
 from a2a_stub import Official, RvAgent, now, run, settled
 from ruvector.a2a import A2aClient, Retry, TaskSpec, Timeouts
 
-LIMITS = {"retry": Retry(first_pause=0.01), "timeouts": Timeouts(read=20.0, task=20.0)}
+PATIENT = Timeouts(connect=300.0, read=300.0, task=300.0)
+LIMITS = {"retry": Retry(first_pause=0.01), "timeouts": PATIENT}
 
 
 @types.coroutine
@@ -105,7 +106,7 @@ def test_cancelled_at_every_await(make, task):
         assert told[-1] == "finished"
         assert len(told) > 5
         assert set(told[:-1]) == {"cancelled"}
-        assert await settled(lambda: not client._background and not client._calls)
+        assert await settled(lambda: not client._background and not client._left)
         assert [update.kind for update in await task(client)][-1] == "status"
         # of the tasks that are left, each serves a connection of the stub
         assert await settled(lambda: len(asyncio.all_tasks()) <= before + len(agent.writers))
@@ -128,7 +129,7 @@ def test_two_hundred_streams_at_once(make, policy):
         assert told.count("cancelled") > 10
         assert told.count("finished") > 10
         assert await settled(lambda: open_streams(agent) == 0)
-        assert await settled(lambda: not client._background and not client._calls)
+        assert await settled(lambda: not client._background and not client._left)
         assert len(await watch(client)) > 2
 
     with_client(make(), main, policy)

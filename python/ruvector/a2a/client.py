@@ -6,32 +6,31 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Awaitable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, TypeVar
-from urllib.parse import urlencode
 
 from ..errors import (
     A2aError,
     PolicyViolation,
-    ProtocolError,
     TaskNotCancelable,
     TaskNotFound,
     TransportError,
 )
 from . import address, codec_rvagent
+from .calls import Calls
 from .card import AgentCard
-from .codec import Call, Codec
 from .discovery import Discovery
 from .extra import load_all, need
-from .feeds import LARGE, STORED_AFTER, Connection, Feed, OfficialFeed, PollFeed, RvAgentFeed
+from .feed_rvagent import RvAgentFeed
+from .feeds import STORED_AFTER, Feed, OfficialFeed, PollFeed
 from .identity import parse_agent_id
 from .jws import TrustedKeys
 from .limits import Limits, Retry, Timeouts
 from .policy import Gate, GlobalBudget
 from .stream import TaskStream
-from .transport import Request, Transport, is_json, media_type
-from .trust import Demands, Way
+from .transport import Transport
+from .trust import Demands
 from .types import (
     Input,
     Message,
@@ -51,12 +50,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _LIMITS, _TIMEOUTS, _RETRY = Limits(), Timeouts(), Retry()
-
-
-def _is_unknown_method(error: A2aError) -> bool:
-    """Whether a peer refused a call because it does not speak this version."""
-    words = str(error)
-    return error.code in (-32601, -32009) or (error.code == -32600 and "method not found" in words)
 
 
 class A2aClient:
@@ -85,10 +78,9 @@ class A2aClient:
         self._identity = identity
         self._gate = Gate(budget)
         self._background: set[asyncio.Task[Any]] = set()
-        self._calls: set[asyncio.Task[Task]] = set()  # whose streams were left
+        self._left: set[asyncio.Task[Task]] = set()  # calls whose streams were left
         self._closed = False
-        self._set_way(discovery.ways[0])
-        self._settled = False
+        self._calls = Calls(transport, discovery.ways)
 
     @classmethod
     async def connect(
@@ -198,12 +190,12 @@ class A2aClient:
 
     @property
     def dialect(self) -> str:
-        return self._way.dialect
+        return self._calls.way.dialect
 
     @property
     def endpoint(self) -> str:
         """Where requests go."""
-        return self._way.url
+        return self._calls.way.url
 
     def __repr__(self) -> str:
         return (
@@ -221,8 +213,7 @@ class A2aClient:
         before = self._discovery.ways
         await self._discovery.refresh(force=force)
         if self._discovery.ways != before:
-            self._set_way(self._discovery.ways[0])
-            self._settled = False
+            self._calls.choose(self._discovery.ways)
         return self.card
 
     # ---- tasks ------------------------------------------------------------------------
@@ -329,7 +320,8 @@ class A2aClient:
         if self.dialect == "rvagent":
             return await self._cancel_rvagent(task_id, strict)
         try:
-            task = await self._task_of(lambda codec: codec.cancel(task_id))
+            task = await self._calls.cancel(task_id)
+            self._gate.saw(task)
         except TaskNotCancelable:
             if strict:
                 raise
@@ -398,10 +390,10 @@ class A2aClient:
         """Closes all connections. Tasks at the agent go on, but those of an rvAgent peer
         that were started by a stream and have not ended."""
         self._closed = True
-        for call in self._calls:
+        for call in self._left:
             call.cancel()
-        if self._background or self._calls:
-            await asyncio.wait({*self._background, *self._calls}, timeout=1.0)
+        if self._background or self._left:
+            await asyncio.wait({*self._background, *self._left}, timeout=1.0)
         await self._transport.aclose()
 
     async def __aenter__(self) -> A2aClient:
@@ -434,13 +426,13 @@ class A2aClient:
         """Keeps the call that started a task until it returns or the client is closed."""
 
         def done(call: asyncio.Task[Task]) -> None:
-            self._calls.discard(call)
+            self._left.discard(call)
             if call.cancelled() or call.exception() is not None:
                 self._gate.gone(spec.id)
             else:
                 self._gate.saw(call.result())
 
-        self._calls.add(call)
+        self._left.add(call)
         call.add_done_callback(done)
 
     async def _in_background(
@@ -449,97 +441,12 @@ class A2aClient:
         """Does `work` to its end even if the caller is cancelled; waits for it a while."""
         await asyncio.wait({self._spawn(work)}, timeout=limit)
 
-    # ---- one call ---------------------------------------------------------------------
-
-    def _set_way(self, way: Way) -> None:
-        self._way = way
-        self._codec = way.codec()
-
-    def _fall_back(self, way: Way, error: A2aError) -> bool:
-        """Whether the peer refused its first call as unknown and another way is tried."""
-        if not _is_unknown_method(error):
-            return False
-        if way is not self._way:
-            return True  # another call has found that out meanwhile
-        if self._settled:
-            return False
-        ways = self._discovery.ways
-        following = ways.index(way) + 1 if way in ways else len(ways)
-        if following >= len(ways):
-            return False
-        self._set_way(ways[following])
-        return True
-
-    def _request(self, call: Call, *, streaming: bool = False) -> Request:
-        url = self._way.url
-        if call.path:
-            url = url.rstrip("/") + call.path
-        if call.query:
-            url += ("&" if "?" in url else "?") + urlencode(call.query)
-        accept = "text/event-stream, application/json" if streaming else "application/json"
-        headers = [("Accept", accept), *call.headers]
-        content = call.content()
-        if content is not None:
-            headers.append(("Content-Type", "application/json"))
-        what = f"the answer to {call.name}"
-        return Request(call.verb, url, tuple(headers), content, call.safe, what=what)
-
-    async def _with_fallback(self, use: Callable[[Codec], Awaitable[_T]]) -> _T:
-        while True:
-            way, codec = self._way, self._codec
-            try:
-                result = await use(codec)
-            except A2aError as why:
-                if self._fall_back(way, why):
-                    continue
-                if why.code is not None:
-                    self._settled = True
-                raise
-            self._settled = True
-            return result
-
-    async def _result(self, codec: Codec, call: Call, timeout: float) -> Any:
-        reply = await self._transport.fetch(
-            self._request(call), max_bytes=self._transport.limits.response_bytes, timeout=timeout
-        )
-        answer = (codec, call, reply.status, reply.headers, reply.content)
-        if len(reply.content) > LARGE:
-            return await asyncio.to_thread(self._unwrap, *answer)
-        return self._unwrap(*answer)
-
-    def _unwrap(
-        self, codec: Codec, call: Call, status: int, headers: Mapping[str, str], content: bytes
-    ) -> Any:
-        facts = {"http_status": status, "dialect": self.dialect}
-        if status >= 300:
-            # an error of the protocol may come with a status that says so, too
-            if is_json(headers):
-                with contextlib.suppress(ProtocolError):
-                    codec.result(call, content, status)
-            raise TransportError(
-                f"the answer to {call.name} is HTTP {status}",
-                phase="status",
-                retryable=status >= 500,
-                **facts,
-            )
-        if not is_json(headers):
-            kind = media_type(headers) or "nothing"
-            raise ProtocolError(
-                f"the answer to {call.name} is {kind} (HTTP {status}), not JSON", **facts
-            )
-        return codec.result(call, content, status)
-
-    async def _task_of(self, make: Callable[[Codec], Call]) -> Task:
-        async def use(codec: Codec) -> Task:
-            result = await self._result(codec, make(codec), self._transport.timeouts.read)
-            return codec.task(result)
-
-        task = await self._with_fallback(use)
-        self._gate.saw(task)
-        return task
+    # ---- calls that are taken note of -------------------------------------------------
 
     async def _get(self, task_id: str, history_length: int | None = None) -> Task:
-        return await self._task_of(lambda codec: codec.get(task_id, history_length))
+        task = await self._calls.get(task_id, history_length)
+        self._gate.saw(task)
+        return task
 
     async def _send(self, spec: TaskSpec, *, wait: bool) -> Task:
         timeouts = self._transport.timeouts
@@ -548,11 +455,7 @@ class A2aClient:
             timeout = timeouts.task
             if spec.policy is not None and spec.policy.max_duration_ms is not None:
                 timeout = spec.policy.max_duration_ms / 1000 + 5.0
-
-        async def use(codec: Codec) -> Task:
-            return codec.sent(await self._result(codec, codec.send(spec, wait=wait), timeout))
-
-        return await self._with_fallback(use)
+        return await self._calls.send(spec, wait=wait, timeout=timeout)
 
     async def _cancel_rvagent(self, task_id: str, strict: bool) -> Task:
         # the peer would turn a task that has ended into a canceled one
@@ -562,9 +465,7 @@ class A2aClient:
                 if strict:
                     raise TaskNotCancelable(f"task {task_id} has ended: {task.status}")
                 return task
-        await self._with_fallback(
-            lambda codec: self._result(codec, codec.cancel(task_id), self._transport.timeouts.read)
-        )
+        await self._calls.ask_to_cancel(task_id)
         try:
             return await self._get(task_id)
         except TaskNotFound:
@@ -580,43 +481,6 @@ class A2aClient:
         if not self.card.capabilities.streaming:
             return PollFeed(self, spec)
         return OfficialFeed(self, spec=spec, reconnect=reconnect)
-
-    async def _open(self, make: Callable[[Codec], Call]) -> Connection | Task:
-        """An open stream; a task where the peer answers with that instead."""
-
-        async def use(codec: Codec) -> Connection | Task:
-            call = make(codec)
-            stream = await self._transport.open(self._request(call, streaming=True))
-            try:
-                if stream.status < 300 and media_type(stream.headers) == "text/event-stream":
-                    return Connection(codec, call, stream)
-                limit = self._transport.limits.response_bytes
-                content = await stream.read_all(limit)
-                result = self._unwrap(codec, call, stream.status, stream.headers, content)
-                task = codec.sent(result)
-            except BaseException:
-                await stream.aclose()
-                raise
-            await stream.aclose()
-            return task
-
-        return await self._with_fallback(use)
-
-    async def _stream(self, spec: TaskSpec) -> Connection | Task:
-        return await self._open(lambda codec: codec.stream(spec))
-
-    async def _watch(self, spec: TaskSpec) -> Connection:
-        return self._only_stream(await self._stream(spec))
-
-    async def _subscribe(self, task_id: str, last_event_id: str | None = None) -> Connection:
-        opened = await self._open(lambda codec: codec.subscribe(task_id, last_event_id))
-        return self._only_stream(opened)
-
-    @staticmethod
-    def _only_stream(opened: Connection | Task) -> Connection:
-        if isinstance(opened, Task):
-            raise ProtocolError("the agent answered with a task where a stream was asked for")
-        return opened
 
     # ---- policy -----------------------------------------------------------------------
 
@@ -664,8 +528,4 @@ class A2aClient:
 
     async def _try_cancel(self, task_id: str) -> None:
         with contextlib.suppress(A2aError):
-            await self._with_fallback(
-                lambda codec: self._result(
-                    codec, codec.cancel(task_id), self._transport.timeouts.read
-                )
-            )
+            await self._calls.ask_to_cancel(task_id)

@@ -14,15 +14,12 @@ from typing import TYPE_CHECKING
 
 from ..errors import (
     A2aError,
-    ProtocolError,
     TaskNotFound,
     TransportError,
     UnsupportedOperation,
 )
-from .codec import Call, Codec
+from .calls import Connection
 from .fold import Fold
-from .sse import SseDecoder
-from .transport import Stream
 from .types import Artifact, Part, Task, TaskSpec, TaskState, TaskUpdate
 
 if TYPE_CHECKING:
@@ -31,41 +28,8 @@ if TYPE_CHECKING:
 # A peer tells of the end before the task can be asked for.
 STORED_AFTER = (0.02, 0.04, 0.08, 0.16, 0.32)
 
-# Events and answers larger than this are read in a thread, so that the loop goes on.
-LARGE = 256 * 1024
-
-_BACK = "the connection was lost and is back; events may be missing"
-_DRAIN_S = 1.0  # for events still under way when the answer to tasks/send is there
-_DROPPED = ("read", "idle", "connect", "write", "status")  # phases of a lost connection
-
-
-class Connection:
-    """Events of one open stream."""
-
-    def __init__(self, codec: Codec, call: Call, stream: Stream) -> None:
-        limits = stream.limits
-        self._codec = codec
-        self._call = call
-        self._stream = stream
-        self._decoder = SseDecoder(
-            max_line=limits.sse_line_bytes,
-            max_event=limits.sse_event_bytes,
-            max_pending=limits.sse_pending_bytes,
-        )
-
-    async def next(self) -> TaskUpdate | None:
-        """The next update, None at the end of the stream."""
-        while (event := self._decoder.next()) is None:
-            data = await self._stream.read()
-            if not data:
-                return None
-            self._decoder.feed(data)
-        if len(event.data) > LARGE:
-            return await asyncio.to_thread(self._codec.event, self._call, event)
-        return self._codec.event(self._call, event)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
+BACK = "the connection was lost and is back; events may be missing"
+DROPPED = ("read", "idle", "connect", "write", "status")  # phases of a lost connection
 
 
 class Feed:
@@ -158,7 +122,7 @@ class Feed:
         return None
 
 
-def _lost() -> TransportError:
+def lost() -> TransportError:
     return TransportError("the stream ended before the task did", phase="stream", retryable=True)
 
 
@@ -189,7 +153,7 @@ class OfficialFeed(Feed):
         try:
             update = await self._connection.next()
         except TransportError as why:
-            if why.phase not in _DROPPED:
+            if why.phase not in DROPPED:
                 raise
             await self._dropped(why)
             return
@@ -204,23 +168,23 @@ class OfficialFeed(Feed):
             if state.is_interrupted and self._last_status_live:
                 self.done = True
             else:
-                await self._dropped(_lost())
+                await self._dropped(lost())
             return
         await self._take(update)
 
     async def _open(self) -> None:
         if not self._sent and self._spec is not None:
             self._sent = True
-            opened = await self._client._stream(self._spec)
+            opened = await self._client._calls.stream(self._spec)
         else:
             self._subscribed = True
             try:
-                opened = await self._client._subscribe(self.fold.task_id)
+                opened = await self._client._calls.subscribe(self.fold.task_id)
             except UnsupportedOperation:
                 await self._ended_meanwhile()
                 return
             except TransportError as why:
-                if not self._resumed or why.phase not in _DROPPED:
+                if not self._resumed or why.phase not in DROPPED:
                     raise
                 await self._dropped(why)
                 return
@@ -231,7 +195,7 @@ class OfficialFeed(Feed):
             return
         self._connection = opened
         if self._resumed:
-            self._warn(_BACK)
+            self._warn(BACK)
 
     async def _dropped(self, why: TransportError) -> None:
         connection, self._connection = self._connection, None
@@ -353,198 +317,3 @@ class PollFeed(Feed):
                 self._emit(replace(self.fold.ending(task), final=over))
         if task.status.state.is_terminal or task.status.state.is_interrupted or not task.id:
             self.done = True
-
-
-class RvAgentFeed(Feed):
-    """Events of an rvAgent peer beside, or without, the call that starts the task.
-
-    The events come on a route of their own that may never end, and say nothing of
-    artifacts that were made before: the answer to ``tasks/send`` completes them.
-    """
-
-    def __init__(
-        self,
-        client: A2aClient,
-        *,
-        spec: TaskSpec | None = None,
-        task_id: str = "",
-        last_event_id: str | None = None,
-        reconnect: bool = True,
-    ) -> None:
-        super().__init__(client, spec, task_id if spec is None else spec.id or "")
-        self._last_event_id = last_event_id
-        self._reconnect = reconnect
-        self._opened = False
-        self._first = True
-        self._lost: TransportError | None = None  # what the connection was lost by
-        self._end: TaskUpdate | None = None  # the peer's last status, told after the artifacts
-        self._sending: asyncio.Task[Task] | None = None
-        self._reading: asyncio.Task[TaskUpdate | None] | None = None
-        self._result: Task | None = None
-
-    async def aclose(self) -> None:
-        reading, self._reading = self._reading, None
-        if reading is not None:
-            reading.cancel()
-            await asyncio.wait({reading})
-            if not reading.cancelled():
-                reading.exception()  # looked at, or asyncio complains
-        sending, self._sending = self._sending, None
-        if sending is not None and self._spec is not None:
-            # a peer drops the task when this call is cut, so it goes on without the stream
-            self._client._let_finish(sending, self._spec)
-        await super().aclose()
-
-    async def _go_on(self) -> None:
-        if not self._opened:
-            await self._open()
-        elif self._end is not None or self._result is not None:
-            await self._finish()
-        else:
-            await self._wait()
-
-    # -- connecting
-
-    async def _open(self) -> None:
-        if self._spec is None and self._last_event_id is not None:
-            # a peer asked for what comes after the end of a task says nothing for ever
-            try:
-                task = await self._client._get(self.fold.task_id)
-            except TaskNotFound:
-                pass  # still running, or not known: the stream will tell
-            else:
-                if task.status.state.is_terminal:
-                    self._snapshot(task)
-                    return
-        self._opened = True
-        if self._spec is None:
-            self._connection = await self._client._subscribe(self.fold.task_id, self._last_event_id)
-            return
-        try:
-            self._connection = await self._client._watch(self._spec)
-        except TransportError as why:
-            if why.http_status not in (404, 405):
-                raise
-        self._sending = asyncio.ensure_future(self._client._send(self._spec, wait=True))
-
-    async def _reconnect_now(self, why: TransportError) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.aclose()
-        self._lost = why
-        if self._sending is not None and self._sending.done():
-            return  # its answer tells the rest
-        if not self._reconnect:
-            raise why
-        if self._sending is not None and self._failures >= self._client._retry.stream_attempts:
-            self._lost = None
-            self._warn("the connection was lost; what happens before the end is not told")
-            return
-        await self._pause(why, self._sending)
-        if self._sending is not None and self._sending.done():
-            return
-        try:
-            self._connection = await self._client._subscribe(
-                self.fold.task_id, self.fold.last_timestamp
-            )
-        except TransportError as again:
-            if again.phase not in _DROPPED:
-                raise
-            return
-        self._lost = None
-        self._warn(_BACK)
-
-    # -- reading
-
-    async def _wait(self) -> None:
-        """Until an event or the answer to the call is there."""
-        if self._lost is not None and not (self._sending and self._sending.done()):
-            await self._reconnect_now(self._lost)
-            return
-        if self._connection is not None and self._reading is None:
-            self._reading = asyncio.ensure_future(self._connection.next())
-        waiting = {task for task in (self._reading, self._sending) if task is not None}
-        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        if self._reading is not None and self._reading.done():
-            await self._read()
-        elif self._sending is not None and self._sending.done():
-            self._result = self._sending.result()
-
-    async def _read(self) -> None:
-        assert self._reading is not None
-        reading, self._reading = self._reading, None
-        try:
-            update = reading.result()
-        except TransportError as why:
-            if why.phase not in _DROPPED:
-                raise
-            await self._reconnect_now(why)
-            return
-        if update is None:
-            await self._reconnect_now(_lost())
-            return
-        self._failures = 0
-        await self._take(update)
-
-    async def _take(self, update: TaskUpdate) -> None:
-        first, self._first = self._first, False
-        if update.status is not None:
-            if first and self._spec is None and _made_up(update):
-                task = await self._client._get(self.fold.task_id)  # TaskNotFound: it is
-                self._snapshot(task)
-                self.done = True
-                return
-            if update.final:
-                self._end = update
-                return
-            if self.fold.seen(update.status):
-                return
-        self._emit(update)
-
-    # -- the end
-
-    async def _finish(self) -> None:
-        """Artifacts that no event told of, then the last status."""
-        if self._result is None and self._sending is not None:
-            try:
-                self._result = await asyncio.shield(self._sending)
-            except TransportError:
-                self._sending = None  # the task has ended all the same: ask for it
-        if self._result is not None and self._end is None:
-            await self._drain()
-        task = self._result or await self._stored(self.fold.task_id)
-        if task is not None:
-            for update in list(self.fold.missing(task)):
-                self._emit(update)
-        if self._end is not None:
-            self._emit(self._end)
-        elif task is not None:
-            self._emit(self.fold.ending(task))
-        self.done = True
-
-    async def _drain(self) -> None:
-        """Events that the answer to the call has overtaken."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + _DRAIN_S
-        while self._connection is not None and self._end is None:
-            if self._reading is None:
-                self._reading = asyncio.ensure_future(self._connection.next())
-            await asyncio.wait({self._reading}, timeout=until - loop.time())
-            if not self._reading.done():
-                return
-            reading, self._reading = self._reading, None
-            try:
-                update = reading.result()
-            except (TransportError, ProtocolError):
-                return
-            if update is None:
-                return
-            await self._take(update)
-
-
-def _made_up(update: TaskUpdate) -> bool:
-    """Whether this is what a peer says of a task it does not know."""
-    status = update.status
-    return bool(
-        status and update.final and status.state is TaskState.FAILED and status.message is None
-    )
