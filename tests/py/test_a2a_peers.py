@@ -8,9 +8,19 @@ than one dialect. One that is not installed is skipped with its reason.
 from __future__ import annotations
 
 import pytest
-from a2a_peers.matrix import all_peers, in_loop, numbers, official, read, rvagent
+from a2a_peers.matrix import JS_1_3, all_peers, in_loop, numbers, official, read, rvagent
 from ruvector import errors
-from ruvector.a2a import A2aClient, Part, TaskContext, TaskPolicy, TaskSpec
+from ruvector.a2a import (
+    A2aClient,
+    Part,
+    TaskContext,
+    TaskPolicy,
+    TaskSpec,
+    address,
+    codec_v10,
+    trust,
+)
+from ruvector.a2a.extra import http
 
 # ---- card --------------------------------------------------------------------
 
@@ -296,6 +306,56 @@ async def test_the_newest_version_is_chosen(servers, name, flag):
         assert client.dialect == "1.0"
         task = await client.send_task(TaskSpec("echo", "hello"), wait=True)
         assert task.text == "hello"
+
+
+js_1_3 = pytest.mark.parametrize("peer", [JS_1_3], indirect=True)
+
+
+@js_1_3
+@in_loop
+async def test_a_card_that_has_not_changed_is_not_sent_again(peer, monkeypatch):
+    async with await peer.connect() as client:
+        fetch, statuses = client._transport.fetch, []
+
+        async def noted(*args, **options):
+            reply = await fetch(*args, **options)
+            statuses.append(reply.status)
+            return reply
+
+        monkeypatch.setattr(client._transport, "fetch", noted)
+        before = client.card
+        assert await client.refresh_card() is before
+        assert statuses == []  # it says that it is fresh for an hour
+        assert await client.refresh_card(force=True) is before
+        assert statuses == [304]
+
+
+@pytest.mark.a2a_js_1_3
+@in_loop
+async def test_a_card_in_two_forms(servers):
+    """A server that speaks 0.3 as well shows another card to who does not say 1.0."""
+    url = servers("js-1.3.0", "--legacy")["url"]
+    cards = []
+    async with http().AsyncClient() as web:
+        for headers in ({"A2A-Version": "1.0"}, {}):
+            path = url + "/.well-known/agent-card.json"
+            data = (await web.get(path, headers=headers)).content
+            demands = trust.Demands()
+            card, _ = trust.read_card(data, demands, address.split(url)[0], certified=False)
+            cards.append(card)
+            ways = trust.ways(card, demands, url)
+            assert [way.dialect for way in ways] == ["1.0", "0.3", "1.0-rest"]
+    assert [card.protocol_version for card in cards] == [None, "0.3"]
+
+
+@js_1_3
+@in_loop
+async def test_a_version_that_the_agent_does_not_speak(peer, monkeypatch):
+    async with await peer.connect(dialect="1.0") as client:
+        monkeypatch.setattr(codec_v10, "VERSION_HEADER", ("A2A-Version", "9.9"))
+        with pytest.raises(errors.VersionNotSupported) as caught:
+            await client.get_task("t")
+        assert caught.value.code == -32009
 
 
 @official

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Timer
 from typing import Any
 
@@ -16,7 +18,6 @@ import pytest
 HERE = Path(__file__).resolve().parent
 FOLDER = HERE.parents[2] / "build" / "a2a"
 JAVASCRIPT = ("js-1.3.0", "js-0.3.14", "js-0.2.5")
-NAMES = (*JAVASCRIPT, "python", "rvagent")
 SECONDS_TO_START = 60
 # What is meant for the interpreter of the tests alone.
 OURS = ("LD_PRELOAD", "PYTHONPATH", "PYTHONMALLOC")
@@ -37,6 +38,40 @@ def command(name: str) -> list[str]:
         return [str(FOLDER / name / "bin" / "python"), str(HERE / "peer.py")]
     node = json.loads((FOLDER / "peers.json").read_text())["node"]
     return [node, str(HERE / "peer.mjs"), str(FOLDER / name)]
+
+
+@contextmanager
+def stock_rvagent(seed: str, config: str = "") -> Iterator[str]:
+    """The URL of a server of rvagent-cli with this key and configuration, while it runs."""
+    reason = missing("rvagent-stock")
+    if reason:
+        pytest.skip(f"A2A peer rvagent-stock: {reason}")
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "a2a.toml")
+        file.write_text(config)
+        # Its card names the address as it is given, so the port has to be known before.
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        program = str(FOLDER / "rvagent" / "stock" / "bin" / "rvagent")
+        server = subprocess.Popen(
+            [program, "a2a", "serve", "--bind", address, "--config", str(file)],
+            env={**os.environ, "RVAGENT_A2A_SIGNING_KEY": seed},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        alarm = Timer(SECONDS_TO_START, server.kill)
+        alarm.start()
+        try:
+            assert server.stdout.readline() == f"listening on {address}\n"
+            alarm.cancel()
+            yield f"http://{address}"
+        finally:
+            alarm.cancel()
+            server.kill()  # asked to end it would wait five seconds
+            server.wait()
+            server.stdout.close()
 
 
 @contextmanager
