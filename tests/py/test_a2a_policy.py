@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruvector.a2a import A2aClient, GlobalBudget, Retry, TaskContext, TaskPolicy, TaskSpec, Timeouts
 from ruvector.a2a.policy import check_policy, check_recursion
-from ruvector.errors import BudgetExceeded, PolicyViolation, RecursionLimit
+from ruvector.errors import BudgetExceeded, PolicyViolation, RecursionLimit, TaskNotFound
 
 FAST = {"retry": Retry(first_pause=0.01), "timeouts": Timeouts(read=30.0, task=30.0)}
 
@@ -172,6 +172,32 @@ def test_the_time_of_a_task_is_up(stub, how):
         assert len(client._gate) == 0
 
     with_client(stub(), main, "fake clock")
+
+
+def test_waiting_for_what_ends_after_its_time():
+    async def main(client, agent):
+        asked_again = asyncio.Event()
+
+        async def stubborn(task, emit):
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:  # it takes its time
+                await asked_again.wait()
+                raise
+
+        agent.run = stubborn
+        stream = client.stream_task(TaskSpec("echo", "x", TaskPolicy(max_duration_ms=300)))
+        with pytest.raises(PolicyViolation):
+            _ = [update async for update in stream]
+        waiting = asyncio.ensure_future(client.wait_task(stream.task_id, poll=(0.02, 0.02)))
+        assert await settled(lambda: agent.methods().count("tasks/get") == 2)
+        assert stream.task_id not in agent.tasks
+        asked_again.set()
+        assert (await waiting).status.state == "canceled"
+        with pytest.raises(TaskNotFound):
+            await client.wait_task("another")
+
+    with_client(RvAgent(), main, "fake clock")
 
 
 @pytest.mark.parametrize("stub", [RvAgent, Official, lambda: Official(capabilities={})])

@@ -78,7 +78,8 @@ class A2aClient:
         self._identity = identity
         self._gate = Gate(budget)
         self._background: set[asyncio.Task[Any]] = set()
-        self._left: set[asyncio.Task[Task]] = set()  # calls whose streams were left
+        # calls whose streams were left, and the tasks they started
+        self._left: dict[asyncio.Task[Task], str | None] = {}
         self._closed = False
         self._calls = Calls(transport, discovery.ways)
 
@@ -357,10 +358,12 @@ class A2aClient:
     async def _poll(self, task_id: str, poll: tuple[float, float] = (0.5, 5.0)) -> Task:
         pause, longest = poll
         while True:
+            # an rvAgent peer does not know a task before it has ended
+            sent = self._gate.spec(task_id) is not None or task_id in self._left.values()
             try:
                 found = await self._get(task_id)
             except TaskNotFound:
-                if self.dialect != "rvagent" or self._gate.spec(task_id) is None:
+                if self.dialect != "rvagent" or not sent:
                     raise
             else:
                 state = found.status.state
@@ -426,13 +429,13 @@ class A2aClient:
         """Keeps the call that started a task until it returns or the client is closed."""
 
         def done(call: asyncio.Task[Task]) -> None:
-            self._left.discard(call)
+            self._left.pop(call, None)
             if call.cancelled() or call.exception() is not None:
                 self._gate.gone(spec.id)
             else:
                 self._gate.saw(call.result())
 
-        self._left.add(call)
+        self._left[call] = spec.id
         call.add_done_callback(done)
 
     async def _in_background(
