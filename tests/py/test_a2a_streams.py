@@ -681,17 +681,22 @@ def test_the_answer_may_overtake_the_events():
 
 @pytest.mark.parametrize("policy", ["asyncio", "uvloop"])
 def test_stream_no_thread_fight(policy, rng):
-    """A thousand updates beside searches in threads: all there, in order, and the loop
-    goes on with other things in between."""
+    """A thousand updates beside awaited searches of a lake, in one loop: all there, in
+    order, and the loop goes on with other things in between."""
     if policy == "uvloop":
         pytest.importorskip("uvloop", reason="uvloop is not installed")
     vectors = rng.standard_normal((20_000, 64), dtype=np.float32)
-    index = ruvector.RabitqPlusIndex.build(vectors)
-    expected = index.search_batch(vectors[:500], k=5)[0].tolist()
+    backend = ruvector.LocalBackend(name="local")
+    backend.upsert("docs", ids=np.arange(len(vectors)), vectors=vectors)
+    lake = ruvector.RuLake()
+    lake.register_backend(backend)
+    queries = vectors[:200]
+    expected = [lake.search_one("docs", query, k=5) for query in queries]
 
     async def main(client, agent):
         beats = 0
         at_beat = []
+        begun = asyncio.Event()
 
         async def beat():
             nonlocal beats
@@ -705,15 +710,16 @@ def test_stream_no_thread_fight(policy, rng):
                 at_beat.append(beats)
                 if update.status and update.status.message:
                     numbers.append(int(update.status.message.text))
+                if len(numbers) == 100:
+                    begun.set()
             return numbers
 
-        def search():
-            return index.search_batch(vectors[:500], k=5)[0].tolist()
+        async def search():
+            await begun.wait()
+            return [await lake.search_one_async("docs", query, k=5) for query in queries]
 
         beating = asyncio.ensure_future(beat())
-        numbers, *found = await asyncio.gather(
-            watch(), asyncio.to_thread(search), asyncio.to_thread(search)
-        )
+        numbers, *found = await asyncio.gather(watch(), search(), search())
         beating.cancel()
         await asyncio.wait({beating})
         assert numbers == list(range(1, 1001))
