@@ -771,6 +771,28 @@ def test_one_reader_at_a_time():
     with_client(Official("1.0"), main)
 
 
+@pytest.mark.parametrize("stub", [RvAgent, Official])
+def test_a_stream_that_another_task_closes_ends(stub):
+    async def main(client, agent):
+        async def forever(task, emit):
+            await asyncio.sleep(600)
+
+        agent.run = forever
+        stream, heard = client.stream_task(TaskSpec("echo", "slow")), []
+
+        async def read():
+            async for update in stream:
+                heard.append(update.kind)
+
+        reading = asyncio.ensure_future(read())
+        assert await settled(lambda: len(heard) == (1 if stub is RvAgent else 2))
+        await stream.aclose()
+        await reading
+        await client.cancel_task(stream.task_id)
+
+    with_client(stub(), main)
+
+
 def test_leaving_early_closes_the_connection_and_not_the_task():
     async def main(client, agent):
         async with client.stream_task(TaskSpec("echo", "slow")) as stream:

@@ -56,6 +56,11 @@ def _is_unknown_method(error: A2aError) -> bool:
     return error.code in (-32601, -32009) or (error.code == -32600 and "method not found" in words)
 
 
+async def _close(opened: Connection | Task) -> None:
+    if isinstance(opened, Connection):
+        await opened.aclose()
+
+
 def only_stream(opened: Connection | Task) -> Connection:
     if isinstance(opened, Task):
         raise ProtocolError("the agent answered with a task where a stream was asked for")
@@ -118,22 +123,24 @@ class Calls:
 
     async def _open(self, make: Callable[[Codec], Call]) -> Connection | Task:
         async def use(codec: Codec) -> Connection | Task:
-            call = make(codec)
-            stream = await self._transport.open(self._request(call, streaming=True))
-            try:
-                if stream.status < 300 and media_type(stream.headers) == "text/event-stream":
-                    return Connection(codec, call, stream)
-                limit = self._transport.limits.response_bytes
-                content = await stream.read_all(limit)
-                result = self._unwrap(codec, call, stream.status, stream.headers, content)
-                task = codec.sent(result)
-            except BaseException:
-                await stream.aclose()
-                raise
-            await stream.aclose()
-            return task
+            opening = self._open_now(codec, make(codec))
+            return await self._transport.alone(opening, undo=_close)
 
         return await self._with_fallback(use)
+
+    async def _open_now(self, codec: Codec, call: Call) -> Connection | Task:
+        stream = await self._transport.open(self._request(call, streaming=True))
+        try:
+            if stream.status < 300 and media_type(stream.headers) == "text/event-stream":
+                return Connection(codec, call, stream)
+            content = await stream.read_all(self._transport.limits.response_bytes)
+            result = self._unwrap(codec, call, stream.status, stream.headers, content)
+            task = codec.sent(result)
+        except BaseException:
+            await stream.aclose()
+            raise
+        await stream.aclose()
+        return task
 
     # ---- the dialect ------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PolicyViolation
+from ..errors import PolicyViolation, TransportError
 from .types import Task, TaskUpdate
 
 if TYPE_CHECKING:
@@ -69,6 +69,11 @@ class TaskStream:
         try:
             return await self._next()
         except GeneratorExit:  # the loop drops this task: nothing can be awaited any more
+            raise
+        except TransportError:
+            if self._closed:  # by another task, meanwhile
+                raise StopAsyncIteration from None
+            await self.aclose()
             raise
         except BaseException:
             await self.aclose()

@@ -11,16 +11,18 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 from ..errors import AuthRequired, ProtocolError, TransportError
 from . import address
 from .auth import Auth, encoded_headers
 from .extra import http, need
 from .limits import Limits, Retry, Timeouts
+
+_T = TypeVar("_T")
 
 _SECRETS = "ruvector.credentials"  # a request's extension that only _Checked reads
 _RETRIED = (502, 503, 504)
@@ -118,13 +120,28 @@ class Stream:
         self._response = response
         self._chunks = response.aiter_raw()
         self._what = what
+        self._reading: asyncio.Task[bytes] | None = None
+        self._cut = False  # its reading was cancelled already
 
     async def read(self) -> bytes:
-        """Some bytes; none at the end.
+        """Some bytes; none at the end. In a task of its own, see :meth:`Transport.alone`;
+        `aclose` waits for it.
 
         Raises:
             TransportError: with phase "idle" when nothing came for too long.
         """
+        reading = self._reading = asyncio.ensure_future(self._read())
+        try:
+            await asyncio.wait({reading})
+        except asyncio.CancelledError:
+            self._cut = reading.cancel()
+            raise
+        self._reading = None
+        if reading.cancelled():
+            raise TransportError(f"{self._what}: closed while it was read", phase="closed")
+        return reading.result()
+
+    async def _read(self) -> bytes:
         with self._transport.errors(self._what, idle=True):
             async for chunk in self._chunks:
                 if chunk:
@@ -134,13 +151,19 @@ class Stream:
     async def read_all(self, limit: int) -> bytes:
         """The whole body, at most `limit` bytes."""
         content = bytearray()
-        while chunk := await self.read():
+        while chunk := await self._read():
             content += chunk
             if len(content) > limit:
                 raise ProtocolError(f"{self._what} too large: more than {limit} bytes")
         return bytes(content)
 
     async def aclose(self) -> None:
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            if not self._cut:
+                reading.cancel()
+            await asyncio.wait({reading})
+            _look_at(reading)
         try:
             await self._chunks.aclose()
         finally:
@@ -177,6 +200,7 @@ class Transport:
         self._closed = False
         self._given = http_client
         self._clients: dict[tuple[address.Origin, bool], Any] = {}
+        self._leaving: set[asyncio.Future[Any]] = set()
 
     @property
     def verifies(self) -> bool:
@@ -230,11 +254,35 @@ class Transport:
 
     async def aclose(self) -> None:
         self._closed = True
+        if self._leaving:
+            await asyncio.wait(self._leaving, timeout=1.0)
         clients, self._clients = self._clients, {}
         for client in clients.values():
             await client.aclose()
 
     # -- requests
+
+    async def alone(
+        self,
+        work: Coroutine[Any, Any, _T],
+        undo: Callable[[_T], Coroutine[Any, Any, None]] | None = None,
+    ) -> _T:
+        """Does `work` in a task of its own, which is cancelled once however often the
+        caller is: the HTTP library forgets an open connection if what it does to close
+        it is cancelled in turn. `undo` is for a result that nobody is left to take."""
+        task = asyncio.ensure_future(work)
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            task.cancel()
+            self._keep(asyncio.ensure_future(_leave(task, undo)))
+            raise
+        return task.result()
+
+    def _keep(self, task: asyncio.Future[Any]) -> None:
+        self._leaving.add(task)
+        task.add_done_callback(self._leaving.discard)
+        task.add_done_callback(_look_at)
 
     def _origin(self, url: str) -> address.Origin:
         """The origin of `url` as the HTTP library will understand it: two readings of one
@@ -355,22 +403,27 @@ class Transport:
             AuthRequired: HTTP 401 or 403.
             ProtocolError: it is larger than `max_bytes`.
         """
+
+        async def work() -> Reply:
+            response = await self._attempts(request, timeout, streaming=False)
+            stream = Stream(self, response, request.what)
+            try:
+                content = await stream.read_all(max_bytes)
+            finally:
+                await stream.aclose()
+            return Reply(stream.status, stream.headers, content)
+
         try:
             with self._anyio.fail_after(timeout):
-                response = await self._attempts(request, timeout, streaming=False)
-                stream = Stream(self, response, request.what)
-                try:
-                    content = await stream.read_all(max_bytes)
-                finally:
-                    await stream.aclose()
+                return await self.alone(work())
         except TimeoutError:
             raise TransportError(
                 f"{request.what}: not there after {timeout:g} s", phase="read"
             ) from None
-        return Reply(stream.status, stream.headers, content)
 
     async def open(self, request: Request) -> Stream:
-        """The answer to `request`, to be read piece by piece and closed."""
+        """The answer to `request`, to be read piece by piece and closed. To be called by
+        what runs :meth:`alone`."""
         response = await self._attempts(request, self.timeouts.idle, streaming=True)
         return Stream(self, response, request.what)
 
@@ -384,6 +437,19 @@ def _default_tls() -> ssl.SSLContext:
 def _retry_after(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "")
     return float(value) if value.isascii() and value.isdigit() and len(value) < 9 else None
+
+
+async def _leave(
+    task: asyncio.Task[_T], undo: Callable[[_T], Coroutine[Any, Any, None]] | None
+) -> None:
+    await asyncio.wait({task})
+    if not _look_at(task) and undo is not None:
+        await undo(task.result())
+
+
+def _look_at(task: asyncio.Future[Any]) -> bool:
+    """Whether a task failed or was cancelled; asyncio complains of failures not looked at."""
+    return task.cancelled() or task.exception() is not None
 
 
 class _Errors:
