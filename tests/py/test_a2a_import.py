@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
+from pathlib import Path
+
 import pytest
 import ruvector
 
@@ -51,3 +54,10 @@ def test_everything_announced_is_there():
 
     assert all(hasattr(a2a, name) for name in a2a.__all__)
     assert a2a.__all__ == sorted(a2a.__all__)
+
+
+def test_it_adds_little_to_the_wheel():
+    folder = Path(ruvector.__file__).parent
+    files = [*folder.glob("a2a/*.py"), folder / "cli" / "a2a.py"]
+    assert len(files) > 20
+    assert sum(len(zlib.compress(file.read_bytes())) for file in files) < 150_000
