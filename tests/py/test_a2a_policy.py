@@ -174,6 +174,30 @@ def test_the_time_of_a_task_is_up(stub, how):
     with_client(stub(), main, "fake clock")
 
 
+@pytest.mark.parametrize("stub", [RvAgent, Official])
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (float("nan"), "finite"),
+        ({1, 2}, "set"),
+        (b"bytes", "bytes"),
+        ({"deep": [object()]}, "object"),
+    ],
+)
+def test_what_cannot_be_written_is_not_charged(stub, data, words):
+    async def main(client, agent):
+        before = len(agent.requests)
+        task = TaskSpec("echo", {"data": data})
+        for start in (client.send_task, lambda task: client.stream_task(task).__anext__()):
+            with pytest.raises((TypeError, ValueError), match=f"a task's data is made of.*{words}"):
+                await start(task)
+        assert len(agent.requests) == before
+        assert len(client._gate) == 0
+        await client.send_task(spec(), wait=True)  # there is room for one
+
+    with_client(stub(), main, budget=GlobalBudget(max_tasks_per_minute=1))
+
+
 def test_waiting_for_what_ends_after_its_time():
     async def main(client, agent):
         asked_again = asyncio.Event()

@@ -84,6 +84,14 @@ class Calls:
     def way(self) -> Way:
         return self._way
 
+    def check(self, spec: TaskSpec) -> None:
+        """Refuses a task that could not be written, before it is charged for.
+
+        Raises:
+            TypeError, ValueError: with what is wrong.
+        """
+        self._way.codec().send(spec, wait=False).content()
+
     # ---- single calls -----------------------------------------------------------------
 
     async def get(self, task_id: str, history_length: int | None = None) -> Task:

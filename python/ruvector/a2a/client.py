@@ -490,9 +490,10 @@ class A2aClient:
     def _complete(self, spec: TaskSpec) -> TaskSpec:
         if not isinstance(spec, TaskSpec):
             raise TypeError(f"a TaskSpec is wanted, not {type(spec).__name__}")
-        if self.dialect != "rvagent":
-            return spec
-        return codec_rvagent.complete(spec, self._identity)
+        if self.dialect == "rvagent":
+            spec = codec_rvagent.complete(spec, self._identity)
+        self._calls.check(spec)
+        return spec
 
     async def _admit(self, spec: TaskSpec) -> object:
         return await self._gate.admit(spec, self.card.agent_id)

@@ -48,12 +48,21 @@ class Call:
     headers: tuple[tuple[str, str], ...] = ()
 
     def content(self) -> bytes | None:
+        """
+        Raises:
+            TypeError, ValueError: what the caller gave cannot be written as JSON.
+        """
         if self.body is None:
             return None
         try:
             return json.dumps(self.body, ensure_ascii=False, allow_nan=False).encode("utf-8")
         except UnicodeEncodeError:
             return json.dumps(self.body, allow_nan=False).encode("ascii")
+        except (TypeError, ValueError) as why:
+            words = (
+                f"a task's data is made of dict, list, str, finite numbers, bool and None: {why}"
+            )
+            raise type(why)(words) from None
 
 
 class Codec:
