@@ -23,6 +23,8 @@ class Hub:
         self.files = files
         self.commits = {"main": COMMIT, "v1": COMMIT, COMMIT: COMMIT}
         self.asked: list[str] = []
+        #: the Range headers that came with the requests
+        self.ranges: list[str] = []
         #: file path: bytes after which the connection ends, this many times
         self.cut: dict[str, tuple[int, int]] = {}
         #: status for every request, with the hub's own error code
@@ -80,7 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def send(self, data: bytes, body: bool, headers: dict[str, str], name: str = "") -> None:
         first = 0
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = self.headers.get("Range", "")
+        self.hub.ranges += [asked] if asked else []
+        wanted = re.fullmatch(r"bytes=(\d+)-", asked)
         if wanted and body:
             first = int(wanted[1])
             headers["Content-Range"] = f"bytes {first}-{len(data) - 1}/{len(data)}"

@@ -131,7 +131,7 @@ def test_the_graph_is_chosen_by_name(tmp_path: Path, graphs, chosen: str) -> Non
     ("files", "reason"),
     [
         ({}, r"no ONNX graph \(onnx/model\.onnx\)"),
-        ({"a.onnx": "", "onnx/b.onnx": ""}, r"several ONNX graphs \(a\.onnx, b\.onnx\)"),
+        ({"a.onnx": "", "onnx/b.onnx": ""}, r"several ONNX graphs \(a\.onnx, onnx/b\.onnx\)"),
         ({"model.onnx": "", "modules.json": "[{"}, r"modules\.json: not readable as JSON"),
         ({"model.onnx": "", "modules.json": {}}, "no list of modules"),
         ({"model.onnx": "", "modules.json": ["x"]}, "no list of modules"),

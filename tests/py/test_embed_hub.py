@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hub_stub import COMMIT, REPO, Hub, serve
 from installed import need
+from ruvector.embed.download import PARTIAL
 
 need("huggingface_hub")
 
@@ -44,7 +45,7 @@ try:
 except EmbedError as why:
     print(why.looked_in[-1])
     sys.exit(3)
-print(model.graph, model.revision, model.pooling)
+print({shown})
 """
 
 
@@ -58,7 +59,15 @@ def hub() -> Iterator[Hub]:
 def start(hub: Hub, tmp_path: Path):
     """Starts an interpreter that asks for a model, with the stand-in as its hub."""
 
-    def run(name="tiny", *, revision=None, before="", sha=None, **env) -> subprocess.Popen[str]:
+    def run(
+        name="tiny",
+        *,
+        revision=None,
+        before="",
+        sha=None,
+        shown="model.graph, model.revision, model.pooling",
+        **env,
+    ) -> subprocess.Popen[str]:
         code = PROGRAM.format(
             repo=REPO,
             commit=COMMIT,
@@ -66,6 +75,7 @@ def start(hub: Hub, tmp_path: Path):
             name=name,
             revision=revision,
             before=before,
+            shown=shown,
         )
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
         settings = {
@@ -139,6 +149,55 @@ def test_a_model_without_pinned_hashes_needs_a_revision_once(ask, hub, tmp_path:
     assert len(hub.asked) == asked
 
 
+SETTINGS = {"tokenizer.json": b"{}", "config.json": b"{}", "sub/notes.json": b"{}"}
+
+
+@pytest.mark.parametrize(
+    ("files", "kept"),
+    [
+        (
+            {"model.onnx": b"graph", "model.onnx_data": b"weights", "onnx/model_O3.onnx": b""},
+            ["model.onnx", "model.onnx_data"],
+        ),
+        ({"onnx/model_quantized.onnx": b"graph", "onnx/model_fp16.onnx": b""}, None),
+        ({"model_optimized.onnx": b"graph", "model.safetensors": b""}, ["model_optimized.onnx"]),
+    ],
+)
+def test_the_graph_is_chosen_before_anything_comes(ask, hub: Hub, tmp_path, files, kept) -> None:
+    hub.files = {**SETTINGS, **files}
+    code, said = ask(REPO, revision="v1")
+    assert code == 0, said
+    kept = kept or ["onnx/model_quantized.onnx"]
+    assert said.split()[0] == str(tmp_path / "cache" / folder("v1") / kept[0])
+    names = ["config.json", "tokenizer.json", "lock.json", *kept]
+    assert cached(tmp_path) == sorted(f"{folder('v1')}/{name}" for name in names)
+
+
+def test_weights_of_an_image_model_come_as_a_graph_does(ask, hub: Hub, tmp_path: Path) -> None:
+    hub.files = {"model.safetensors": b"weights", "README.md": b"not needed"}
+    code, said = ask(REPO, revision="v1", shown="model.weights, model.revision")
+    assert code == 0, said
+    assert said.split() == [str(tmp_path / "cache" / folder("v1") / "model.safetensors"), COMMIT]
+    names = ["model.safetensors", "lock.json"]
+    assert cached(tmp_path) == sorted(f"{folder('v1')}/{name}" for name in names)
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({"config.json": b"{}", "model.safetensors": b""}, "maker/tiny-model at v1: no ONNX graph"),
+        ({"model.onnx": b"graph"}, "maker/tiny-model at v1: no tokenizer.json"),
+    ],
+)
+def test_a_repository_without_a_model_is_left_there(ask, hub, tmp_path, files, says: str) -> None:
+    hub.files = files
+    code, said = ask(REPO, revision="v1")
+    assert code == 3, said
+    assert says in said
+    assert not cached(tmp_path)
+    assert not any("resolve" in asked for asked in hub.asked)
+
+
 def test_offline_asks_nobody(ask, hub: Hub, tmp_path: Path) -> None:
     code, said = ask(HF_HUB_OFFLINE="1")
     assert code == 3
@@ -155,9 +214,16 @@ def test_a_wrong_hash_keeps_nothing(ask, tmp_path: Path) -> None:
 
 
 def test_a_connection_that_ends_is_taken_up_again(ask, hub: Hub, tmp_path: Path) -> None:
-    hub.cut["onnx/model.onnx"] = (100_000, 1)
-    code, said = ask()
+    # The hub's client writes, and counts, 10 MiB at a time.
+    graph = bytes(range(256)) * (12 << 12)
+    came = 11 << 20
+    hub.files["onnx/model.onnx"] = graph
+    hub.cut["onnx/model.onnx"] = (came, 1)
+    code, said = ask(sha=hashlib.sha256(graph).hexdigest())
     assert code == 0, said
+    (wanted,) = hub.ranges
+    first = int(wanted.removeprefix("bytes=").removesuffix("-"))
+    assert 10 << 20 <= first <= came
     assert cached(tmp_path) == WHOLE
 
 
@@ -224,15 +290,20 @@ def test_a_full_disk_is_named_and_keeps_nothing(ask, tmp_path: Path, before: str
     assert not cached(tmp_path)
 
 
+def wait_for_download(hub: Hub, processes: list[subprocess.Popen[str]]) -> None:
+    """Until each of the processes waits for the graph."""
+    deadline = time.monotonic() + 100
+    while sum("GET" in a and "onnx" in a for a in hub.asked) < len(processes):
+        assert time.monotonic() < deadline
+        assert all(p.poll() is None for p in processes)
+        time.sleep(0.02)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
 def test_an_interrupted_download_starts_anew(start, ask, hub: Hub, tmp_path: Path) -> None:
     hub.delay.clear()
     process = start(before="import signal; signal.signal(2, signal.default_int_handler)")
-    deadline = time.monotonic() + 60
-    while not any("GET" in a and "resolve" in a for a in hub.asked):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.02)
+    wait_for_download(hub, [process])
     process.send_signal(signal.SIGINT)
     time.sleep(0.1)
     hub.delay.set()
@@ -244,17 +315,28 @@ def test_an_interrupted_download_starts_anew(start, ask, hub: Hub, tmp_path: Pat
     assert cached(tmp_path) == WHOLE
 
 
+def test_a_killed_download_leaves_nothing_that_counts(start, ask, hub, tmp_path: Path) -> None:
+    hub.delay.clear()
+    process = start()
+    wait_for_download(hub, [process])
+    process.kill()
+    process.communicate(timeout=60)
+    hub.delay.set()
+    assert not (tmp_path / "cache" / folder()).exists()
+    (left,) = (tmp_path / "cache").iterdir()
+    assert left.name.startswith(PARTIAL)
+    assert ask(HF_HUB_OFFLINE="1")[0] == 3
+    assert ask()[0] == 0
+    assert [name for name in cached(tmp_path) if not name.startswith(PARTIAL)] == WHOLE
+
+
 def test_two_processes_may_fetch_at_once(start, hub: Hub, tmp_path: Path) -> None:
     hub.delay.clear()
     both = [start(), start()]
-    deadline = time.monotonic() + 60
-    while sum("GET" in a and "onnx" in a for a in hub.asked) < 2:
-        assert time.monotonic() < deadline
-        assert not any(p.poll() for p in both)
-        time.sleep(0.02)
+    wait_for_download(hub, both)
     hub.delay.set()
     for process in both:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=100)
         assert process.returncode == 0, out + err
     assert cached(tmp_path) == WHOLE
 

@@ -113,9 +113,10 @@ def test_nowhere(here) -> None:
     assert "mobilenet_v3_small(weights='IMAGENET1K_V1').state_dict()" in message
 
 
-def test_a_text_models_folder_is_none(here, tensors) -> None:
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "modules.json"])
+def test_a_text_models_folder_is_none(here, tensors, name: str) -> None:
     put(here / "any", tensors)
-    (here / "any" / "tokenizer.json").write_text("{}")
+    (here / "any" / name).write_text("{}")
     with pytest.raises(EmbedError, match="no ONNX graph"):
         Embedder.from_pretrained(here / "any")
 
@@ -207,5 +208,6 @@ def test_cut_files_are_refused(here, tensors, keep: int) -> None:
 
 def test_a_folder_in_place_of_the_weights_is_refused(here) -> None:
     (here / "any" / "model.safetensors").mkdir(parents=True)
-    with pytest.raises(EmbedError, match=r"model\.safetensors"):
+    with pytest.raises(EmbedError, match=r"any: no ONNX graph"):
         Embedder.from_pretrained(here / "any")
+    refused(here / "any" / "model.safetensors", "no ONNX graph")

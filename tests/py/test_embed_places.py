@@ -112,7 +112,9 @@ class Hub:
         monkeypatch.setitem(sys.modules, "huggingface_hub", module)
 
     def info(self, repo: str, *, revision: str, timeout: float) -> SimpleNamespace:
-        return SimpleNamespace(sha=revision)
+        names = ("onnx/model.onnx", "tokenizer.json")
+        siblings = [SimpleNamespace(rfilename=name) for name in names]
+        return SimpleNamespace(sha=revision, siblings=siblings)
 
     def download(self, **asked: object) -> None:
         self.calls.append(asked)
@@ -206,6 +208,17 @@ def test_a_folder_of_that_name_without_a_model_does_not_hide_the_others(here) ->
     (here.work / NAME).mkdir()
     cached = write_model(here.cache / "maker--tiny-model" / PINNED)
     assert find_model(NAME).graph == cached / "onnx" / "model.onnx"
+
+
+def test_weights_of_another_library_in_a_cache_do_not_hide_the_model(here) -> None:
+    # What the hub's client keeps after transformers asked for the weights alone.
+    snapshot = write_hub_cache(here.home, PINNED)
+    shutil.rmtree(snapshot / "onnx")
+    (snapshot / "tokenizer.json").unlink()
+    for name in ("config.json", "model.safetensors"):
+        (snapshot / name).write_text("{}")
+    package = write_package(here.site)
+    assert find_model(NAME).graph == package / "weights.onnx"
 
 
 def test_names_cannot_climb_out_of_the_cache(here, tmp_path: Path) -> None:

@@ -14,13 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .folder import GRAPHS, Unusable
+from .folder import Unusable, needed_files
 from .registry import HubModel
 
 LOCK = "lock.json"
-# What a model needs: settings, tokenizer, the first-choice graph and, where a graph is
-# over 2 GB, its weights.
-HUB_FILES = ("*.json", "*/config.json", GRAPHS[0], GRAPHS[0] + "_data")
 # Folders under work start like this; a process that dies leaves one behind.
 PARTIAL = ".partial-"
 
@@ -53,19 +50,21 @@ def fetch(repo: str, revision: str, final: Path, known: HubModel | None) -> None
 
 
 def _snapshot(repo: str, revision: str, folder: Path) -> str:
-    """Download the files and return the commit they are from."""
+    """Download the files a model needs and return the commit they are from."""
     from huggingface_hub import HfApi, snapshot_download
 
-    commit = HfApi().model_info(repo, revision=revision, timeout=30).sha
+    info = HfApi().model_info(repo, revision=revision, timeout=30)
+    commit = info.sha or revision
+    names = {sibling.rfilename for sibling in info.siblings or ()}
     snapshot_download(
         repo_id=repo,
-        revision=commit or revision,
-        allow_patterns=list(HUB_FILES),
+        revision=commit,
+        allow_patterns=needed_files(names, f"{repo} at {revision}"),
         local_dir=folder,
     )
     # The client's notes about partial files.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
-    return commit or revision
+    return commit
 
 
 def _install(folder: Path, final: Path, aside: Path) -> None:

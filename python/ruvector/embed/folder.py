@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ QUANTIZED_GRAPHS = (
     "onnx/model_int8.onnx",
     "onnx/model_uint8.onnx",
 )
+TOKENIZER = "tokenizer.json"
 POOLINGS = ("mean", "cls", "max")
 DEFAULT_MAX_LENGTH = 512
 # transformers writes 1e30 for "no limit"; nothing real comes near this.
@@ -76,21 +77,23 @@ def read_folder(
     """The model in `folder`; `Unusable` says what is missing or not supported."""
     if not folder.is_dir():
         raise Unusable(f"{folder}: no such folder")
-    weights = find_weights(folder)
+    names = {
+        path.relative_to(folder).as_posix()
+        for path in (*folder.glob("*"), *folder.glob("onnx/*"))
+        if path.is_file()
+    }
+    weights = find_weights(names)
     if weights is not None:
-        return ImageModel(name, source, weights)
-    graph = _find_graph(folder)
-    tokenizer = folder / "tokenizer.json"
-    if not tokenizer.is_file():
-        raise Unusable(f"{folder}: no tokenizer.json")
+        return ImageModel(name, source, folder / weights, revision)
+    graph = _find_graph(names, folder)
     pooling, normalize = _read_modules(folder)
     prompts, default_prompt = _read_prompts(folder)
     transformer = _read_object(folder / "sentence_bert_config.json")
     return TextModel(
         name=name,
         source=source,
-        graph=graph,
-        tokenizer=tokenizer,
+        graph=folder / graph,
+        tokenizer=folder / TOKENIZER,
         pooling=pooling,
         normalize=normalize,
         max_length=_read_max_length(folder, transformer),
@@ -99,6 +102,22 @@ def read_folder(
         prompts=prompts,
         default_prompt=default_prompt,
     )
+
+
+def needed_files(names: Collection[str], where: object) -> list[str]:
+    """Those of a repository's files that its model needs; `Unusable` if it holds none."""
+    weights = find_weights(names)
+    if weights is not None:
+        return [weights]
+    graph = _find_graph(names, where)
+    settings = (
+        name
+        for name in names
+        if (name.endswith(".json") and "/" not in name)
+        or (name.endswith("/config.json") and name.count("/") == 1)
+    )
+    # A graph over 2 GB keeps its weights beside it, in files whose names begin with its own.
+    return sorted({*settings, *(name for name in names if name.startswith(graph))})
 
 
 def _cpu_graphs() -> Iterator[str]:
@@ -118,17 +137,25 @@ def _cpu_graphs() -> Iterator[str]:
         yield "onnx/model_qint8_arm64.onnx"
 
 
-def _find_graph(folder: Path) -> Path:
-    for relative in (*GRAPHS, *_cpu_graphs(), *QUANTIZED_GRAPHS):
-        if (folder / relative).is_file():
-            return folder / relative
-    others = sorted([*folder.glob("*.onnx"), *folder.glob("onnx/*.onnx")])
-    if len(others) == 1:
-        return others[0]
-    if not others:
-        raise Unusable(f"{folder}: no ONNX graph ({GRAPHS[0]})")
-    names = ", ".join(path.name for path in others)
-    raise Unusable(f"{folder}: several ONNX graphs ({names}) and no {GRAPHS[0]}")
+def _find_graph(names: Collection[str], where: object) -> str:
+    """The graph to run, of a folder's files; they hold the tokenizer too."""
+    known = (*GRAPHS, *_cpu_graphs(), *QUANTIZED_GRAPHS)
+    graph = next((name for name in known if name in names), None)
+    if graph is None:
+        others = sorted(
+            name
+            for name in names
+            if name.endswith(".onnx") and name.rpartition("/")[0] in ("", "onnx")
+        )
+        if not others:
+            raise Unusable(f"{where}: no ONNX graph ({GRAPHS[0]})")
+        if len(others) > 1:
+            listed = ", ".join(others)
+            raise Unusable(f"{where}: several ONNX graphs ({listed}) and no {GRAPHS[0]}")
+        graph = others[0]
+    if TOKENIZER not in names:
+        raise Unusable(f"{where}: no {TOKENIZER}")
+    return graph
 
 
 def _read_json(path: Path) -> Any:

@@ -62,9 +62,9 @@ class ImageEmbedder(Embedder):
         return (self._image_model.weights,)
 
     @property
-    def revision(self) -> None:
-        """None: the weights carry no revision."""
-        return None
+    def revision(self) -> str | None:
+        """The commit, branch or tag, where the place that had the model knows it."""
+        return self._image_model.revision
 
     @property
     def prompts(self) -> dict[str, str]:

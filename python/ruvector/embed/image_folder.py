@@ -7,7 +7,7 @@ used as they are, so there is nothing to convert.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,17 +23,17 @@ class ImageModel:
     name: str
     source: str
     weights: Path
+    revision: str | None = None
 
 
-def find_weights(folder: Path) -> Path | None:
-    """`model.safetensors`, or the only such file, of a folder that holds no text model."""
-    if (folder / "tokenizer.json").exists() or (folder / "modules.json").exists():
+def find_weights(names: Collection[str]) -> str | None:
+    """`model.safetensors`, or the only such file, of files that are no text model's."""
+    text = any(name in names for name in ("config.json", "modules.json", "tokenizer.json"))
+    if text or any(name.endswith(".onnx") for name in names):
         return None
-    found = sorted(folder.glob("*" + SUFFIX))
-    if any(folder.glob("*.onnx")) or any(folder.glob("onnx/*.onnx")):
-        return None
-    if folder / WEIGHTS in found:
-        return folder / WEIGHTS
+    found = [name for name in names if name.endswith(SUFFIX) and "/" not in name]
+    if WEIGHTS in found:
+        return WEIGHTS
     return found[0] if len(found) == 1 else None
 
 
