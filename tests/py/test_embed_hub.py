@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from hub_stub import COMMIT, REPO, Hub, serve
 from installed import need
+from ruvector.embed import download
 from ruvector.embed.download import PARTIAL
 
 need("huggingface_hub")
@@ -330,7 +331,12 @@ def test_a_killed_download_leaves_nothing_that_counts(start, ask, hub, tmp_path:
     assert [name for name in cached(tmp_path) if not name.startswith(PARTIAL)] == WHOLE
 
 
-def test_two_processes_may_fetch_at_once(start, hub: Hub, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [False, True])
+def test_two_processes_may_fetch_at_once(start, ask, hub: Hub, tmp_path: Path, damaged) -> None:
+    if damaged:
+        assert ask()[0] == 0
+        (tmp_path / "cache" / folder() / "onnx" / "model.onnx").write_bytes(b"cut short")
+        hub.asked.clear()
     hub.delay.clear()
     both = [start(), start()]
     wait_for_download(hub, both)
@@ -339,6 +345,38 @@ def test_two_processes_may_fetch_at_once(start, hub: Hub, tmp_path: Path) -> Non
         out, err = process.communicate(timeout=100)
         assert process.returncode == 0, out + err
     assert cached(tmp_path) == WHOLE
+
+
+def test_a_place_that_another_process_clears_and_fills_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, final = tmp_path / "mine", tmp_path / "cache" / "v1"
+    for path in (mine / "new", final / "damaged"):
+        path.mkdir(parents=True)
+    seen: list[list[str]] = []
+
+    def is_whole(folder: Path) -> bool:
+        seen.append([path.name for path in folder.iterdir()])
+        if len(seen) == 1:  # another process moves it aside now, as we are about to
+            final.rename(tmp_path / "moved")
+        if len(seen) == 2:
+            final.rename(tmp_path / "moved again")
+            (final / "theirs").mkdir(parents=True)
+        return False
+
+    replace = Path.replace
+
+    def refill(path: Path, target: Path) -> Path:
+        if path == mine and len(seen) == 1:  # and leaves one that is damaged too
+            (tmp_path / "moved").rename(final)
+        return replace(path, target)
+
+    monkeypatch.setattr(download, "_is_whole", is_whole)
+    monkeypatch.setattr(Path, "replace", refill)
+    download._install(mine, final, tmp_path / "aside")
+    assert seen == [["damaged"], ["damaged"]]
+    assert [path.name for path in final.iterdir()] == ["new"]
+    assert [path.name for path in (tmp_path / "aside").glob("*/*")] == ["theirs"]
 
 
 def test_a_damaged_folder_is_fetched_again(ask, hub: Hub, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ size and SHA-256 of each file as it came. Opening compares the sizes, `verify` t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import shutil
@@ -20,6 +21,8 @@ from .registry import HubModel
 LOCK = "lock.json"
 # Folders under work start like this; a process that dies leaves one behind.
 PARTIAL = ".partial-"
+# Attempts to put a folder in its place while other processes do the same.
+INSTALL_TURNS = 5
 
 
 def fetch(repo: str, revision: str, final: Path, known: HubModel | None) -> None:
@@ -68,22 +71,32 @@ def _snapshot(repo: str, revision: str, folder: Path) -> str:
 
 
 def _install(folder: Path, final: Path, aside: Path) -> None:
+    """Rename `folder` to `final`; what is not whole there goes to `aside`.
+
+    Between two steps another process may do the same, so each may find `final` come or
+    gone, and begins again.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        folder.replace(final)
-        return
-    except OSError:
-        if not final.is_dir():
-            raise
-    try:
-        # Another process finished the same download first.
-        check_sizes(final)
-        if (final / LOCK).is_file():
+    aside.mkdir()
+    for left in reversed(range(INSTALL_TURNS)):
+        try:
+            folder.replace(final)
             return
+        except OSError:
+            if _is_whole(final):
+                return
+            if left == 0:
+                raise
+        with contextlib.suppress(FileNotFoundError):
+            final.replace(aside / str(left))
+
+
+def _is_whole(folder: Path) -> bool:
+    try:
+        check_sizes(folder)
     except Unusable:
-        pass
-    final.replace(aside)
-    folder.replace(final)
+        return False
+    return (folder / LOCK).is_file()
 
 
 def _explain(why: BaseException, cache: Path) -> str:
