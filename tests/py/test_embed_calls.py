@@ -10,11 +10,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 from installed import MINILM, need
-from letters import DIM, TableSession, expected, make
+from letters import DIM, LetterTokenizer, TableSession, expected, make
 from ruvector import Embedder, EmbedError
 from ruvector import _progress as progress
 from ruvector.embed import embedder
@@ -253,6 +254,34 @@ def test_cancelling_stops_after_the_batches_under_way() -> None:
     assert made.embed("abc").shape == (DIM,)
 
 
+def test_cancelling_stops_before_the_next_text_is_tokenised() -> None:
+    begun, gate = threading.Event(), threading.Event()
+    seen: list[str] = []
+    made = make()
+
+    class Slow(LetterTokenizer):
+        def encode(self, text: str) -> tuple[np.ndarray, bool]:
+            seen.append(text)
+            begun.set()
+            assert gate.wait(60)
+            return super().encode(text)
+
+    made._tokenizer = Slow()
+
+    async def main() -> None:
+        work = asyncio.ensure_future(made.embed_batch_async(["x" * 40] * 5000))
+        while not begun.is_set():
+            await asyncio.sleep(0)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        gate.set()
+
+    asyncio.run(main())  # waits for the thread
+    assert len(seen) == 1
+    assert made.stats.texts == 0
+
+
 def test_async_raises_as_the_plain_call_does() -> None:
     with pytest.raises(TypeError, match="got one str"):
         asyncio.run(make().embed_batch_async("abc"))
@@ -262,24 +291,49 @@ def test_async_raises_as_the_plain_call_does() -> None:
 
 
 def test_several_callers_share_the_threads() -> None:
-    class Counting(TableSession):
+    """Those that tokenise and those that run batches, together."""
+    lock = threading.Lock()
+    busy: list[int] = []  # how many there were, whenever one more began
+    working = 0
+
+    class Counted:
+        """Two may be in at once: the first waits for the second."""
+
         def __init__(self) -> None:
-            super().__init__()
-            self.now = self.most = 0
-            self.lock = threading.Lock()
+            self.begun = 0
+            self.both = threading.Barrier(2)
 
+        @contextmanager
+        def __call__(self) -> Iterator[None]:
+            nonlocal working
+            with lock:
+                working += 1
+                busy.append(working)
+                self.begun += 1
+                wait = self.begun <= 2
+            if wait:
+                self.both.wait(60)
+            time.sleep(0.0005)
+            yield
+            with lock:
+                working -= 1
+
+    tokenising, running = Counted(), Counted()
+
+    class CountingTokenizer(LetterTokenizer):
+        def encode(self, text: str) -> tuple[np.ndarray, bool]:
+            with tokenising():
+                return super().encode(text)
+
+    class CountingSession(TableSession):
         def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-            with self.lock:
-                self.now += 1
-                self.most = max(self.most, self.now)
-            time.sleep(0.002)
-            hidden = super().run(ids, mask)
-            with self.lock:
-                self.now -= 1
-            return hidden
+            if ids.shape == (1, 1):  # the probe
+                return super().run(ids, mask)
+            with running():
+                return super().run(ids, mask)
 
-    session = Counting()
-    made = make(session, threads=2)
+    made = make(CountingSession(), threads=2)
+    made._tokenizer = CountingTokenizer()
     callers = [
         threading.Thread(target=made.embed_batch, args=(["x" * 40] * 100,)) for _ in range(4)
     ]
@@ -287,7 +341,8 @@ def test_several_callers_share_the_threads() -> None:
         caller.start()
     for caller in callers:
         caller.join()
-    assert session.most == 2
+    assert max(busy) == 2
+    assert (tokenising.begun, running.begun) == (400, 4 * 9)
     assert made.stats.texts == 400
 
 

@@ -6,8 +6,8 @@ batch runs on one thread and several run side by side: threads that share a batc
 for each other, which costs most when something else wants the cores. It also makes the
 vectors the same for every number of threads. A text's vector may still differ in its
 last bits with the other texts of the call, because ONNX Runtime picks its arithmetic by
-shape. All methods may be called from several threads at once; together they run no more
-batches side by side than one call would.
+shape. All methods may be called from several threads at once; together they keep no more
+threads busy, with tokenising and with batches, than one call would.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Embedder:
         self._threads = threads
         self._stats = EmbedStats()
         self._lock = threading.Lock()
-        # Batches at once, whoever calls.
+        # Texts tokenised and batches run at once, whoever calls.
         self._budget = threading.BoundedSemaphore(threads)
         ids, _ = tokenizer.encode("")
         self._dim = int(self._run([ids]).shape[1])
@@ -281,9 +281,12 @@ class Embedder:
         done = 0
         callback, finish = as_callback(progress)
 
-        def tell(rows: int) -> None:
+        def check() -> None:
             if stop is not None and stop.is_set():
                 raise _Stopped
+
+        def tell(rows: int) -> None:
+            check()
             if callback is not None:
                 callback(done + rows, total)
 
@@ -294,7 +297,7 @@ class Embedder:
                 elif done + len(window) > len(out):
                     raise ValueError(f"out has {len(out)} rows, and there are more texts")
                 rows = blocks[-1] if out is None else out[done : done + len(window)]
-                self._embed_window([prefix + text for text in window], rows, tell)
+                self._embed_window([prefix + text for text in window], rows, check, tell)
                 done += len(window)
         finally:
             finish()
@@ -305,11 +308,20 @@ class Embedder:
         return out
 
     def _embed_window(
-        self, texts: Sequence[str], out: np.ndarray, tell: Callable[[int], object]
+        self,
+        texts: Sequence[str],
+        out: np.ndarray,
+        check: Callable[[], object],
+        tell: Callable[[int], object],
     ) -> None:
-        """Fill `out`; `tell(rows so far)` is called after every batch and may raise."""
+        """Fill `out`; `check()` is called before every text is tokenised and `tell(rows so
+        far)` after every batch. Both may raise."""
         start = time.perf_counter()
-        encoded = [self._tokenizer.encode(text) for text in texts]
+        encoded = []
+        for text in texts:
+            check()
+            with self._budget:
+                encoded.append(self._tokenizer.encode(text))
         plan = list(plan_batches([len(ids) for ids, _ in encoded]))
         batches = ([encoded[row][0] for row in rows] for rows in plan)
         threads = min(self._threads, len(plan))
