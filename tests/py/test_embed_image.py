@@ -175,6 +175,15 @@ def test_progress_can_stop_the_work(weights, images, monkeypatch, error) -> None
     assert embedder.embed_image(images[0]).shape == (576,)
 
 
+def test_closing_during_a_call_is_told_to_the_call(weights, images, monkeypatch) -> None:
+    monkeypatch.setattr("ruvector.embed.image.WINDOW", 4)
+    embedder = ruvector.Embedder.from_pretrained(weights)
+    with pytest.raises(ruvector.EmbedError, match="was closed"):
+        embedder.embed_image(images[:12], progress=lambda done, total: embedder.close())
+    with pytest.raises(ruvector.EmbedError, match="is closed"):
+        embedder.embed_image(images[0])
+
+
 def test_what_it_says_of_itself(weights) -> None:
     embedder = ruvector.Embedder.from_pretrained(weights, threads=3)
     assert isinstance(embedder, ruvector.Embedder)

@@ -139,7 +139,10 @@ class ImageEmbedder(Embedder):
                 window = slice(first, first + WINDOW)
                 opened = [_opened(x, name) for x, name in zip(checked[window], names[window])]
                 images = [(x, x.shape[0], x.shape[1]) for x in opened]
-                out[window] = _core._mobilenet_embed(self._network, images, self._threads, report)
+                network = self._network
+                if network is None:
+                    raise EmbedError(f"{self.name} was closed", model=self.name)
+                out[window] = _core._mobilenet_embed(network, images, self._threads, report)
                 done += len(opened)
         finally:
             self._count(EmbedStats(seconds=time.perf_counter() - start, images=done))
