@@ -7,10 +7,10 @@ import mobilenet_reference as reference
 import numpy as np
 import pytest
 import ruvector
+from installed import need
 from ruvector import _core
 
-for package in ("onnxruntime", "onnx", "PIL", "safetensors"):
-    pytest.importorskip(package)
+need("onnxruntime", "onnx", "PIL", "safetensors")
 
 SIZES = np.random.default_rng(20).integers(1, 700, (20, 2)).tolist()
 ODD_SIZES = [(1, 1), (256, 256), (257, 256), (256, 259), (2, 600), (900, 3), (1, 700), (513, 512)]

@@ -9,10 +9,10 @@ import mobilenet_reference as reference
 import numpy as np
 import pytest
 import ruvector
+from installed import need
 from ruvector import EmbedError
 
-for package in ("PIL", "safetensors"):
-    pytest.importorskip(package)
+need("PIL", "safetensors")
 
 
 @pytest.fixture(scope="module")

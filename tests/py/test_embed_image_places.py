@@ -10,9 +10,10 @@ from pathlib import Path
 import mobilenet_reference as reference
 import numpy as np
 import pytest
+from installed import need
 from ruvector import Embedder, EmbedError
 
-pytest.importorskip("safetensors")
+need("safetensors")
 
 NAME = "mobilenetv3-small"
 IMAGE = np.arange(30 * 40 * 3, dtype=np.uint8).reshape(30, 40, 3)
