@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,32 +62,41 @@ class Bert:
     def dense(self, x: np.ndarray, name: str) -> np.ndarray:
         return x @ self.get(f"{name}.weight").T + self.get(f"{name}.bias")
 
-    def mean(self, ids: list[int]) -> np.ndarray:
-        """The unit mean of one text's hidden states."""
+    def attend(self, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+        """What the tokens of one text take from each other, (tokens, width) as q, k and v."""
+        q, k, v = (x.reshape(len(x), self.heads, -1).transpose(1, 0, 2) for x in (q, k, v))
+        scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[-1])
+        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        mixed = scores / scores.sum(axis=-1, keepdims=True) @ v
+        return mixed.transpose(1, 0, 2).reshape(mixed.shape[1], -1)
+
+    def means(self, texts: Sequence[Sequence[int]]) -> np.ndarray:
+        """The unit mean of each text's hidden states."""
+        return np.concatenate([self._means(texts[i : i + 50]) for i in range(0, len(texts), 50)])
+
+    def _means(self, texts: Sequence[Sequence[int]]) -> np.ndarray:
+        # The texts one after the other: only attention has to tell them apart.
+        ends = np.cumsum([len(ids) for ids in texts])[:-1]
+        places = np.concatenate([np.arange(len(ids)) for ids in texts])
         part = "embeddings."
-        x = self.weights[part + "word_embeddings.weight"][ids].astype(np.float64)
-        x += self.get(part + "position_embeddings.weight")[: len(ids)]
+        x = self.weights[part + "word_embeddings.weight"][np.concatenate(texts)].astype(np.float64)
+        x += self.get(part + "position_embeddings.weight")[places]
         x += self.get(part + "token_type_embeddings.weight")[0]
         x = self.norm(x, part + "LayerNorm")
         for layer in range(self.layers):
             name = f"encoder.layer.{layer}."
             q, k, v = (
-                self.dense(x, f"{name}attention.self.{part}")
-                .reshape(len(ids), self.heads, -1)
-                .transpose(1, 0, 2)
+                np.split(self.dense(x, f"{name}attention.self.{part}"), ends)
                 for part in ("query", "key", "value")
             )
-            scores = q @ k.transpose(0, 2, 1) / math.sqrt(q.shape[-1])
-            scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-            mixed = scores / scores.sum(axis=-1, keepdims=True) @ v
-            mixed = mixed.transpose(1, 0, 2).reshape(len(ids), -1)
+            mixed = np.concatenate([self.attend(*one) for one in zip(q, k, v)])
             mixed = self.dense(mixed, name + "attention.output.dense")
             x = self.norm(x + mixed, name + "attention.output.LayerNorm")
             wide = self.dense(x, name + "intermediate.dense")
             wide = wide * (1 + _erf(wide / math.sqrt(2))) / 2
             x = self.norm(x + self.dense(wide, name + "output.dense"), name + "output.LayerNorm")
-        vector = x.mean(axis=0)
-        return vector / np.linalg.norm(vector)
+        vectors = np.array([tokens.mean(axis=0) for tokens in np.split(x, ends)])
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def write_onnx(bert: Bert, path: Path) -> None:

@@ -75,7 +75,7 @@ def reference(texts: list[str], folder: Path) -> np.ndarray:
     tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(256)
-    return np.array([bert.mean(tokenizer.encode(text).ids) for text in texts])
+    return bert.means([tokenizer.encode(text).ids for text in texts])
 
 
 def test_float32_vectors_are_those_of_the_network(folder, texts, reference) -> None:
