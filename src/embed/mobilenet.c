@@ -28,8 +28,7 @@ static const struct {
     {96, 576, 96, 144, 5, 1, RVK_HARD_SWISH},
 };
 
-/* ---- reading tensors
- * -------------------------------------------------------------------- */
+/* ---- reading tensors ------------------------------------------------------------ */
 
 static void write_shape(char *text, size_t room, const uint64_t *shape, size_t rank) {
     size_t used = (size_t)snprintf(text, room, "[");
@@ -79,8 +78,7 @@ static double value_at(const uint8_t *data, size_t i) {
     return (double)value;
 }
 
-/* ---- layers
- * ------------------------------------------------------------------------------- */
+/* ---- layers --------------------------------------------------------------------- */
 
 /* Inputs of one output. */
 static size_t fan_in(const rve_layer *layer) {
@@ -154,8 +152,7 @@ static rv_status load_layer(const rve_tensors *tensors, const char *name, bool n
     return RV_OK;
 }
 
-/* ---- the network
- * ---------------------------------------------------------------------------- */
+/* ---- the network ---------------------------------------------------------------- */
 
 static rve_layer make_layer(unsigned inputs, unsigned outputs, unsigned kernel,
                             unsigned stride, rvk_activation activation) {

@@ -5,8 +5,7 @@
  */
 #include "embed/mobilenet_i.h"
 
-/* ---- buffers
- * --------------------------------------------------------------------------- */
+/* ---- buffers -------------------------------------------------------------------- */
 
 static size_t larger(size_t a, size_t b) { return a > b ? a : b; }
 
@@ -77,8 +76,7 @@ void rve_space_give(rv_mobilenet *model, rve_space *space) {
     rvb_mutex_unlock(model->lock);
 }
 
-/* ---- layers
- * ------------------------------------------------------------------------------- */
+/* ---- layers --------------------------------------------------------------------- */
 
 /* A square channels-last array, possibly the inside of a larger one. */
 typedef struct plane {
@@ -154,8 +152,7 @@ static void weigh(const rve_block *b, const rve_space *space, plane p) {
     ops->channel_scale(p.data, places, p.channels, space->gate[0]);
 }
 
-/* ---- the network
- * ---------------------------------------------------------------------------- */
+/* ---- the network ---------------------------------------------------------------- */
 
 /* `in` is narrow, or the wide plane itself if the block does not expand. */
 static plane run_block(const rve_block *b, const rve_space *space, plane in, float *to) {

@@ -71,8 +71,7 @@ static rv_status make_taps(taps *t, uint32_t side, uint64_t resized, rv_error *e
     return RV_OK;
 }
 
-/* ---- resampling
- * ------------------------------------------------------------------------ */
+/* ---- resampling ----------------------------------------------------------------- */
 
 /* Weights are rounded one by one, but even of the 7,815 that the longest side can bring
  * the errors do not add up to half a byte: a sum stays below 256 units. */
@@ -111,8 +110,7 @@ static void resample_column(const taps *t, size_t i, const uint8_t *rows, uint32
     for (size_t x = 0; x < WIDTH; x++) out[x] = to_byte(sums[x]);
 }
 
-/* ---- the whole
- * ------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------ */
 
 /* Every value that a byte of a channel can become. */
 static void fill_table(float table[CHANNELS][256]) {

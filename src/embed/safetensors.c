@@ -23,8 +23,7 @@ static const struct {
     {"F32", 32}, {"U64", 64}, {"I64", 64}, {"F64", 64},    {"C64", 64},
 };
 
-/* ---- JSON ---------------------------------------------------------------------------
- */
+/* ---- JSON ----------------------------------------------------------------------- */
 
 typedef struct reader {
     char *start, *at, *end;
@@ -161,8 +160,7 @@ static rv_status read_numbers(reader *r, size_t max, uint64_t *out, size_t *n) {
     return need(r, ']');
 }
 
-/* ---- the header ---------------------------------------------------------------------
- */
+/* ---- the header ----------------------------------------------------------------- */
 
 static bool is(const char *text, size_t bytes, const char *wanted) {
     return strlen(wanted) == bytes && memcmp(text, wanted, bytes) == 0;
@@ -280,8 +278,7 @@ static rv_status read_header(reader *r, const uint8_t *data, size_t size,
     return r->at == r->end ? RV_OK : bad(r, "the end of the header");
 }
 
-/* ---- the tensors as a whole -----------------------------------------------------------
- */
+/* ---- the tensors as a whole ----------------------------------------------------- */
 
 static int by_place(const void *a, const void *b) {
     const rve_tensor *x = a, *y = b;
