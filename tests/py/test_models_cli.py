@@ -85,6 +85,9 @@ def test_every_listed_model_has_its_facts() -> None:
         assert model.dim in (384, 768)
         assert model.licence in ("MIT", "Apache-2.0")
         assert (model.revision is None) == (not model.sha256)
+        if model.revision is not None:
+            assert len(bytes.fromhex(model.revision)) == 20
+            assert set(model.sha256) == {"onnx/model.onnx", "tokenizer.json"}
         for digest in model.sha256.values():
             assert len(bytes.fromhex(digest)) == 32
 

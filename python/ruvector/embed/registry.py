@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 class HubModel:
     """A model on the hub: values in a vector, the licence of its weights, and where they
     are known the pinned commit and the SHA-256 of the files that matter. A model without
-    a commit is downloaded by `revision=` only, and its hashes are recorded then."""
+    a commit is downloaded by `revision=` only, and its hashes are recorded then. A commit
+    and its hashes stand here only if lists of unrelated publishers agree on them."""
 
     repo: str
     dim: int
@@ -41,6 +42,7 @@ class PackagedModel:
 
 
 _MINILM_L6_TOKENIZER = "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+_BGE_TOKENIZER = "d241a60d5e8f04cc1b2b3e9ef7a4921b27bf526d9f6050ab90f9267a1f9e5c66"
 
 HUB_MODELS = {
     "all-MiniLM-L6-v2": HubModel(
@@ -56,10 +58,35 @@ HUB_MODELS = {
     "all-MiniLM-L12-v2": HubModel(
         repo="sentence-transformers/all-MiniLM-L12-v2", dim=384, licence="Apache-2.0"
     ),
-    "bge-small-en-v1.5": HubModel(repo="BAAI/bge-small-en-v1.5", dim=384, licence="MIT"),
-    "bge-base-en-v1.5": HubModel(repo="BAAI/bge-base-en-v1.5", dim=768, licence="MIT"),
+    "bge-small-en-v1.5": HubModel(
+        repo="BAAI/bge-small-en-v1.5",
+        dim=384,
+        licence="MIT",
+        revision="5c38ec7c405ec4b44b94cc5a9bb96e735b38267a",
+        sha256={
+            "onnx/model.onnx": "828e1496d7fabb79cfa4dcd84fa38625c0d3d21da474a00f08db0f559940cf35",
+            "tokenizer.json": _BGE_TOKENIZER,
+        },
+    ),
+    "bge-base-en-v1.5": HubModel(
+        repo="BAAI/bge-base-en-v1.5",
+        dim=768,
+        licence="MIT",
+        revision="a5beb1e3e68b9ab74eb54cfd186867f64f240e1a",
+        sha256={
+            "onnx/model.onnx": "9bc579acdba21c253c62a9bf866891355a63ffa3442b52c8a37d75b2ccb91848",
+            "tokenizer.json": _BGE_TOKENIZER,
+        },
+    ),
     "multilingual-e5-small": HubModel(
-        repo="intfloat/multilingual-e5-small", dim=384, licence="MIT"
+        repo="intfloat/multilingual-e5-small",
+        dim=384,
+        licence="MIT",
+        revision="614241f622f53c4eeff9890bdc4f31cfecc418b3",
+        sha256={
+            "onnx/model.onnx": "ca456c06b3a9505ddfd9131408916dd79290368331e7d76bb621f1cba6bc8665",
+            "tokenizer.json": "0b44a9d7b51c3c62626640cda0e2c2f70fdacdc25bbbd68038369d14ebdf4c39",
+        },
     ),
     "gte-small": HubModel(repo="thenlper/gte-small", dim=384, licence="MIT"),
 }
