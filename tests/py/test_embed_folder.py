@@ -90,6 +90,21 @@ def test_normalisation_is_what_modules_json_says(tmp_path: Path, modules, normal
         ({"config.json": {"max_position_embeddings": 514}}, 514),
         (
             {
+                "tokenizer_config.json": {"model_max_length": 8192},
+                "config.json": {"max_position_embeddings": 512},
+            },
+            512,
+        ),
+        (
+            {
+                "tokenizer_config.json": {"model_max_length": 128},
+                "config.json": {"max_position_embeddings": 512},
+            },
+            128,
+        ),
+        ({"sentence_bert_config.json": {"max_seq_length": True}}, 512),
+        (
+            {
                 "sentence_bert_config.json": {"max_seq_length": 128},
                 "tokenizer_config.json": {"model_max_length": 512},
                 "config.json": {"max_position_embeddings": 1024},
@@ -101,7 +116,7 @@ def test_normalisation_is_what_modules_json_says(tmp_path: Path, modules, normal
         ({"tokenizer_config.json": '{"model_max_length": 1000000000000000019884624838656}'}, 512),
     ],
 )
-def test_length_is_the_first_that_a_file_names(tmp_path: Path, files, length: int) -> None:
+def test_length_is_what_the_files_say(tmp_path: Path, files, length: int) -> None:
     write(tmp_path, {"model.onnx": "graph", **files})
     assert read_folder(tmp_path, "n", "s").max_length == length
 

@@ -220,16 +220,17 @@ def _read_pooling(path: Path) -> str:
 
 def _read_max_length(folder: Path, transformer: dict[str, Any]) -> int:
     """Tokens a text is cut to, special tokens included."""
-    tokenizer = _read_object(folder / "tokenizer_config.json")
-    config = _read_object(folder / "config.json")
-    for value in (
-        transformer.get("max_seq_length"),
-        tokenizer.get("model_max_length"),
-        config.get("max_position_embeddings"),
-    ):
-        if isinstance(value, int) and 0 < value <= MAX_LENGTH_LIMIT:
-            return value
-    return DEFAULT_MAX_LENGTH
+    chosen = _lengths(transformer.get("max_seq_length"))
+    limits = _lengths(
+        _read_object(folder / "tokenizer_config.json").get("model_max_length"),
+        _read_object(folder / "config.json").get("max_position_embeddings"),
+    )
+    return min(chosen or limits, default=DEFAULT_MAX_LENGTH)
+
+
+def _lengths(*values: Any) -> list[int]:
+    """Those of the values that can be a number of tokens."""
+    return [v for v in values if type(v) is int and 0 < v <= MAX_LENGTH_LIMIT]
 
 
 def _read_prompts(folder: Path) -> tuple[dict[str, str], str | None]:
