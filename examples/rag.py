@@ -40,7 +40,7 @@ QUESTIONS = [
     "How can I make a temporary file that is deleted automatically?",
     "How do I keep a log file from growing without bound?",
     "How do I pick a random element with different weights?",
-    "How do I run another program and read what it prints?",
+    "How do I run another program and capture its output?",
     "How can I tell which files differ between two directories?",
     "What does a daemon thread do when the program exits?",
     "How do I turn an ISO 8601 string into a date?",
