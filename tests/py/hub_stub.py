@@ -65,6 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
         if about:
             siblings = [{"rfilename": name} for name in hub.files]
             info = {"id": REPO, "modelId": REPO, "sha": COMMIT, "siblings": siblings, "tags": []}
+            info |= {"private": False, "downloads": 0, "likes": 0}  # older clients want them
             return self.send(json.dumps(info).encode(), body, {"Content-Type": "application/json"})
         if tree:
             rows = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import sys
@@ -348,16 +349,46 @@ def test_a_wrong_hash_keeps_nothing(here, monkeypatch) -> None:
     assert not left_in(here.cache)
 
 
-@pytest.mark.parametrize("error", [ConnectionError("refused"), RuntimeError("404"), OSError(28)])
-def test_a_failed_download_is_reported_and_keeps_nothing(here, monkeypatch, error) -> None:
+def answered(status: int) -> RuntimeError:
+    error = RuntimeError(f"the hub says {status}")
+    error.response = SimpleNamespace(status_code=status)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "turns"),
+    [
+        (ConnectionError("ended"), 3),
+        (answered(404), 1),
+        (answered(500), 1),
+        (OSError(28, "full"), 1),
+    ],
+)
+def test_a_failed_download_is_reported_and_keeps_nothing(here, monkeypatch, error, turns) -> None:
     def serve(folder: Path) -> None:
-        write_model(folder)
+        folder.mkdir(exist_ok=True)
+        (folder / "tokenizer.json").touch()
         raise error
 
-    Hub(monkeypatch, serve)
-    with pytest.raises(EmbedError, match=f"{type(error).__name__}: {error}"):
+    hub = Hub(monkeypatch, serve)
+    with pytest.raises(EmbedError, match=re.escape(f"{type(error).__name__}: {error}")):
         find_model(NAME)
+    assert len(hub.calls) == turns
     assert not left_in(here.cache)
+
+
+def test_a_download_goes_on_where_a_connection_ended(here, monkeypatch) -> None:
+    def serve(folder: Path) -> None:
+        if not folder.exists():
+            folder.mkdir()
+            (folder / "half").touch()
+            raise ConnectionError("ended")
+        (folder / "half").unlink()  # it is still there
+        write_model(folder)
+
+    hub = Hub(monkeypatch, serve)
+    assert find_model(NAME).graph.read_bytes() == GRAPH
+    assert len(hub.calls) == 2
 
 
 def test_an_interrupted_download_keeps_nothing(here, monkeypatch) -> None:

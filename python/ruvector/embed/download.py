@@ -21,6 +21,8 @@ from .registry import HubModel
 LOCK = "lock.json"
 # Folders under work start like this; a process that dies leaves one behind.
 PARTIAL = ".partial-"
+# Attempts to download while connections break.
+DOWNLOAD_TURNS = 3
 # Attempts to put a folder in its place while other processes do the same.
 INSTALL_TURNS = 5
 
@@ -59,12 +61,17 @@ def _snapshot(repo: str, revision: str, folder: Path) -> str:
     info = HfApi().model_info(repo, revision=revision, timeout=30)
     commit = info.sha or revision
     names = {sibling.rfilename for sibling in info.siblings or ()}
-    snapshot_download(
-        repo_id=repo,
-        revision=commit,
-        allow_patterns=needed_files(names, f"{repo} at {revision}"),
-        local_dir=folder,
-    )
+    needed = needed_files(names, f"{repo} at {revision}")
+    for left in reversed(range(DOWNLOAD_TURNS)):
+        try:
+            snapshot_download(
+                repo_id=repo, revision=commit, allow_patterns=needed, local_dir=folder
+            )
+            break
+        except Exception as why:
+            # Older clients give up when a connection ends, but go on from there.
+            if left == 0 or _is_final(why):
+                raise
     # The client's notes about partial files.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     return commit
@@ -99,13 +106,27 @@ def _is_whole(folder: Path) -> bool:
     return (folder / LOCK).is_file()
 
 
+def _is_final(why: BaseException) -> bool:
+    """False where the connection may be at fault: nothing was answered, or not all of it."""
+    return any(_is_lack_of_room(cause) or _status(cause) for cause in _causes(why))
+
+
+def _is_lack_of_room(why: BaseException) -> bool:
+    return isinstance(why, OSError) and why.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _status(why: BaseException) -> int | None:
+    """The hub's answer that an error stands for, if it is one."""
+    return getattr(getattr(why, "response", None), "status_code", None)
+
+
 def _explain(why: BaseException, cache: Path) -> str:
     """One line for a failed download, with what can be done about it."""
     text = " ".join(f"{type(why).__name__}: {why}".split())
     for cause in _causes(why):
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if _is_lack_of_room(cause):
             return f"no room in {cache} ({text}); make room, or set RUVECTOR_CACHE elsewhere"
-        status = getattr(getattr(cause, "response", None), "status_code", None)
+        status = _status(cause)
         if status == 429:
             return f"the hub asks to slow down ({text}); wait some minutes, or set HF_TOKEN"
         if status in (401, 403, 404):
