@@ -175,8 +175,17 @@ def test_a_wrong_progress_is_refused() -> None:
 # ---- stopping -----------------------------------------------------------------------
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where a shell has started the tests in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="sends itself a signal")
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_ends_the_work_after_the_batches_under_way(threads: int) -> None:
     class Slow(TableSession):
         def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
