@@ -6,30 +6,23 @@ of the library by the resident size of the process.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import pickle
 import sys
-import tracemalloc
 
 import numpy as np
 import pytest
 import ruvector
+from leaks import attempt, forget_lookups, leak
 from oracle import build
 
 ROUNDS = 100
-SMALLEST_OBJECT = 24  # bytes: a float
 
 
 @pytest.fixture
 def vectors(rng):
     return rng.standard_normal((30, 8)).astype(np.float32)
-
-
-def attempt(function):
-    with contextlib.suppress(Exception):
-        function()
 
 
 def calls(cls, idx, vectors, path):
@@ -121,40 +114,36 @@ def calls(cls, idx, vectors, path):
     }
 
 
-def growth(function, cls, idx, vectors) -> tuple[int, int]:
-    """Bytes of Python objects and references left by ROUNDS calls."""
+def test_no_call_leaves_objects_behind(cls, vectors, tmp_path):
+    idx = build(cls, vectors)
     core = sys.modules["ruvector._core"]
     values = (cls, idx, vectors, core, ruvector.Hit, ruvector.PersistError, float)
     gc.collect()
-    before = [sys.getrefcount(value) for value in values]
-    tracemalloc.start()
-    try:
-        for _ in range(ROUNDS):
-            attempt(function)
-        gc.collect()
-        held, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    after = [sys.getrefcount(value) for value in values]
-    return held, max(np.subtract(after, before))
-
-
-def test_no_call_leaves_objects_behind(cls, vectors, tmp_path):
-    idx = build(cls, vectors)
-    gc.collect()
     gc.freeze()  # what other tests left alive need not be looked at again and again
-    leaking = {}
-    for name, function in calls(cls, idx, vectors, tmp_path / "index.rbpx").items():
-        attempt(function)
-        # Caches of Python fill up now and then; a leak is there every time.
-        for _ in range(5):
-            held, references = growth(function, cls, idx, vectors)
-            if held < ROUNDS * SMALLEST_OBJECT and references < ROUNDS:
-                break
-        else:
-            leaking[name] = (held, references)
-    gc.unfreeze()
+    try:
+        leaking = {
+            name: left
+            for name, function in calls(cls, idx, vectors, tmp_path / "index.rbpx").items()
+            if (left := leak(function, ROUNDS, values))
+        }
+    finally:
+        gc.unfreeze()
     assert not leaking
+
+
+def test_what_counts_as_a_leak(vectors):
+    kept = []
+    assert leak(lambda: kept.append(float(len(kept))), ROUNDS, ())
+    assert leak(lambda: kept.append(vectors), ROUNDS, (vectors,))
+    assert not leak(lambda: pickle.loads(pickle.dumps(vectors)), ROUNDS, (vectors,))
+
+
+def test_names_the_interpreter_remembers_are_no_leak(vectors):
+    name = "".join(("no ", "attribute"))
+    references = sys.getrefcount(name)
+    hasattr(vectors, name)
+    forget_lookups()
+    assert sys.getrefcount(name) == references
 
 
 def resident_bytes() -> int:
