@@ -104,9 +104,20 @@ def test_what_cannot_be_built_leaves_the_old_file(tmp_path: Path, source, capsys
         got, text, err = command(capsys, "build", *args, "-o", out)
         assert (got, text, err.count("\n")) == (code, "", 1), err
         assert words in err
-    assert command(capsys, "build", source, "-o", tmp_path / "x.idx")[0] == 2
-    assert command(capsys, "build", source, "-o", tmp_path / "none" / "x.rbpx")[0] == 1
     assert out.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("x.idx", "x.idx: cannot write .idx; use .rbpx"), ("none/x.rbpx", "none does not exist")],
+)
+def test_where_it_cannot_write_is_told_before_the_work(
+    tmp_path: Path, source, capsys, monkeypatch, name, words
+) -> None:
+    monkeypatch.setattr("ruvector.cli.build.read_vectors", None)  # not called
+    code, out, err = command(capsys, "build", source, "-o", tmp_path / name)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert words in err
 
 
 def test_a_bar_on_a_terminal(tmp_path: Path, source, capsys, monkeypatch) -> None:

@@ -120,6 +120,7 @@ def test_several_files(saved, tmp_path: Path, capsys) -> None:
     assert code == 1
     assert [row["ok"] for row in told] == [True, False, False]
     assert [row["file"] for row in told] == [str(good), str(cut), str(tmp_path / "none")]
+    assert told[2]["why"] == "No such file or directory"
     assert told[0]["why"] is None
     assert told[1]["why"]
 

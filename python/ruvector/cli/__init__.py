@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import cast
 
 from ruvector import __version__
-from ruvector.cli.report import Usage
+from ruvector.cli.report import Usage, words
 from ruvector.errors import RuVectorError
 
 #: name: what it is for; the module is of the same name
@@ -60,17 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (RuVectorError, ImportError, ValueError, OSError, MemoryError) as why:
-        print(f"ruvector: {_words(why)}", file=sys.stderr)
+        print(f"ruvector: {words(why)}", file=sys.stderr)
         return 2 if isinstance(why, Usage) else 1
     except KeyboardInterrupt:
         return 130
-
-
-def _words(why: Exception) -> str:
-    if isinstance(why, MemoryError):
-        return f"not enough memory: {why}".rstrip(": ")
-    if isinstance(why, OSError) and not isinstance(why, RuVectorError) and why.filename:
-        return f"{why.filename}: {why.strerror}"
-    words = str(why)
-    path = getattr(why, "filename", None)
-    return words if path is None or str(path) in words else f"{path}: {words}"

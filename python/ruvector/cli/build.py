@@ -9,7 +9,7 @@ from typing import Any
 from .. import set_num_threads
 from .indexes import CLASSES, facts
 from .report import Usage, add_json, add_threads, bar, positive, size, tell
-from .vectors import FORMATS, read_ids, read_vectors
+from .vectors import FORMATS, check_output, read_ids, read_vectors
 
 #: the kinds an option is not for
 _NOT_FOR = {
@@ -64,8 +64,7 @@ def _run(args: argparse.Namespace) -> int:
         kinds = ", ".join(kind for kind in CLASSES if kind not in _NOT_FOR[refused[0]])
         option = "--lists" if refused[0] == "n_lists" else "--" + refused[0].replace("_", "-")
         raise Usage(f"--kind {args.kind} takes no {option}; these do: {kinds}")
-    if args.output.suffix != ".rbpx":
-        raise Usage(f"{args.output}: an index file ends in .rbpx")
+    check_output(args.output, (".rbpx",))
     set_num_threads(args.threads or 0)
     vectors = read_vectors(args.vectors, args.column)
     if args.ids or args.id_column:

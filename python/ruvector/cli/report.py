@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from .._progress import Bar
+from ..errors import RuVectorError
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -37,6 +38,17 @@ def add_threads(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--threads", type=positive, metavar="N", help="instead of one for each processor"
     )
+
+
+def words(why: Exception) -> str:
+    """What went wrong, and with which file."""
+    if isinstance(why, MemoryError):
+        return f"not enough memory: {why}".rstrip(": ")
+    if isinstance(why, OSError) and not isinstance(why, RuVectorError) and why.filename:
+        return f"{why.filename}: {why.strerror}"
+    said = str(why)
+    path = getattr(why, "filename", None)
+    return said if path is None or str(path) in said else f"{path}: {said}"
 
 
 def one_line(why: object) -> str:

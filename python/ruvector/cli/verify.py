@@ -12,7 +12,7 @@ from .. import FsBackend, RuLake, RuLakeBundle
 from ..errors import RuVectorError
 from ..lake.lake import SNAPSHOT_FILENAME
 from .indexes import NATIVE_MAGIC, V1_MAGIC, has_digest, open_index
-from .report import add_json, one_line
+from .report import add_json, one_line, words
 
 _RUVEC1_MAGIC = b"ruvec1\0\0"
 
@@ -36,7 +36,7 @@ def _run(args: argparse.Namespace) -> int:
         try:
             what, why = _check(path), ""
         except (RuVectorError, OSError, ValueError) as error:
-            what, why = "", one_line(error)
+            what, why = "", one_line(words(error).removeprefix(f"{path}: "))
         bad |= bool(why)
         if args.json:
             told = {"file": str(path), "ok": not why, "checked": what or None, "why": why or None}
