@@ -4,7 +4,7 @@ Blocks of one file share their names, top to bottom, in an empty folder. A `text
 right after a `python` block is its output; `...` stands for anything. Blocks of another
 kind run apart from the others: `python demo` needs a text model, and runs only where one
 is installed; `python image` needs the image model, of which the tests make one; `python
-agent` needs `ruvector` and the `url` of an agent, that of docs/a2a.md; `python user` must
+agent` talks to examples/agent.py, which the tests start on a free port; `python user` must
 not be run as the administrator, to whom nothing is denied.
 """
 
@@ -15,6 +15,8 @@ import doctest
 import io
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,14 +97,17 @@ def test_demo_blocks(path, blocks, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("path", "blocks"), with_blocks("agent"))
 def test_agent_blocks(path, blocks):
-    page = ROOT / "docs" / "a2a.md"
-    names = {}
-    exec(find_blocks(page.read_text())[0].code, names)
-    try:
-        run(path, blocks, ruvector=ruvector, url=names["url"])
-    finally:
-        names["server"].shutdown()
-        names["server"].server_close()
+    example = ROOT / "examples" / "agent.py"
+    told = "http://127.0.0.1:" + re.findall(r"^PORT = (\d+)$", example.read_text(), re.MULTILINE)[0]
+    command = [sys.executable, str(example), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as agent:
+        try:
+            address = agent.stdout.readline().strip()
+            ours = [block._replace(code=block.code.replace(told, address)) for block in blocks]
+            assert ours != blocks
+            run(path, ours)
+        finally:
+            agent.terminate()
 
 
 @pytest.mark.parametrize(("path", "blocks"), with_blocks("image"))
