@@ -25,16 +25,12 @@ int rvpy_check_option(rv_kind kind, unsigned kinds, const char *method,
     return -1;
 }
 
-/* Each class has its module as an attribute: the call that finds the module of a
- * class is missing from the stable ABI of Python 3.9. */
-#define MODULE_ATTRIBUTE "_module"
-
 int rvpy_class_of(PyObject *type, rvpy_class *out) {
-    PyObject *module = PyObject_GetAttrString(type, MODULE_ATTRIBUTE);
+    PyObject *module = rvpy_type_module((PyTypeObject *)type);
     if (!module) return -1;
     *out = (rvpy_class){.state = rvpy_module_state(module)};
     Py_DECREF(module); /* the class keeps it */
-    for (int kind = 0; out->state && kind < RVPY_N_KINDS; kind++) {
+    for (int kind = 0; kind < RVPY_N_KINDS; kind++) {
         out->kind = (rv_kind)kind;
         if ((PyObject *)out->state->index_type[kind] == type) return 0;
     }
@@ -353,10 +349,7 @@ static PyTypeObject *make_class(PyObject *module, const class_table *c) {
         .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC,
         .slots = slots,
     };
-    PyObject *type = PyType_FromSpec(&spec);
-    if (type && PyObject_SetAttrString(type, MODULE_ATTRIBUTE, module) < 0)
-        Py_CLEAR(type);
-    return (PyTypeObject *)type;
+    return rvpy_type_new(module, &spec);
 }
 
 int rvpy_index_init(PyObject *module, rvpy_state *state) {

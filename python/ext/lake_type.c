@@ -14,22 +14,8 @@
 
 /* ---- all objects ------------------------------------------------------------ */
 
-/* As with the index classes, a class finds its module through an attribute. */
-#define MODULE_ATTRIBUTE "_module"
-
-PyTypeObject *rvpy_type_new(PyObject *module, PyType_Spec *spec) {
-    PyObject *type = PyType_FromSpec(spec);
-    if (type && PyObject_SetAttrString(type, MODULE_ATTRIBUTE, module) < 0)
-        Py_CLEAR(type);
-    return (PyTypeObject *)type;
-}
-
 PyObject *rvpy_object_new(PyTypeObject *type) {
-    PyObject *module = PyObject_GetAttrString((PyObject *)type, MODULE_ATTRIBUTE);
-    if (module && !rvpy_module_state(module)) {
-        PyErr_Format(PyExc_TypeError, "%R has lost its module", type);
-        Py_CLEAR(module);
-    }
+    PyObject *module = rvpy_type_module(type);
     rvpy_object *self = module ? (rvpy_object *)PyType_GenericAlloc(type, 0) : NULL;
     if (self)
         self->module = module;

@@ -187,4 +187,28 @@ rvpy_state *rvpy_module_state(PyObject *module) {
     return ours ? PyModule_GetState(module) : NULL;
 }
 
+/* An attribute, because the call that finds the module of a type is missing from the
+ * stable ABI of Python 3.9. */
+#define MODULE_ATTRIBUTE "_module"
+
+PyTypeObject *rvpy_type_new(PyObject *module, PyType_Spec *spec) {
+    PyObject *type = PyType_FromSpec(spec);
+    if (type && PyObject_SetAttrString(type, MODULE_ATTRIBUTE, module) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
+}
+
+PyObject *rvpy_type_module(PyTypeObject *type) {
+    /* An interned name is found in the interpreter's cache of lookups; a new one would
+     * take a place of it at every call. */
+    PyObject *name = PyUnicode_InternFromString(MODULE_ATTRIBUTE);
+    PyObject *module = name ? PyObject_GetAttr((PyObject *)type, name) : NULL;
+    Py_XDECREF(name);
+    if (module && !rvpy_module_state(module)) {
+        PyErr_Format(PyExc_TypeError, "%R has lost its module", type);
+        Py_CLEAR(module);
+    }
+    return module;
+}
+
 PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

@@ -62,6 +62,9 @@ typedef struct rvpy_state {
 
 /* NULL if `module` is not this one. */
 rvpy_state *rvpy_module_state(PyObject *module);
+/* A type that knows its module, and a new reference to the module of one. */
+PyTypeObject *rvpy_type_new(PyObject *module, PyType_Spec *spec);
+PyObject *rvpy_type_module(PyTypeObject *type);
 /* Adds a type (NULL passes an exception on) and keeps the caller's reference. */
 int rvpy_module_add_type(PyObject *module, const char *name, PyTypeObject *type);
 

@@ -30,8 +30,6 @@ PyObject *rvpy_object_new(PyTypeObject *type);
 int rvpy_object_traverse(PyObject *self, visitproc visit, void *arg);
 /* The last steps of tp_dealloc. */
 void rvpy_object_free(PyObject *self);
-/* A type that knows its module. */
-PyTypeObject *rvpy_type_new(PyObject *module, PyType_Spec *spec);
 
 typedef struct rvpy_lake {
     rvpy_object head;
