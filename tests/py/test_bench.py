@@ -131,7 +131,7 @@ def test_gate_of_the_installation_times_pip_in_a_fresh_environment(tmp_path):
     out = tmp_path / "g3.json"
     text = _run("bench.gate_g3", "--rounds", "1", "--out", out, small=())
     (gate,) = json.loads(out.read_text())["gate"]
-    assert 0 < gate["s alone"] < gate["s with NumPy"]
+    assert min(gate["s alone"], gate["s with NumPy"], gate["s of the first import"]) > 0
     assert gate["wheel bytes"] < 2**21
     assert gate["reached"] == (gate["s with NumPy"] < 10)
     assert "with NumPy < 10 s" in text

@@ -164,7 +164,7 @@ def test_the_kernel_sees_nothing_else(folder) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=True,
         stdout=subprocess.DEVNULL,
-        timeout=300,
+        timeout=600,
     )
     calls = "".join(path.read_text() for path in folder.parent.glob("log.*"))
     assert not re.findall(r"socket\(AF_(?!UNIX).*|connect\(.*", calls)

@@ -48,7 +48,7 @@ def run_rag(tmp_path: Path):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 

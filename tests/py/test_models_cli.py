@@ -206,7 +206,7 @@ def test_pull_where_and_verify_as_a_module(tmp_path: Path) -> None:
                 env={**env, **more},
                 stdout=subprocess.PIPE,
                 text=True,
-                timeout=100,
+                timeout=600,
                 check=True,
             ).stdout
 

@@ -43,7 +43,7 @@ def test_notebook(name, monkeypatch):
     stored = nbformat.read(FOLDER / name, as_version=4)
     run = copy.deepcopy(stored)
     NotebookClient(
-        run, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
+        run, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}}
     ).execute()
     for before, after in zip(stored.cells, run.cells):
         if before.cell_type == "code" and printed(before):

@@ -227,8 +227,8 @@ long = np.tile(np.random.default_rng(0).standard_normal((1000, 384)).astype(np.f
 idx = ruvector.RabitqPlusIndex.build(long[:1000])
 ruvector.set_num_threads(1)
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-signal.setitimer(signal.ITIMER_REAL, 0.01)
 try:
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
     idx.add_batch(long)
 except KeyboardInterrupt:
     print("interrupted", len(idx))

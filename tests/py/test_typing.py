@@ -129,7 +129,7 @@ def mypy(tmp_path_factory):
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
             check=False,
         )
 
