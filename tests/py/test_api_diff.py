@@ -1,12 +1,16 @@
-"""What `make api-diff` calls a change of the C interface."""
+"""What `make api-diff` calls a change of the C or the Python interface."""
 
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from installed import need
+
+need("griffe")
 
 TOOL = Path(__file__).parents[2] / "tools" / "api_diff.py"
 
@@ -90,3 +94,29 @@ def test_the_headers_of_this_tree(tool) -> None:
     assert {"rv_index_build", "rv_index_search", "rv_lake_warm"} <= names
     # all but the lines that define the macro
     assert len(names) == text.count("RV_API ") - text.count("define RV_API ")
+
+
+# ---- Python -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "fault"),
+    [
+        ("_core.pyi", "def remove(", "def drop(", "FlatF32Index.remove: "),
+        ("_core.pyi", "def vacuum(self)", "def vacuum(self, now: bool)", "_Index.vacuum: "),
+        ("errors.py", "class NoVectors(", "class NoRows(", "NoVectors: "),
+        ("a2a/policy.py", "class GlobalBudget", "class Budget", "GlobalBudget: "),
+        ("__init__.py", "    RabitqAsymIndex,\n", "", "RabitqAsymIndex: "),
+        ("cli/report.py", "def positive(", "def above_zero(", None),
+        ("embed/registry.py", "import", "no_longer = 1\nimport", None),
+    ],
+)
+def test_a_change_of_a_public_name_is_seen(tool, tmp_path, file, old, new, fault) -> None:
+    now = TOOL.parents[1] / "python"
+    shutil.copytree(now / "ruvector", tmp_path / "ruvector")
+    path = tmp_path / "ruvector" / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    faults = tool.python_faults(tool.package_in(now), tool.package_in(tmp_path))
+    assert bool(faults) == bool(fault)
+    assert not fault or any(fault in line for line in faults)
