@@ -19,12 +19,6 @@
 #include <pthread.h>
 #endif
 
-#ifdef _MSC_VER
-#define RVB_THREAD_LOCAL __declspec(thread)
-#else
-#define RVB_THREAD_LOCAL _Thread_local
-#endif
-
 /* ---- memory -------------------------------------------------------------- */
 
 /* Asks for large pages under memory that will be read at random places: a request,

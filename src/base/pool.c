@@ -63,7 +63,7 @@ static unsigned chosen_threads;  /* by rv_set_num_threads; 0 = default */
 static unsigned default_threads; /* 0 = not looked up yet */
 static unsigned fork_life;       /* forks between the first process and this one */
 static rvb_pool *lost;           /* pools of the parent: their memory stays as it is */
-static RVB_THREAD_LOCAL bool inside_body;
+static _Thread_local bool inside_body;
 
 /* ---- chunks -------------------------------------------------------------- */
 

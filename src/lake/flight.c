@@ -10,7 +10,7 @@
 
 /* One for all lakes: a backend of one may search another. */
 static rvb_mutex loading = RVB_MUTEX_STATIC;
-static RVB_THREAD_LOCAL rvl_frame *innermost;
+static _Thread_local rvl_frame *innermost;
 
 void rvl_frame_enter(rvl_frame *frame, const rv_lake *lake, const rvl_key *key) {
     *frame = (rvl_frame){innermost, lake, key, NULL};

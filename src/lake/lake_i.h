@@ -184,7 +184,7 @@ rv_status rvl_load_wait(rv_lake *lake, rvl_load *other, const rvl_key *key,
 /* ---- load.c --------------------------------------------------------------------- */
 
 /* Set on threads of the library, where not every backend may be called. */
-extern RVB_THREAD_LOCAL bool rvl_on_own_thread;
+extern _Thread_local bool rvl_on_own_thread;
 
 /* ---- lake.c --------------------------------------------------------------------- */
 

@@ -7,7 +7,7 @@
 
 #define PULL_TRIES 3
 
-RVB_THREAD_LOCAL bool rvl_on_own_thread;
+_Thread_local bool rvl_on_own_thread;
 
 /* ---- pull, build, store ---------------------------------------------------------------
  */

@@ -18,7 +18,7 @@
 
 /* ---- threads ------------------------------------------------------------- */
 
-static RVB_THREAD_LOCAL int mine = 1;
+static _Thread_local int mine = 1;
 
 static void write_mine(void *ctx) {
     mine = 2;
