@@ -133,7 +133,7 @@ def test_damaged_tables(tmp_path: Path, rows, rng, suffix, capfd) -> None:
 
 @pytest.mark.parametrize("suffix", tables.SUFFIXES)
 def test_results(tmp_path: Path, suffix) -> None:
-    ids = np.array([[5, 2**40], [7, NO_ID]], np.uint64)
+    ids = np.array([[5, 2**63 + 1], [7, NO_ID]], np.uint64)
     scores = np.array([[0.5, 1.0], [0.0, np.inf]], np.float32)
     path = tmp_path / f"out{suffix}"
     vectors.write_results(path, ids, scores)

@@ -29,14 +29,14 @@ def read_vectors(path: Path, column: str | None) -> npt.NDArray[np.float32]:
     """
     with _telling(path) as pa:
         n, name, chunks = _open(pa, path, column, pa.types.is_float32, "float32")
-        return _filled(path, name, n, chunks, np.dtype(np.float32))
+        return _filled(path, name, n, chunks)
 
 
 def read_rows_of_ids(path: Path, column: str | None) -> npt.NDArray[Any]:
     """(n, k) integers: the column of ids in a table of results."""
     with _telling(path) as pa:
         n, name, chunks = _open(pa, path, column or IDS, pa.types.is_integer, "integer")
-        return _filled(path, name, n, chunks, np.dtype(np.int64))
+        return _filled(path, name, n, chunks)
 
 
 def read_ids(path: Path, column: str) -> npt.NDArray[Any]:
@@ -174,9 +174,7 @@ def _rows(path: Path, name: str, array: Any) -> npt.NDArray[Any]:
     return _numbers(path, name, array.flatten()).reshape(-1, dim)
 
 
-def _filled(
-    path: Path, name: str, n: int | None, chunks: Iterable[Any], dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
+def _filled(path: Path, name: str, n: int | None, chunks: Iterable[Any]) -> npt.NDArray[Any]:
     """All rows of a column in one array."""
     parts: Iterable[npt.NDArray[Any]]
     parts = (_rows(path, name, chunk) for chunk in chunks if len(chunk))
@@ -189,7 +187,7 @@ def _filled(
     at = 0
     for rows in parts:
         if all_rows is None:
-            all_rows = np.empty((n, rows.shape[1]), dtype)
+            all_rows = np.empty((n, rows.shape[1]), rows.dtype)
         if rows.shape[1] != all_rows.shape[1] or at + len(rows) > n:
             raise ValueError(
                 f"{path}: column {name!r} has lists of length {all_rows.shape[1]} and "
