@@ -23,7 +23,8 @@ def forget_lookups() -> None:
     made for the purpose, as PyObject_GetAttrString does, leaves one there at every call,
     until another takes its place.
     """
-    getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
+    clear = getattr(sys, "_clear_internal_caches", None) or sys._clear_type_cache
+    clear()
 
 
 def growth(function: Callable, rounds: int, values: Iterable) -> tuple[int, int]:
@@ -44,8 +45,8 @@ def growth(function: Callable, rounds: int, values: Iterable) -> tuple[int, int]
 
 
 def leak(function: Callable, rounds: int, values: Iterable) -> tuple[int, int] | None:
-    """The least growth of three measurements, if it is of the size that a leak of the
-    smallest object at each call has: other threads of the process allocate as well."""
+    """The growth, if in each of three measurements it is that of a leak of the smallest
+    object or more at every call: now and then other threads allocate, too."""
     attempt(function)
     for _ in range(3):
         held, references = growth(function, rounds, values)
