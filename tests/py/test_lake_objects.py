@@ -4,18 +4,16 @@ types first."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import inspect
 import pickle
-import sys
-import tracemalloc
 import weakref
 
 import numpy as np
 import pytest
 import ruvector
 from lakes import Source, bundle_path, lake_of, local, rows
+from leaks import SMALLEST_OBJECT, attempt, growth
 from ruvector import Consistency, FsBackend, LocalBackend, RuLake, RuLakeBundle
 
 # ---- the sample --------------------------------------------------------------------
@@ -240,9 +238,6 @@ def test_errors_can_be_pickled(tmp_path):
         assert vars(other) == vars(caught.value)
 
 
-SMALLEST_OBJECT = 24  # bytes: a float
-
-
 def test_no_call_leaves_objects_behind(tmp_path):
     backend, vectors = local(n=30)
 
@@ -352,24 +347,7 @@ def test_no_call_leaves_objects_behind(tmp_path):
         "asyncio cancelled": cancel,
     }
 
-    def attempt(function):
-        with contextlib.suppress(Exception):
-            function()
-
-    def growth(function, rounds):
-        values = (RuLake, lake, backend, source, vectors, index, ruvector.LakeHit, float)
-        gc.collect()
-        before = [sys.getrefcount(v) for v in values]
-        tracemalloc.start()
-        try:
-            for _ in range(rounds):
-                attempt(function)
-            gc.collect()
-            held, _ = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        return held, max(np.subtract([sys.getrefcount(v) for v in values], before))
-
+    values = (RuLake, lake, backend, source, vectors, index, ruvector.LakeHit, float)
     leaking = {}
     gc.collect()
     gc.freeze()
@@ -378,13 +356,13 @@ def test_no_call_leaves_objects_behind(tmp_path):
         spare = 120_000 if "asyncio" in name else 0
         attempt(function)
         for rounds in (60, 60, 1_500):
-            held, references = growth(function, rounds)
+            held, references = growth(function, rounds, values)
             if held < rounds * SMALLEST_OBJECT + spare and references < rounds:
                 break
         else:
             leaking[name] = (held, references)
         if spare:
-            held, references = growth(function, 1_000)
+            held, references = growth(function, 1_000, values)
             if held >= 1_000 * SMALLEST_OBJECT + spare or references >= 1_000:
                 leaking[name] = (held, references)
     gc.unfreeze()
