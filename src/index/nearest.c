@@ -111,9 +111,7 @@ static void measure_all(const rvx_centroids *c, const float *points, size_t n,
     }
 }
 
-/* ---- many
- * ------------------------------------------------------------------------------
- */
+/* ---- many ----------------------------------------------------------------------- */
 
 typedef struct finding {
     const rvx_centroids *c;
