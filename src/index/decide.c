@@ -125,7 +125,11 @@ void rvx_enter_list(rvx_scratch *s, uint32_t list) {
     float terms = s->rotated_norm + distance;
     s->t = width + 0.5f * ROUNDING_SLACK * root * terms;
     if (!(s->t < FLT_MAX)) s->t = FLT_MAX; /* infinity times B = 0 would be NaN */
-    s->g = s->list_g[list] - rounding(s, distance);
+    float slack = rounding(s, distance);
+    s->g = s->list_g[list] - slack;
+    /* taken smaller by more than the float32 arithmetic of bound and estimate is off */
+    float least = (1 - 0x1p-10f) * s->t * s->index->lists.list[list].least_b - slack;
+    s->least = s->index->bits == 1 && least > 0 ? least : 0;
     s->list = list;
 }
 
@@ -141,6 +145,7 @@ float rvx_limit(const rvx_scratch *s) {
     float best = s->pool.k ? s->pool.worst : -INFINITY;
     if (s->params.cap) return best;
     float worst = threshold(s);
+    best -= s->least;
     return best > worst ? best : worst;
 }
 
@@ -198,8 +203,8 @@ static void await_decision(rvx_scratch *s, rvx_waiting w) {
  * note in the lower: the bits of the bound (cap), or whether the row has been sent to be
  * decided already (floor). */
 static void pool_push(rvx_scratch *s, float estimated, uint32_t row, uint32_t note) {
-    if (estimated > s->pool.worst) return;
-    rvx_topk_push(
+    if (!(estimated <= s->pool.worst)) return;
+    rvx_shortlist_push(
         &s->pool,
         (rvx_hit){.key = estimated, .row = row, .id = (uint64_t)row << 32 | note});
 }
@@ -256,6 +261,12 @@ static rvx_place judge(const rvx_scratch *s, float value, float b) {
     return p;
 }
 
+/* The limit of the scan lets rows pass that neither threshold nor floor ask for. */
+static bool is_wanted(const rvx_scratch *s, const rvx_place *p) {
+    if (!s->pool.k || s->params.cap || s->index->bits > 1) return true;
+    return p->bound < threshold(s) || p->estimated <= s->pool.worst;
+}
+
 static void offer(rvx_scratch *s, uint32_t row, const rvx_place *p) {
     rvx_waiting w = {.row = row, .list = p->list, .bound = p->bound};
     if (s->index->bits > 1)
@@ -277,8 +288,9 @@ static void offer_oldest(rvx_scratch *s) {
 }
 
 void rvx_offer_place(rvx_scratch *s, const uint32_t *row, float value, float b) {
-    if (s->n_places == RVX_PLACES) offer_oldest(s);
     rvx_place p = judge(s, value, b);
+    if (!is_wanted(s, &p)) return;
+    if (s->n_places == RVX_PLACES) offer_oldest(s);
     p.row = row;
     rvx_fetch(row, sizeof *row);
     s->place[(s->first_place + s->n_places++) % RVX_PLACES] = p;
@@ -291,7 +303,9 @@ void rvx_settle(rvx_scratch *s) {
 }
 
 void rvx_finish_pool(rvx_scratch *s) {
-    rvx_topk_sort(&s->pool);
+    rvx_shortlist_cut(&s->pool);
+    if (s->params.cap)
+        rvx_hits_sort(s->pool.hit, s->pool.n); /* lets the last be skipped */
     for (size_t i = 0; i < s->pool.n; i++) {
         uint32_t note = (uint32_t)s->pool.hit[i].id;
         rvx_waiting w = {.row = s->pool.hit[i].row, .bound = -INFINITY};

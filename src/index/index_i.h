@@ -277,6 +277,7 @@ typedef struct rvx_list {
     uint32_t *rows;  /* row of each slot, ascending */
     size_t n;        /* slots in use */
     size_t capacity; /* blocks */
+    float least_b;   /* of the factors B, without their sign, at most the smallest */
     bool own;        /* blocks and rows are memory of this list's own */
 } rvx_list;
 
@@ -327,6 +328,20 @@ void rvx_topk_clear(rvx_topk *t); /* frees */
 void rvx_topk_reset(rvx_topk *t);
 void rvx_topk_push(rvx_topk *t, rvx_hit hit); /* NaN keys are ranked last */
 void rvx_topk_sort(rvx_topk *t);              /* best first; ends pushing */
+
+/* The k best of what is pushed, put apart only now and then: for larger k than a
+ * search's own, of which only a bound on the worst is wanted in between. */
+typedef struct rvx_shortlist {
+    rvx_hit *hit;
+    size_t k, n, room; /* n may exceed k until it is cut */
+    float worst;       /* no smaller than the k-th best key; +inf until that is known */
+} rvx_shortlist;
+rv_status rvx_shortlist_init(rvx_shortlist *t, size_t k, rv_error *err);
+void rvx_shortlist_clear(rvx_shortlist *t); /* frees */
+void rvx_shortlist_reset(rvx_shortlist *t);
+void rvx_shortlist_push(rvx_shortlist *t, rvx_hit hit); /* key <= worst */
+void rvx_shortlist_cut(rvx_shortlist *t);               /* leaves the k best, unordered */
+
 /* Moves the m first of n hits, in no order, to the front. */
 void rvx_hits_select(rvx_hit *hits, size_t n, size_t m);
 void rvx_hits_sort(rvx_hit *hits, size_t n);
@@ -419,11 +434,11 @@ typedef struct rvx_scratch {
     float mean_dot;  /* RV_IP only: <m, query> */
     float magnitude; /* RV_IP only: |query| |m|, what G is made of besides centroids */
 
-    rvx_hit *order;  /* lists: first those to look into, in that order */
-    size_t n_order;  /* lists that are not empty */
-    size_t n_near;   /* of those, the nearest; nearest first */
-    size_t n_probed; /* n_near and, in ascending order, others that are to be seen */
-    rvx_topk pool;   /* best estimates, where a floor or a cap asks for them */
+    rvx_hit *order;     /* lists: first those to look into, in that order */
+    size_t n_order;     /* lists that are not empty */
+    size_t n_near;      /* of those, the nearest; nearest first */
+    size_t n_probed;    /* n_near and, in ascending order, others that are to be seen */
+    rvx_shortlist pool; /* best estimates, where a floor or a cap asks for them */
     const rvx_filter *filter; /* NULL: all rows */
     rvx_place place[RVX_PLACES];
     size_t first_place, n_places;
@@ -431,6 +446,7 @@ typedef struct rvx_scratch {
     rvx_ring fine;   /* rows to be decided */
     uint32_t list;   /* being scanned; and of it, see rvx_enter_list: */
     float t, g;
+    float least; /* by which estimates exceed their bounds at least; may be 0 */
     uint64_t cost;
 } rvx_scratch;
 

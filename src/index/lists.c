@@ -59,6 +59,7 @@ static void put(const rvx_lists *lists, rvx_list *list, const rvx_rows *rows,
     memcpy(&f, rvx_cell(&rows->column[RVX_FACTORS], row), sizeof f);
     rvk_block_put(lists->group, lists->padded, block, list->n % RVK_BLOCK,
                   rvx_cell(&rows->column[RVX_CODES], row), f.a, f.b);
+    if (list->n == 0 || -f.b < list->least_b) list->least_b = -f.b;
     list->rows[list->n++] = (uint32_t)row;
 }
 
@@ -171,6 +172,7 @@ rv_status rvx_lists_reserve(const rvx_lists *lists, const rvx_rows *rows, size_t
             return status;
         }
         new->n = old->n;
+        new->least_b = old->least_b;
         if (old->n == 0) continue;
         memcpy(new->blocks, old->blocks, blocks_for(old->n) * lists->block_bytes);
         memcpy(new->rows, old->rows, old->n * sizeof *old->rows);

@@ -42,12 +42,12 @@ rv_status rvx_scan_init(rvx_scratch *s, rv_error *err) {
     s->probed = carve(&at, bits);
     size_t best = p->cap ? p->cap : p->floor;
     size_t live = s->index->rows.n_live;
-    return best ? rvx_topk_init(&s->pool, best < live ? best : live, err) : RV_OK;
+    return best ? rvx_shortlist_init(&s->pool, best < live ? best : live, err) : RV_OK;
 }
 
 void rvx_scan_clear(rvx_scratch *s) {
     rvb_free(s->arena);
-    rvx_topk_clear(&s->pool);
+    rvx_shortlist_clear(&s->pool);
 }
 
 /* ---- distances to the centroids ----------------------------------------------- */

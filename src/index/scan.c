@@ -220,7 +220,7 @@ void rvx_scan_queries(rvx_scratch *s, size_t n, const rvx_filter *const *filters
     for (size_t i = 0; i < n; i++) {
         if (filters[i] && !filters[i]->count) continue;
         s[i].filter = filters[i];
-        rvx_topk_reset(&s[i].pool);
+        rvx_shortlist_reset(&s[i].pool);
         rvx_query_prepare(&s[i]);
         if (is_direct(&s[i]))
             offer_allowed(&s[i]);

@@ -96,6 +96,8 @@ static void swap_hits(rvx_hit *a, rvx_hit *b) {
     *b = t;
 }
 
+/* ---- selection ------------------------------------------------------------------- */
+
 /* A hit that some more than m of n hits are not after, guessed from a sample (Floyd &
  * Rivest 1975): dividing at it leaves little to divide, and its outcome is mostly the
  * same for each hit, which processors guess well. */
@@ -123,28 +125,87 @@ static rvx_hit median_of_three(rvx_hit *hits, size_t n) {
     return *b;
 }
 
-/* Hoare's selection; a range that resists is sorted. */
+/* Puts the hits before `pivot` first; returns how many they are. Without a branch on
+ * how a comparison ends, which no processor could guess. */
+static size_t divide(rvx_hit *hits, size_t n, rvx_hit pivot) {
+    size_t before = 0;
+    for (size_t i = 0; i < n; i++) {
+        rvx_hit hit = hits[i];
+        hits[i] = hits[before];
+        hits[before] = hit;
+        before += (hit.key < pivot.key) | ((hit.key == pivot.key) & (hit.id < pivot.id));
+    }
+    return before;
+}
+
+/* Quickselect; a range that resists is sorted. */
+#define MOST_TRIES 64u
 void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
     size_t low = 0, high = n;
     for (unsigned tries = 0; m > low && m < high; tries++) {
         size_t size = high - low;
-        if (size <= 8 || tries > 64) {
+        if (size <= 8 || tries > MOST_TRIES) {
             rvx_hits_sort(hits + low, size);
             return;
         }
         const rvx_hit pivot = size > 2 * SAMPLE ? pivot_for(hits + low, size, m - low)
                                                 : median_of_three(hits + low, size);
-        size_t i = low, j = high - 1;
-        for (;;) {
-            while (rvx_hit_before(&hits[i], &pivot)) i++;
-            while (rvx_hit_before(&pivot, &hits[j])) j--;
-            if (i >= j) break;
-            swap_hits(&hits[i++], &hits[j--]);
-        }
-        /* hits[low..j] <= pivot <= hits[j+1..high); or j = high - 1, and is the pivot */
-        if (m > j + 1)
-            low = j + 1;
+        size_t middle = low + divide(hits + low, size, pivot);
+        if (m <= middle)
+            high = middle;
+        else if (middle > low)
+            low = middle;
         else
-            high = j + 1 < high ? j + 1 : j;
+            tries = MOST_TRIES; /* many are equal to the pivot */
     }
+}
+
+/* ---- shortlists ------------------------------------------------------------------ */
+
+/* Room beyond k: a cut costs as much as some pushes per hit it removes. */
+#define LEAST_SPARE 32u
+
+rv_status rvx_shortlist_init(rvx_shortlist *t, size_t k, rv_error *err) {
+    size_t spare = k > LEAST_SPARE ? k : LEAST_SPARE;
+    *t = (rvx_shortlist){.k = k, .room = k + spare};
+    t->hit = rvb_alloc(t->room, sizeof *t->hit);
+    if (!t->hit) return rvb_fail_memory(err, (uint64_t)t->room * sizeof *t->hit);
+    rvx_shortlist_reset(t);
+    return RV_OK;
+}
+
+void rvx_shortlist_clear(rvx_shortlist *t) {
+    rvb_free(t->hit);
+    *t = (rvx_shortlist){0};
+}
+
+void rvx_shortlist_reset(rvx_shortlist *t) {
+    t->n = 0;
+    t->worst = t->k ? INFINITY : -INFINITY;
+}
+
+/* By one division, which leaves some more than k. */
+static void cut_roughly(rvx_shortlist *t) {
+    const rvx_hit pivot = pivot_for(t->hit, t->n, t->k);
+    size_t n = divide(t->hit, t->n, pivot);
+    if (n < t->k || n + t->k / 4 > t->room) {
+        rvx_shortlist_cut(t);
+        return;
+    }
+    t->n = n;
+    t->worst = pivot.key;
+}
+
+void rvx_shortlist_push(rvx_shortlist *t, rvx_hit hit) {
+    t->hit[t->n++] = hit;
+    if (t->n == t->room) cut_roughly(t);
+}
+
+void rvx_shortlist_cut(rvx_shortlist *t) {
+    if (t->n <= t->k) return;
+    rvx_hits_select(t->hit, t->n, t->k);
+    t->n = t->k;
+    t->worst = t->hit[0].key;
+    for (size_t i = 1; i < t->n; i++)
+        if (t->hit[i].key > t->worst) t->worst = t->hit[i].key;
 }

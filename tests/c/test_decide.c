@@ -47,6 +47,12 @@ static rv_index *coded(const fixture *f, rv_kind kind, rv_metric metric, uint32_
     return build_with(&o, f->rows, NULL, f->n);
 }
 
+static bool contains(const uint64_t *ids, size_t n, uint64_t id) {
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] == id) return true;
+    return false;
+}
+
 /* Correct ones of the K results of every query. */
 static void correct(const fixture *f, const rv_index *index, const rv_search_options *o,
                     size_t *out) {
@@ -226,6 +232,45 @@ static void a_higher_floor_never_finds_less(void **state) {
     rv_index_free(floor);
     free(before);
     free(now);
+}
+
+/* Whatever the bound says, a row counts that is clearly among the best K * factor
+ * estimates, by those of an index of codes alone; of rows that codes hardly tell apart,
+ * half of them added later. */
+static void a_floor_looks_at_the_best_estimates(void **state) {
+    const fixture *f = *state;
+    const uint32_t factor = 20, clearly = factor * K * 7 / 8;
+    const size_t half = f->n / 2;
+    float *rows = normal_rows(11, f->n, DIM);
+    float *queries = normal_rows(12, f->m, DIM);
+    rv_build_options plus = coded_options(RV_PLUS, RV_L2, DIM, 1, 4);
+    rv_build_options codes = coded_options(RV_RABITQ, RV_L2, DIM, 1, 4);
+    rv_index *index = build_with(&plus, rows, NULL, half);
+    rv_index *coded = build_with(&codes, rows, NULL, half);
+    answer a = answer_of(index, queries, f->m, DIM, K, NULL); /* makes the lists */
+    answer_free(&a);
+    assert_ok(rv_index_add(index, rows + half * DIM, DIM, NULL, half, NULL, err));
+    assert_ok(rv_index_add(coded, rows + half * DIM, DIM, NULL, half, NULL, err));
+    answer estimates = answer_of(coded, queries, f->m, DIM, clearly, NULL);
+    exact_hit *exact = need(f->n, sizeof *exact);
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    o.rerank_factor = factor;
+    for (o.epsilon = 0.25f; o.epsilon <= 1; o.epsilon *= 2) {
+        a = answer_of(index, queries, f->m, DIM, K, &o);
+        for (size_t q = 0; q < f->m; q++) {
+            oracle(RV_L2, rows, NULL, NULL, f->n, DIM, queries + q * DIM, exact);
+            for (size_t i = 0; i < K; i++)
+                if (contains(estimates.ids + q * clearly, clearly, exact[i].id))
+                    assert_true(contains(a.ids + q * K, K, exact[i].id));
+        }
+        answer_free(&a);
+    }
+    answer_free(&estimates);
+    rv_index_free(index);
+    rv_index_free(coded);
+    free(exact);
+    free(rows);
+    free(queries);
 }
 
 /* With a cap of K no more than K rows are ever compared exactly: the result holds what
@@ -529,6 +574,7 @@ int main(void) {
         cmocka_unit_test(the_bound_fails_like_a_normal_tail),
         cmocka_unit_test(any_epsilon_is_sound),
         cmocka_unit_test(a_higher_floor_never_finds_less),
+        cmocka_unit_test(a_floor_looks_at_the_best_estimates),
         cmocka_unit_test(a_cap_bounds_the_exact_distances),
         cmocka_unit_test(a_cap_goes_by_the_best_estimates),
         cmocka_unit_test(exact_with_codes_of_any_width),

@@ -42,6 +42,7 @@ static void assert_holds(const rvx_lists *lists, const rvx_rows *rows,
     for (uint32_t l = 0; l < lists->n_lists; l++) {
         const rvx_list *list = &lists->list[l];
         size_t slot = 0;
+        float least_b = INFINITY;
         for (size_t row = 0; row <= rows->n; row++) {
             bool last = row == rows->n;
             if (!last && (list_of(rows, row) != l || !wanted(rows, row))) continue;
@@ -57,10 +58,12 @@ static void assert_holds(const rvx_lists *lists, const rvx_rows *rows,
             assert_int_equal(list->rows[slot], row);
             rvx_factors f;
             memcpy(&f, rvx_cell(&rows->column[RVX_FACTORS], row), sizeof f);
+            if (-f.b < least_b) least_b = -f.b;
             rvk_block_put(lists->group, lists->padded, block, slot++ % RVK_BLOCK,
                           rvx_cell(&rows->column[RVX_CODES], row), f.a, f.b);
         }
         assert_int_equal(slot, list->n);
+        assert_true(slot == 0 || list->least_b == least_b);
         assert_true(list->capacity * RVK_BLOCK >= list->n);
     }
     free(block);

@@ -1,7 +1,7 @@
 /*
- * test_topk.c - the k best against a full sort: total order, ties by id, NaN last, in
- * the small (sorted) and the large (heap) representation alike; selecting and sorting
- * whole arrays, whatever order they come in.
+ * test_topk.c - the k best against a full sort: total order, ties by id, NaN last, in the
+ * small (sorted) and the large (heap) representation alike; the same of shortlists;
+ * selecting and sorting whole arrays, whatever order they come in.
  */
 #include "index_cases.h"
 
@@ -140,6 +140,56 @@ static void none_wanted(void **state) {
     rvx_topk_clear(&top);
 }
 
+/* ---- shortlists ---- */
+
+static void assert_k_shortlisted(size_t k, const rvx_hit *pushed, size_t n) {
+    rvx_shortlist list;
+    rvx_hit *sorted = need(n, sizeof *sorted);
+    assert_ok(rvx_shortlist_init(&list, k, err));
+    for (int round = 0; round < 2; round++) { /* once more after a reset */
+        for (size_t i = 0; i < n; i++) {
+            if (pushed[i].key <= list.worst) rvx_shortlist_push(&list, pushed[i]);
+            if (i + 1 < k) assert_true(list.worst == INFINITY);
+            if ((i + 1) % 97 || i + 1 < k) continue;
+            memcpy(sorted, pushed, (i + 1) * sizeof *sorted);
+            qsort(sorted, i + 1, sizeof *sorted, compare_hits);
+            assert_true(list.worst >= sorted[k - 1].key);
+            if (i + 1 >= 4 * (k + 64)) assert_true(list.worst < INFINITY);
+        }
+        memcpy(sorted, pushed, n * sizeof *sorted);
+        qsort(sorted, n, sizeof *sorted, compare_hits);
+        rvx_shortlist_cut(&list);
+        assert_int_equal(list.n, n < k ? n : k);
+        rvx_hits_sort(list.hit, list.n);
+        for (size_t i = 0; i < list.n; i++) {
+            assert_int_equal(list.hit[i].id, sorted[i].id);
+            assert_int_equal(list.hit[i].row, sorted[i].row);
+        }
+        rvx_shortlist_reset(&list);
+        assert_int_equal(list.n, 0);
+    }
+    rvx_shortlist_clear(&list);
+    free(sorted);
+}
+
+static void shortlists(void **state) {
+    (void)state;
+    static const size_t sizes[] = {1, 2, 63, 64, 65, 200, 3000};
+    void (*const makes[])(uint64_t *, rvx_hit *, size_t) = {make_random, make_ties,
+                                                            make_falling, make_rising};
+    uint64_t random = 12;
+    rvx_hit *hits = need(3000, sizeof *hits);
+    for (size_t i = 0; i < 4; i++) {
+        for (size_t a = 0; a < 6; a++) {
+            for (size_t b = 0; b < 7; b++) {
+                makes[i](&random, hits, sizes[b]);
+                assert_k_shortlisted(sizes[a], hits, sizes[b]);
+            }
+        }
+    }
+    free(hits);
+}
+
 /* ---- whole arrays ---- */
 
 static void make_rising_in_two(uint64_t *state, rvx_hit *hits, size_t n) {
@@ -261,6 +311,7 @@ int main(void) {
         cmocka_unit_test(sorted_input),
         cmocka_unit_test(the_order_of_pushing_does_not_matter),
         cmocka_unit_test(none_wanted),
+        cmocka_unit_test(shortlists),
         cmocka_unit_test(the_first_of_an_array),
         cmocka_unit_test(selecting_one_after_the_other_sorts),
         cmocka_unit_test(a_whole_array_in_order),
