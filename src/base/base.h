@@ -181,7 +181,7 @@ rv_status rvb_writer_write(rvb_writer *w, const void *data, size_t size,
 rv_status rvb_writer_commit(rvb_writer *w, rv_error *err) RVB_MUST_CHECK;
 void rvb_writer_abort(rvb_writer *w); /* NULL is fine */
 
-/* ---- threads (lock.c, os_posix.c, os_windows.c, pool.c) ------------------- */
+/* ---- threads (lock.c, os_posix.c, os_windows.c, polite.c, pool.c) --------- */
 
 typedef struct rvb_mutex rvb_mutex;
 rvb_mutex *rvb_mutex_create(void); /* NULL on failure */
@@ -203,6 +203,13 @@ unsigned rvb_cpu_count(void);
 /* Monotonic clock. */
 uint64_t rvb_now_ns(void);
 
+/* Whether the calling thread works politely: beside an event loop that is not to wait. */
+bool rvb_is_polite(void);
+bool rvb_set_polite(bool now); /* returns what it was */
+/* For long loops, every tenth of a millisecond or so: where the thread is polite and has
+ * had its processor for long, lets others have it and returns true. */
+bool rvb_make_room(void);
+
 /* Worker threads. NULL is a valid pool: everything runs on the caller. */
 typedef struct rvb_pool rvb_pool;
 /* The process's pool, made at first use with the number of threads in force;
@@ -221,7 +228,8 @@ typedef rv_status (*rvb_body)(void *ctx, unsigned worker, size_t begin, size_t e
  * and total count in units of n). The error of the lowest failing chunk that ran
  * is returned; after a failure or cancel no new chunk starts. Callers on
  * different threads may share one pool. Calls from inside a body run serially and
- * report nothing. n = 0 returns at once; grain > 0. */
+ * report nothing. All threads are as polite as the caller. n = 0 returns at once; grain >
+ * 0. */
 rv_status rvb_pool_for(rvb_pool *pool, size_t n, size_t grain, rvb_body body, void *ctx,
                        const rv_progress *progress, rv_error *err) RVB_MUST_CHECK;
 

@@ -69,6 +69,12 @@ typedef struct rvb_thread {
 /* The thread takes no signals but those its own faults raise. */
 int rvb_thread_start(rvb_thread *t, void (*run)(void *ctx), void *ctx);
 void rvb_thread_join(rvb_thread *t);
+/* Lets another thread that is ready run in this one's place. */
+void rvb_os_yield(void);
+
+/* What polite.c works until it makes room again, when a turn of `turn` ns has ended and
+ * others have had the processor for `away` ns. */
+uint64_t rvb_next_turn_ns(uint64_t turn, uint64_t away);
 
 /* Something to wait for together with files and sockets: readable while it is raised.
  * The descriptor is -1 where there is no such thing. */

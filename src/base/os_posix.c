@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,9 +22,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifdef __linux__
-#include <sched.h>
-#endif
 #ifdef __APPLE__
 #include <sys/random.h>
 #endif
@@ -131,6 +129,8 @@ int rvb_thread_start(rvb_thread *t, void (*run)(void *ctx), void *ctx) {
 }
 
 void rvb_thread_join(rvb_thread *t) { must(pthread_join(t->id, NULL)); }
+
+void rvb_os_yield(void) { (void)sched_yield(); }
 
 int rvb_wake_open(rvb_wake *w) {
     int fd[2];

@@ -104,6 +104,8 @@ void rvb_thread_join(rvb_thread *t) {
     CloseHandle(t->id);
 }
 
+void rvb_os_yield(void) { (void)SwitchToThread(); }
+
 /* Event loops there wait on handles of their own: rv_completions_wait serves them. */
 int rvb_wake_open(rvb_wake *w) {
     *w = (rvb_wake){-1, -1};

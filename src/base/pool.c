@@ -29,6 +29,7 @@ typedef struct job {
     rvb_body body;
     void *ctx;
     size_t n, grain, n_chunks;
+    bool polite;
     atomic_size_t next; /* first chunk nobody took; n_chunks also ends the job early */
     atomic_size_t done; /* rows of the chunks that succeeded */
     unsigned running;   /* pool threads inside */
@@ -93,10 +94,12 @@ static void run_chunk(job *j, size_t chunk, unsigned index) {
     rv_error error = {0};
     size_t begin = chunk * j->grain;
     size_t end = j->n - begin < j->grain ? j->n : begin + j->grain;
-    bool nested = inside_body;
+    bool nested = inside_body, polite = rvb_set_polite(j->polite);
     inside_body = true;
     rv_status status = j->body(j->ctx, index, begin, end, &error);
     inside_body = nested;
+    (void)rvb_make_room();
+    (void)rvb_set_polite(polite);
     if (status == RV_OK) {
         atomic_fetch_add(&j->done, end - begin);
     } else {
@@ -351,6 +354,7 @@ rv_status rvb_pool_for(rvb_pool *pool, size_t n, size_t grain, rvb_body body, vo
     assert(grain > 0);
     if (n == 0) return RV_OK;
     job j = {.body = body, .ctx = ctx, .n = n, .grain = grain};
+    j.polite = rvb_is_polite();
     j.n_chunks = n / grain + (n % grain != 0);
     if (j.n_chunks > 1 && !inside_body && !is_lost(pool)) j.pool = pool;
     call c = {.job = &j, .progress = inside_body ? NULL : progress};

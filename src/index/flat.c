@@ -125,6 +125,8 @@ static void screen_pack(screen *c, rvx_scratch *s, size_t n_queries,
     }
 }
 
+#define SCREEN_TURN (64 * RVK_PACK) /* rows after which others may want the processor */
+
 /* Whether it could be done. */
 static bool screened(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
     screen c;
@@ -135,6 +137,7 @@ static bool screened(rvx_scratch *s, size_t n_queries, const rvx_filter *const *
     for (size_t first = 0; first < n; first += RVK_PACK) {
         size_t rows = n - first < RVK_PACK ? n - first : RVK_PACK;
         screen_pack(&c, s, n_queries, filters, first, rows);
+        if (first % SCREEN_TURN == 0) (void)rvb_make_room();
     }
     rvb_free(c.bytes);
     return true;
@@ -213,6 +216,7 @@ static void tiled(rvx_scratch *s, size_t n_queries, const rvx_filter *const *fil
             else
                 push_tile(&s[i], filters[i], first, rows, value + i * rows);
         }
+        (void)rvb_make_room();
     }
 }
 

@@ -122,6 +122,9 @@ static size_t scan_first(rvx_scratch *s, const rvx_list *list, rvk_scan *scan) {
     return blocks;
 }
 
+/* After every one of these many lists others may want the processor. */
+#define LISTS_A_TURN 8u
+
 static void scan_list(rvx_scratch *s, uint32_t l) {
     const rvx_list *list = &s->index->lists.list[l];
     rvk_scan scan = enter(s, l);
@@ -131,9 +134,10 @@ static void scan_list(rvx_scratch *s, uint32_t l) {
     for (;; block++) {
         scan.limit = rvx_limit(s) - s->g;
         block = s->ops->scan(&scan, block, &mask, values);
-        if (block >= scan.n_blocks) return;
+        if (block >= scan.n_blocks) break;
         visit(s, list, block, mask, values);
     }
+    if (l % LISTS_A_TURN == 0) (void)rvb_make_room();
 }
 
 /* ---- queries -------------------------------------------------------------------- */
@@ -179,10 +183,11 @@ static void scan_together(group *g, const size_t *which, size_t n, uint32_t l) {
             scan[i].limit = rvx_limit(s) - s->g;
         }
         block = ops->scan_many(scan, n, block, mask, values);
-        if (block >= scan->n_blocks) return;
+        if (block >= scan->n_blocks) break;
         for (size_t i = 0; i < n; i++)
             visit(g->s[which[i]], list, block, mask[i], values[i]);
     }
+    if (l % LISTS_A_TURN == 0) (void)rvb_make_room();
 }
 
 /* The list with the lowest number that any query of the group has next, and which

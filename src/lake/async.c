@@ -297,6 +297,7 @@ static int hire(void) {
 static void work(void *ctx) {
     (void)ctx;
     rvl_on_own_thread = true;
+    (void)rvb_set_polite(true);
     rvb_mutex_lock(&office.lock);
     for (;;) {
         while (!office.first) {

@@ -243,6 +243,34 @@ static void cancelled_jobs_do_not_run(void **state) {
 }
 
 /* Lake and completions may go while jobs are on their way. */
+static void note_politeness(void *ctx) {
+    _Atomic int *noted = ctx;
+    *noted = rvb_is_polite() ? 1 : -1;
+}
+
+static void jobs_make_room_for_the_loop(void **state) {
+    (void)state;
+    _Atomic int noted = 0;
+    source s = {.id = "a", .rows = 3, .during_pull = note_politeness, .ctx = &noted};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    rv_completions *c = new_completions();
+    const rv_key key = docs_of(&s);
+    const float query[LAKE_DIM] = {0};
+    rv_job job = search_job(1, &key, query);
+    assert_ok(rv_lake_submit(lake, c, &job, 1, err));
+    rv_completion r = take(c);
+    assert_int_equal(r.status, RV_OK);
+    rv_completion_clear(&r);
+    assert_int_equal(noted, 1);
+    s.generation++; /* who waits for a load keeps the processor */
+    rv_witness witness;
+    assert_ok(rv_lake_prime(lake, key, NULL, witness, err));
+    assert_int_equal(noted, -1);
+    rv_completions_free(c);
+    rv_lake_free(lake);
+}
+
 static void nobody_waits_any_more(void **state) {
     (void)state;
     gate g = {0};
@@ -301,6 +329,7 @@ int main(void) {
         cmocka_unit_test(backends_of_callers_threads),
         cmocka_unit_test(jobs_of_one_call_run_side_by_side),
         cmocka_unit_test(cancelled_jobs_do_not_run),
+        cmocka_unit_test(jobs_make_room_for_the_loop),
         cmocka_unit_test(nobody_waits_any_more),
         cmocka_unit_test(jobs_that_make_no_sense),
     };

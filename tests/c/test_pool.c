@@ -169,6 +169,32 @@ static rv_status meet(void *ctx, unsigned worker, size_t begin, size_t end,
     return RV_OK;
 }
 
+typedef struct polite_meeting {
+    meeting m;
+    atomic_int polite;
+} polite_meeting;
+
+static rv_status meet_politely(void *ctx, unsigned worker, size_t begin, size_t end,
+                               rv_error *err) {
+    polite_meeting *p = ctx;
+    atomic_fetch_add(&p->polite, rvb_is_polite());
+    return meet(&p->m, worker, begin, end, err);
+}
+
+static void threads_are_as_polite_as_the_caller(void **state) {
+    (void)state;
+    rvb_pool *pool = pool_of(3);
+    for (int round = 0; round < 4; round++) {
+        bool polite = round % 2;
+        polite_meeting p = {.m.wanted = 3};
+        rvb_set_polite(polite);
+        assert_int_equal(rvb_pool_for(pool, 3, 1, meet_politely, &p, NULL, NULL), RV_OK);
+        assert_int_equal(p.polite, polite ? 3 : 0);
+        assert_int_equal(rvb_set_polite(false), polite);
+    }
+    rvb_pool_release(pool);
+}
+
 static void all_threads_take_part(void **state) {
     (void)state;
     rvb_pool *pool = pool_of(5);
@@ -803,6 +829,7 @@ int main(void) {
         cmocka_unit_test(no_pool_means_one_after_the_other),
         cmocka_unit_test(the_largest_sizes_do_not_wrap),
         cmocka_unit_test(all_threads_take_part),
+        cmocka_unit_test(threads_are_as_polite_as_the_caller),
         cmocka_unit_test(a_failure_ends_the_loop),
         cmocka_unit_test(the_lowest_failing_chunk_is_told),
         cmocka_unit_test(a_body_may_fail_without_words),
