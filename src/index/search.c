@@ -227,6 +227,23 @@ static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, ui
     return RV_OK;
 }
 
+/* Of batches small enough for it to matter, groups such that no thread gets many more
+ * queries than another when they take groups in turn. */
+#define LEAST_AT_ONCE 5u /* fewer share too little of a pass */
+static size_t coded_at_once(uint64_t m, size_t workers) {
+    size_t best = RVX_QUERIES_AT_ONCE;
+    uint64_t least = UINT64_MAX;
+    for (size_t size = RVX_QUERIES_AT_ONCE; size >= LEAST_AT_ONCE; size--) {
+        uint64_t groups = (m + size - 1) / size, turns = (groups + workers - 1) / workers;
+        uint64_t most = turns * size;
+        if (groups % workers == 1 % workers) most -= groups * size - m; /* the last one */
+        if (most >= least - least / 32) continue; /* smaller groups cost as much */
+        least = most;
+        best = size;
+    }
+    return best;
+}
+
 /* Products after which a thread lets writers in and asks whether to go on: some 30 ms. */
 #define FLAT_WORK (UINT64_C(1) << 32)
 
@@ -263,8 +280,8 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
     if (status == RV_OK) status = build_filters(&c, m, err);
     if (status == RV_OK) {
         rvb_pool *pool = m > 1 ? rvb_pool_acquire() : NULL;
-        size_t at_once =
-            index->has_codes ? RVX_QUERIES_AT_ONCE : flat_at_once(index, m, pool);
+        size_t at_once = index->has_codes ? coded_at_once(m, rvb_pool_workers(pool))
+                                          : flat_at_once(index, m, pool);
         status = rvb_pool_for(pool, m, at_once, answer, &c, c.options.progress, err);
         rvb_pool_release(pool);
     }
