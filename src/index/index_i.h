@@ -390,7 +390,7 @@ typedef struct rvx_waiting {
     float bound; /* key the row cannot be better than */
 } rvx_waiting;
 
-#define RVX_AHEAD 24u /* hides one memory latency */
+#define RVX_AHEAD 16u /* hides one memory latency; more of them evict each other */
 typedef struct rvx_ring {
     rvx_waiting at[RVX_AHEAD];
     size_t head, n;
