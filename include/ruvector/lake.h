@@ -105,7 +105,8 @@ typedef struct rv_backend_calls {
     rv_status (*bundle)(void *ctx, const char *collection, uint64_t rotation_seed,
                         uint64_t rerank_factor, rv_bundle **out, rv_error *err);
     /* Four numbers that change whenever the bytes do, told apart more finely than by
-     * the bundle. NULL: bundle and generation say it all. */
+     * the bundle. The first two stay as they are where the data are moved or copied:
+     * snapshots remember those. NULL: bundle and generation say it all. */
     rv_status (*token)(void *ctx, const char *collection, uint64_t out[4], rv_error *err);
     void (*release)(void *ctx); /* at the last rv_backend_free; may be NULL */
     /* A pull's generation is that of exactly the bytes pulled, and a bundle follows

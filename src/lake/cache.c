@@ -154,11 +154,24 @@ static void give_up_all(rvl_entry *dropped) {
 /* ---- pointers --------------------------------------------------------------------- */
 
 static bool tokens_differ(const rvl_token *a, const rvl_token *b) {
-    return a->known && b->known && memcmp(a->part, b->part, sizeof a->part) != 0;
+    size_t parts = a->lasting || b->lasting ? RVL_LASTING : 4;
+    return a->known && b->known && memcmp(a->part, b->part, parts * sizeof *a->part) != 0;
+}
+
+/* Whether the one says more of the state than the other, which does not contradict it. */
+static bool can_learn(const rvl_token *known, const rvl_token *token) {
+    return token && token->known && !token->lasting && (!known->known || known->lasting);
 }
 
 static void learn_token(rvl_entry *entry, const rvl_token *token) {
-    if (token && token->known && !entry->token.known) entry->token = *token;
+    if (can_learn(&entry->token, token)) entry->token = *token;
+}
+
+rvl_token rvl_token_of(rv_lake *lake, const rvl_entry *entry) {
+    rvb_rwlock_read(lake->state);
+    rvl_token token = entry->token;
+    rvb_rwlock_unread(lake->state);
+    return token;
 }
 
 /* True if the entry the key pointed at went. */
@@ -204,7 +217,8 @@ static bool is_asked(const rv_lake *lake, rvl_key *key, rvl_ask ask, const char 
     case RVL_UNCHECKED:
         return unchecked_will_do(lake, key);
     case RVL_TOKEN:
-        return entry->token.known && !tokens_differ(&entry->token, token);
+        return entry->token.known && !entry->token.lasting &&
+               !tokens_differ(&entry->token, token);
     default:
         if (memcmp(entry->witness, witness, sizeof entry->witness) != 0) return false;
         *stale = tokens_differ(&entry->token, token);
@@ -230,8 +244,7 @@ rvl_entry *rvl_hold(rv_lake *lake, rvl_key *key, rvl_ask ask, const char *witnes
     rvb_rwlock_read(lake->state);
     if (key->entry && is_asked(lake, key, ask, witness, token, stale))
         held = hold(lake, key->entry);
-    bool learn =
-        held && ask == RVL_WITNESS && token && token->known && !held->token.known;
+    bool learn = held && ask == RVL_WITNESS && can_learn(&held->token, token);
     rvb_rwlock_unread(lake->state);
     if (held && altered(held)) {
         forget(lake, key, held);
@@ -306,8 +319,9 @@ rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored
     rvl_entry *dropped = NULL, *seen = look_at(lake, entry->witness, &is_altered);
     rvb_rwlock_write(lake->state);
     rvl_entry *there = find_entry(lake, entry->witness);
-    bool outdated = there && (tokens_differ(&there->token, &entry->token) ||
-                              (there == seen && is_altered));
+    bool other =
+        there && !entry->token.lasting && tokens_differ(&there->token, &entry->token);
+    bool outdated = other || (there && there == seen && is_altered);
     *stored = !there || outdated;
     rvl_entry *kept = *stored ? entry : there;
     if (*stored) link_entry(lake, entry);

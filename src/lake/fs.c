@@ -288,8 +288,8 @@ static rv_status token(void *ctx, const char *collection, uint64_t out[4],
     rvb_stamp stamp;
     RVB_TRY(stamp_of(ctx, collection, &stamp, err));
     out[0] = stamp.modified_ns;
-    out[1] = stamp.changed_ns;
-    out[2] = stamp.size;
+    out[1] = stamp.size;
+    out[2] = stamp.changed_ns;
     out[3] = stamp.inode;
     return RV_OK;
 }

@@ -30,8 +30,10 @@ typedef struct rvl_counters {
     _Atomic uint64_t hits, misses, primes, invalidations, shared_hits;
 } rvl_counters;
 
+#define RVL_LASTING 2u /* parts of a token that copies of the data have too */
 typedef struct rvl_token {
     bool known;
+    bool lasting; /* only the lasting parts are known: it is a snapshot's */
     uint64_t part[4];
 } rvl_token;
 
@@ -131,7 +133,7 @@ rv_status rvl_entry_new(rv_lake *lake, rv_index *index, rv_bundle *bundle,
 typedef enum rvl_ask {
     RVL_ANY,       /* there */
     RVL_UNCHECKED, /* there, and so new that the backend need not be asked */
-    RVL_TOKEN,     /* of this token */
+    RVL_TOKEN,     /* of this token, and all of it known */
     RVL_WITNESS    /* of this witness, and not of another token */
 } rvl_ask;
 /* Holds the key's entry if it is that; else NULL. *stale (may be NULL) tells that only
@@ -143,9 +145,10 @@ rvl_entry *rvl_hold(rv_lake *lake, rvl_key *key, rvl_ask ask, const char *witnes
 rvl_entry *rvl_share(rv_lake *lake, rvl_key *key, const char *witness,
                      const rvl_token *token);
 /* Stores an entry and lets the key point at it, or at the one of its witness that came
- * first unless it is of another token, which it replaces. Returns the one held. *stored:
- * whether it was this. Takes `entry` over. */
+ * first. One of another token it replaces, unless it is a snapshot's. Returns the one
+ * held. *stored: whether it was this. Takes `entry` over. */
 rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored);
+rvl_token rvl_token_of(rv_lake *lake, const rvl_entry *entry);
 /* Holds the newest stored before number *before, which becomes its number; NULL at the
  * end. Does not count as a use. */
 rvl_entry *rvl_hold_before(rv_lake *lake, uint64_t *before);

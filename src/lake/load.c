@@ -145,8 +145,7 @@ static rv_status load(question *q, rvl_entry **out, rv_error *err) {
     return status;
 }
 
-/* ---- acquiring
- * -------------------------------------------------------------------------- */
+/* ---- acquiring ---------------------------------------------------------------- */
 
 static rv_status ask(question *q, rvl_entry **out, rv_error *err) {
     *out = NULL;
@@ -255,8 +254,7 @@ rv_status rv_lake_acquire(rv_lake *lake, rv_key name, const rv_acquire_options *
     return acquire(lake, key, options, false, out, err);
 }
 
-/* ---- several at once
- * --------------------------------------------------------------------- */
+/* ---- several at once ---------------------------------------------------------- */
 
 typedef struct batch {
     rv_lake *lake;

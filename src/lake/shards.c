@@ -38,8 +38,7 @@ rv_status rv_lake_search(rv_lake *lake, rv_key key, const float *queries, uint64
     return status;
 }
 
-/* ---- several
- * --------------------------------------------------------------------------- */
+/* ---- several ------------------------------------------------------------------ */
 
 typedef struct fan {
     rv_pin *const *pins;

@@ -3,14 +3,16 @@
  *
  * An entry is written as two files: its index, and the bundle it was built from. The
  * index file carries a note with the witness and a digest of ids and vectors, so that
- * two files that do not belong together, as after a crash between them, are noticed.
+ * two files that do not belong together, as after a crash between them, are noticed; and
+ * with what of the token lasts, so that data changed under the same witness are.
  */
 #include "lake/lake_i.h"
 
 #define NOTE_MAGIC "RVLAKE01"
 #define NOTE_DIGEST 8u /* after the magic */
 #define NOTE_WITNESS (NOTE_DIGEST + RVB_DIGEST_BYTES)
-#define NOTE_BYTES (NOTE_WITNESS + RV_WITNESS_CHARS)
+#define NOTE_TOKEN (NOTE_WITNESS + RV_WITNESS_CHARS) /* known or not, lasting parts */
+#define NOTE_BYTES (NOTE_TOKEN + (1 + RVL_LASTING) * sizeof(uint64_t))
 
 #define DIGEST_ROWS 1024u /* ids copied at a time */
 /* The first search among 100,000 x 128 rows took 1.7 times as long as later ones if there
@@ -18,8 +20,7 @@
 #define WARM_SEARCHES 4u
 #define WARM_K 10u
 
-/* ---- digests of content
- * ------------------------------------------------------------------ */
+/* ---- digests of content ------------------------------------------------------- */
 
 static rv_status digest_ids(const rv_index *index, uint64_t n, rvb_tree *tree,
                             rv_error *err) {
@@ -62,8 +63,7 @@ static void pull_digest(const rv_pull *rows, uint8_t out[RVB_DIGEST_BYTES]) {
     rvb_tree_finish(&tree, out);
 }
 
-/* ---- saving
- * ------------------------------------------------------------------------------ */
+/* ---- saving ------------------------------------------------------------------- */
 
 static rv_status nothing_cached(const rvl_key *key, rv_error *err) {
     return rvb_fail(err, RV_ERR_NOT_FOUND,
@@ -74,9 +74,13 @@ static rv_status nothing_cached(const rvl_key *key, rv_error *err) {
 
 static rv_status save_index(const rvl_entry *entry, const char *path, rv_error *err) {
     uint8_t note[NOTE_BYTES];
+    rvl_token token = rvl_token_of(entry->lake, entry);
     memcpy(note, NOTE_MAGIC, NOTE_DIGEST);
     RVB_TRY(rvl_index_digest(entry->index, note + NOTE_DIGEST, err));
     memcpy(note + NOTE_WITNESS, entry->witness, RV_WITNESS_CHARS);
+    rvb_put_u64(note + NOTE_TOKEN, token.known);
+    for (size_t i = 0; i < RVL_LASTING; i++)
+        rvb_put_u64(note + NOTE_TOKEN + (1 + i) * sizeof(uint64_t), token.part[i]);
     rv_save_options o = RV_SAVE_DEFAULT;
     o.row_numbers = 1;
     o.note = note;
@@ -104,14 +108,14 @@ rv_status rv_lake_save(rv_lake *lake, rv_key name, const char *directory, rv_err
     return status;
 }
 
-/* ---- warming
- * ----------------------------------------------------------------------------- */
+/* ---- warming ------------------------------------------------------------------ */
 
 typedef struct snapshot {
     rv_bundle *bundle;
     rv_index *index;
     rv_index_info info;
     bool ids_unverified;
+    rvl_token token;
 } snapshot;
 
 static rv_status mismatch(rv_error *err, const char *what, uint64_t index,
@@ -121,7 +125,13 @@ static rv_status mismatch(rv_error *err, const char *what, uint64_t index,
                             (unsigned long long)index, what, (unsigned long long)bundle);
 }
 
-static rv_status check_note(const snapshot *s, const char *path, rv_error *err) {
+static void read_token(const uint8_t *note, rvl_token *out) {
+    *out = (rvl_token){.known = rvb_get_u64(note) != 0, .lasting = true};
+    for (size_t i = 0; i < RVL_LASTING; i++)
+        out->part[i] = rvb_get_u64(note + (1 + i) * sizeof(uint64_t));
+}
+
+static rv_status check_note(snapshot *s, const char *path, rv_error *err) {
     uint8_t note[NOTE_BYTES];
     if (rv_index_note(s->index, note, sizeof note) != sizeof note ||
         memcmp(note, NOTE_MAGIC, NOTE_DIGEST) != 0)
@@ -134,10 +144,12 @@ static rv_status check_note(const snapshot *s, const char *path, rv_error *err) 
                         path, (const char *)note + NOTE_WITNESS);
     uint8_t digest[RVB_DIGEST_BYTES];
     RVB_TRY(rvl_index_digest(s->index, digest, err));
-    if (memcmp(note + NOTE_DIGEST, digest, sizeof digest) == 0) return RV_OK;
-    return rvb_fail(
-        err, RV_ERR_WITNESS,
-        "warm_from_dir: ids and vectors in %s are not those it was saved with", path);
+    if (memcmp(note + NOTE_DIGEST, digest, sizeof digest) != 0)
+        return rvb_fail(
+            err, RV_ERR_WITNESS,
+            "warm_from_dir: ids and vectors in %s are not those it was saved with", path);
+    read_token(note + NOTE_TOKEN, &s->token);
+    return RV_OK;
 }
 
 /* Without a note a file is not a lake's of ours: if its ids are the row numbers, the
@@ -261,6 +273,7 @@ rv_status rv_lake_warm(rv_lake *lake, rv_key name, const char *directory, uint64
     rvl_entry *entry;
     RVB_TRY(rvl_entry_new(lake, s.index, s.bundle, &entry, err));
     entry->ids_unverified = s.ids_unverified;
+    entry->token = s.token;
     if (n) *n = s.info.n;
     bool stored;
     rv_pin_release(rvl_store(lake, key, entry, &stored));
@@ -268,8 +281,7 @@ rv_status rv_lake_warm(rv_lake *lake, rv_key name, const char *directory, uint64
     return RV_OK;
 }
 
-/* ---- ready indexes
- * ------------------------------------------------------------------------- */
+/* ---- ready indexes ------------------------------------------------------------ */
 
 /* What stands for an index whose backend is not known. */
 static rv_status own_bundle(const rv_lake *lake, const rvl_key *key,

@@ -20,7 +20,7 @@ typedef struct source {
     uint64_t first_id;
     _Atomic uint64_t rows, generation;
     _Atomic uint64_t pulls, bundles, tokens_asked, lists;
-    uint64_t token; /* if `has_token` */
+    uint64_t token, place; /* if `has_token` */
     bool has_token, snapshots, callers_thread;
     _Atomic int pull_fails; /* a status, or 0 */
     bool nan;
@@ -99,7 +99,8 @@ static inline rv_status source_token(void *ctx, const char *collection, uint64_t
     if (!source_has(s, collection)) return source_unknown(err);
     s->tokens_asked++;
     out[0] = s->token;
-    out[1] = out[2] = out[3] = 0;
+    out[1] = out[2] = 0;
+    out[3] = s->place;
     return RV_OK;
 }
 

@@ -97,6 +97,57 @@ static void saved_after_the_source_moved_on(void **state) {
     rv_lake_free(lake);
 }
 
+/* Vectors changed under the same witness are noticed; where they lie does not matter. */
+static void saved_before_a_change_the_witness_does_not_tell(void **state) {
+    (void)state;
+    source s = {.id = "mem", .data_ref = "x://mem", .rows = 4, .has_token = true};
+    const char *const folders[] = {place("s"), place("t")};
+    s.generation = s.token = 1;
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    found_at(lake, docs_of(&s), 1, 2);
+    assert_ok(rv_lake_save(lake, key, folders[0], err));
+    /* first the one saved above, then one saved as it came from that */
+    for (unsigned again = 0; again < 2; again++) {
+        for (unsigned change = 0; change < 4; change++) {
+            s.token = 1 + change % 2;
+            s.place = change / 2;
+            rv_lake *other = new_lake(NULL);
+            add_source(other, &s);
+            uint64_t n, pulls = s.pulls;
+            assert_ok(rv_lake_warm(other, key, folders[again], &n, err));
+            assert_ok(rv_lake_save(other, key, folders[1], err));
+            for (int twice = 0; twice < 2; twice++) {
+                found_at(other, docs_of(&s), 1, 2);
+                assert_int_equal(s.pulls, pulls + change % 2);
+            }
+            rv_lake_free(other);
+        }
+    }
+    rv_lake_free(lake);
+}
+
+/* What is there has been compared with the source, and a snapshot has not. */
+static void a_snapshot_takes_the_place_of_nothing_newer(void **state) {
+    (void)state;
+    source s = {.id = "mem", .data_ref = "x://mem", .rows = 4, .has_token = true};
+    s.generation = s.token = 1;
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &s);
+    found_at(lake, docs_of(&s), 1, 2);
+    assert_ok(rv_lake_save(lake, key, place("s"), err));
+    s.token = 2;
+    found_at(lake, docs_of(&s), 1, 2);
+    uint64_t n, pulls = s.pulls;
+    assert_ok(rv_lake_warm(lake, key, place("s"), &n, err));
+    found_at(lake, docs_of(&s), 1, 2);
+    assert_int_equal(s.pulls, pulls);
+    rv_lake_stats stats;
+    rv_lake_get_stats(lake, &stats);
+    assert_int_equal(stats.warm_installs, 0);
+    rv_lake_free(lake);
+}
+
 static void rename_to(const char *from, const char *to) {
     char a[512], b[512];
     snprintf(a, sizeof a, "%s", place(from));
@@ -340,6 +391,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         IN_FOLDER(ids_and_scores_come_back),
         IN_FOLDER(saved_after_the_source_moved_on),
+        IN_FOLDER(saved_before_a_change_the_witness_does_not_tell),
+        IN_FOLDER(a_snapshot_takes_the_place_of_nothing_newer),
         IN_FOLDER(files_that_do_not_belong_together),
         IN_FOLDER(bundles_that_say_something_else),
         IN_FOLDER(altered_vectors),

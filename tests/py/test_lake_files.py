@@ -215,6 +215,33 @@ def test_what_is_saved_is_what_was_built_from_not_what_is_now(tmp_path):
     assert fresh.cache_stats().misses == 1
 
 
+def test_files_changed_within_the_second_of_their_snapshot(tmp_path):
+    vectors, second = rows(200), 1_700_000_000 * 10**9
+    backend = FsBackend("local", tmp_path / "files")
+    file = tmp_path / "files" / "docs.bin"
+
+    def write(vectors, ns):
+        backend.write("docs", "docs.bin", range(200), vectors)
+        os.utime(file, ns=(second, second + ns))
+
+    write(vectors, 1)
+    saved(tmp_path / "snapshot", backend)
+    moved = tmp_path / "moved"
+    shutil.copytree(tmp_path / "files", moved)
+    os.rename(tmp_path / "files", tmp_path / "old")
+    os.rename(moved, tmp_path / "files")  # another inode, another time of creation
+    copied = lake_of(backend)
+    copied.warm_from_dir(KEY, tmp_path / "snapshot")
+    assert_hits(copied.search_one("docs", vectors[3], 5), nearest(vectors[3], vectors, 5))
+    assert copied.cache_stats().primes == 0
+    write(vectors + 9, 2)
+    for lake in (lake_of(backend), copied):
+        lake.warm_from_dir(KEY, tmp_path / "snapshot")
+        hit = lake.search_one("docs", vectors[3] + 9, 1)[0]
+        assert (hit.id, hit.score) == (3, 0.0), "old rows must not pass for new ones"
+        assert lake.cache_stats().primes == 1
+
+
 def test_saving_needs_an_entry_but_no_backend(tmp_path):
     lake = lake_of(local()[0])
     for key in (KEY, ("who", "docs")):
