@@ -93,18 +93,6 @@ rv_status rvx_reach_train(rvx_quantizer *q, const rvk_ops *ops, const float *poi
 
 /* ---- what a query takes --------------------------------------------------------- */
 
-/* Puts what is not beyond `limit` first; returns how many those are. */
-static size_t within(rvx_hit *hits, size_t n, float limit) {
-    size_t end = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (!(hits[i].key <= limit)) continue;
-        rvx_hit hit = hits[i];
-        hits[i] = hits[end];
-        hits[end++] = hit;
-    }
-    return end;
-}
-
 /* From distances to keys; returns the smallest. The nearest list, where a row equal to
  * the query is, comes first whatever its spread. */
 static float set_keys(const rvx_quantizer *q, rvx_hit *lists, size_t n) {
@@ -124,7 +112,8 @@ size_t rvx_reach_choose(const rvx_quantizer *q, size_t nprobe, rvx_hit *lists, s
     size_t least = nprobe, most = nprobe < n ? nprobe : n, taken = n;
     if (q->spread && nprobe < n) {
         float best = set_keys(q, lists, n);
-        taken = within(lists, n, best + rvx_reach(q, nprobe));
+        taken =
+            rvx_hits_divide(lists, n, nextafterf(best + rvx_reach(q, nprobe), INFINITY));
         least = (nprobe + 1) / 2;
         most = RVX_MOST_PROBED(nprobe) < n ? RVX_MOST_PROBED(nprobe) : n;
     }

@@ -125,17 +125,20 @@ static rvx_hit median_of_three(rvx_hit *hits, size_t n) {
     return *b;
 }
 
-/* Puts the hits before `pivot` first; returns how many they are. Without a branch on
- * how a comparison ends, which no processor could guess. */
-static size_t divide(rvx_hit *hits, size_t n, rvx_hit pivot) {
-    size_t before = 0;
+/* Without a branch on how a comparison ends, which no processor could guess, and in
+ * copies as wide as those that may read them right after. */
+size_t rvx_hits_divide(rvx_hit *hits, size_t n, float key) {
+    size_t below = 0;
     for (size_t i = 0; i < n; i++) {
-        rvx_hit hit = hits[i];
-        hits[i] = hits[before];
-        hits[before] = hit;
-        before += (hit.key < pivot.key) | ((hit.key == pivot.key) & (hit.id < pivot.id));
+        uint64_t a[2], b[2];
+        float own = hits[i].key;
+        memcpy(a, &hits[i], sizeof a);
+        memcpy(b, &hits[below], sizeof b);
+        memcpy(&hits[i], b, sizeof b);
+        memcpy(&hits[below], a, sizeof a);
+        below += own < key;
     }
-    return before;
+    return below;
 }
 
 /* Quickselect; a range that resists is sorted. */
@@ -150,7 +153,7 @@ void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
         }
         const rvx_hit pivot = size > 2 * SAMPLE ? pivot_for(hits + low, size, m - low)
                                                 : median_of_three(hits + low, size);
-        size_t middle = low + divide(hits + low, size, pivot);
+        size_t middle = low + rvx_hits_divide(hits + low, size, pivot.key);
         if (m <= middle)
             high = middle;
         else if (middle > low)
@@ -187,7 +190,7 @@ void rvx_shortlist_reset(rvx_shortlist *t) {
 /* By one division, which leaves some more than k. */
 static void cut_roughly(rvx_shortlist *t) {
     const rvx_hit pivot = pivot_for(t->hit, t->n, t->k);
-    size_t n = divide(t->hit, t->n, pivot);
+    size_t n = rvx_hits_divide(t->hit, t->n, pivot.key);
     if (n < t->k || n + t->k / 4 > t->room) {
         rvx_shortlist_cut(t);
         return;
