@@ -24,8 +24,10 @@
 #define ROUNDING_SIGMAS 4.0f
 /* Relative float32 error allowed for in G and in the rotated query. */
 #define ROUNDING_SLACK 0x1p-20f
-/* Of a row; what comes after, the processor fetches by itself. */
-#define FETCH_BYTES 512u
+/* Of a row, and of rows that wait: a quarter of a small first-level cache, which is to
+ * hold what else a search needs. */
+#define FETCH_BYTES 8192u
+#define LEAST_AHEAD 2u
 
 /* ---- keys ----------------------------------------------------------------------- */
 
@@ -176,6 +178,12 @@ static void fetch(const rvx_scratch *s, int column, size_t row) {
     rvx_fetch(rvx_cell(c, row), c->width < FETCH_BYTES ? c->width : FETCH_BYTES);
 }
 
+size_t rvx_rows_ahead(const rv_index *index) {
+    int what = index->has_vectors ? RVX_VECTORS : RVX_CODES;
+    size_t rows = FETCH_BYTES / index->rows.column[what].width;
+    return rows < LEAST_AHEAD ? LEAST_AHEAD : rows < RVX_AHEAD ? rows : RVX_AHEAD;
+}
+
 static rvx_waiting take(rvx_ring *ring) {
     rvx_waiting w = ring->at[ring->head];
     ring->head = (ring->head + 1) % RVX_AHEAD;
@@ -195,7 +203,7 @@ static void decide_oldest(rvx_scratch *s) {
 
 static void await_decision(rvx_scratch *s, rvx_waiting w) {
     fetch(s, s->index->has_vectors ? RVX_VECTORS : RVX_CODES, w.row);
-    if (s->fine.n == RVX_AHEAD) decide_oldest(s);
+    if (s->fine.n == s->ahead) decide_oldest(s);
     put(&s->fine, w);
 }
 

@@ -392,7 +392,7 @@ typedef struct rvx_waiting {
     float bound; /* key the row cannot be better than */
 } rvx_waiting;
 
-#define RVX_AHEAD 16u /* hides one memory latency; more of them evict each other */
+#define RVX_AHEAD 16u /* hides one memory latency */
 typedef struct rvx_ring {
     rvx_waiting at[RVX_AHEAD];
     size_t head, n;
@@ -445,7 +445,8 @@ typedef struct rvx_scratch {
     rvx_place place[RVX_PLACES];
     size_t first_place, n_places;
     rvx_ring coarse; /* rows whose magnitudes come next */
-    rvx_ring fine;   /* rows to be decided */
+    rvx_ring fine;   /* rows to be decided, */
+    size_t ahead;    /* that many at most */
     uint32_t list;   /* being scanned; and of it, see rvx_enter_list: */
     float t, g;
     float least; /* by which estimates exceed their bounds at least; may be 0 */
@@ -468,6 +469,7 @@ void rvx_order_rest(rvx_scratch *s);
 void rvx_measure_list(rvx_scratch *s, uint32_t list);
 
 /* decide.c: from rows that pass a bound to answers. */
+size_t rvx_rows_ahead(const rv_index *index);
 void rvx_enter_list(rvx_scratch *s, uint32_t list);
 /* Lower bounds below this pass (with a cap and no magnitudes: estimates). */
 float rvx_limit(const rvx_scratch *s);
