@@ -14,6 +14,10 @@
  * scanning all. */
 #define DIRECT_SHARE 64u
 
+/* Of the blocks where lists are left out: a processor that follows a stream of reads by
+ * itself has to find each list's anew. */
+#define FETCH_BYTES 2048u
+
 /* Blocks whose row numbers are on their way. */
 #define FETCH_AHEAD 3u
 
@@ -43,6 +47,7 @@ static rvk_scan enter(rvx_scratch *s, uint32_t l) {
                      .lut = s->lut,
                      .padded = s->index->quantizer->padded,
                      .step = s->rq.step,
+                     .ahead = s->n_probed < s->n_order ? FETCH_BYTES : 0,
                      .bias = s->rq.bias + (rvx_scans_estimates(s) ? 0 : s->t)};
     s->cost += RVX_LIST_COST + scan.n_blocks * s->index->lists.block_bytes;
     return scan;
@@ -206,14 +211,29 @@ static bool next_list(const group *g, uint32_t *l, size_t *which, size_t *n) {
     return *n > 0;
 }
 
+/* Asks for the beginning of a list by its place in the order, if it is to be seen. */
+static void fetch_list(const rvx_scratch *s, size_t which) {
+    if (which < s->n_probed)
+        rvx_fetch(s->index->lists.list[s->order[which].row].blocks, FETCH_BYTES);
+}
+
+static void scan_near(rvx_scratch *s) {
+    for (size_t i = 0; i < s->n_near; i++) {
+        fetch_list(s, i + 1);
+        scan_list(s, s->order[i].row);
+    }
+}
+
 static void scan_group(group *g) {
-    for (size_t i = 0; i < g->n; i++)
-        for (; g->at[i] < g->s[i]->n_near; g->at[i]++)
-            scan_list(g->s[i], g->s[i]->order[g->at[i]].row);
+    for (size_t i = 0; i < g->n; i++) {
+        scan_near(g->s[i]);
+        g->at[i] = g->s[i]->n_near;
+    }
     uint32_t l = 0;
     size_t which[RVX_QUERIES_AT_ONCE], n;
     while (next_list(g, &l, which, &n)) {
         for (size_t i = 0; i < n; i++) g->at[which[i]]++;
+        fetch_list(g->s[*which], g->at[*which]);
         for (size_t i = 0; i < n; i += RVK_SCANS)
             scan_together(g, which + i, n - i < RVK_SCANS ? n - i : RVK_SCANS, l);
     }

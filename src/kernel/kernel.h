@@ -52,6 +52,7 @@ typedef struct rvk_scan {
     size_t padded;
     float step, bias; /* inner-product estimate = step * sum + bias */
     float limit;      /* a lane passes if A + B * estimate < limit */
+    size_t ahead;     /* bytes of blocks to fetch before they are read; 0 = none */
 } rvk_scan;
 
 #define RVK_PACK 16u /* vectors of a pack */

@@ -20,6 +20,16 @@ typedef size_t rvk_scan_many_function(const rvk_scan *s, size_t n, size_t start,
 rvk_scan_many_function rvk_scan_many_scalar, rvk_scan_many_avx2, rvk_scan_many_avx512,
     rvk_scan_many_avx512vbmi, rvk_scan_many_neon;
 
+/* Asks for what a scan will read n bytes after p; past the last block nothing comes of
+ * it. With n = 0 for what has just been read, which costs an instruction. */
+static inline void rvk_fetch_ahead(const uint8_t *p, size_t n) {
+#if defined(__GNUC__)
+    __builtin_prefetch((const void *)((uintptr_t)p + n));
+#else
+    (void)p, (void)n;
+#endif
+}
+
 /* For bodies with sizes among their arguments that are constants at every call: inlined
  * and unrolled, what they index stays in registers. */
 #if defined(__GNUC__)

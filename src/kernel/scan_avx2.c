@@ -58,6 +58,7 @@ RVK_INLINE void sum_block(const rvk_scan *s, size_t n, const uint8_t *codes,
         RVK_UNROLL
         for (size_t k = 0; k < 4; k++) {
             __m256i x = _mm256_loadu_si256((const void *)(codes + (g + k) * 32));
+            if (k % 2 == 0) rvk_fetch_ahead(codes + (g + k) * 32, s->ahead);
             low[k] = _mm256_and_si256(x, nibble);
             high[k] = _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble);
         }

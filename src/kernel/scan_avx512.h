@@ -110,6 +110,7 @@ RVK_INLINE void rvk_sum512(const rvk_scan *s, size_t n, const uint8_t *codes,
         RVK_UNROLL
         for (size_t k = 0; k < 4; k++) {
             __m512i x = rvk_load_once512(codes + 32 * g + 64 * k);
+            rvk_fetch_ahead(codes + 32 * g + 64 * k, s->ahead);
             low[k] = rvk_index512(x, k);
             high[k] = rvk_index512(_mm512_srli_epi16(x, 4), k);
         }
