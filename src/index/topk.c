@@ -165,7 +165,7 @@ void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
 
 /* ---- shortlists ------------------------------------------------------------------ */
 
-/* Room beyond k: a cut costs as much as some pushes per hit it removes. */
+/* Room beyond k, so that cuts are few. */
 #define LEAST_SPARE 32u
 
 rv_status rvx_shortlist_init(rvx_shortlist *t, size_t k, rv_error *err) {
