@@ -12,7 +12,7 @@
 
 enum { STREAM_INIT = 0x52420010 };
 /* Iterations over the first n / part of n points. */
-static const struct { size_t part, iterations; } course[] = {{4, 10}, {2, 3}, {1, 2}};
+static const struct { size_t part, iterations; } course[] = {{4, 8}, {2, 3}, {1, 2}};
 #define COURSES (sizeof course / sizeof *course)
 /* A part takes part only with so many points per centroid. */
 #define LEAST_POINTS 32u
