@@ -90,39 +90,28 @@ void rvx_hits_sort(rvx_hit *hits, size_t n) {
     unheap(hits, n);
 }
 
-static void swap_hits(rvx_hit *a, rvx_hit *b) {
-    rvx_hit t = *a;
-    *a = *b;
-    *b = t;
-}
-
 /* ---- selection ------------------------------------------------------------------- */
 
-/* A hit that some more than m of n hits are not after, guessed from a sample (Floyd &
- * Rivest 1975): dividing at it leaves little to divide, and its outcome is mostly the
- * same for each hit, which processors guess well. */
+/* A key that some more than m of n hits are not above, guessed from a sample (Floyd &
+ * Rivest 1975): dividing at it leaves little to divide. */
 #define SAMPLE 32u
-static rvx_hit pivot_for(const rvx_hit *hits, size_t n, size_t m) {
-    rvx_hit best[SAMPLE];
+static float pivot_for(const rvx_hit *hits, size_t n, size_t m) {
+    float best[SAMPLE];
     size_t rank = m * SAMPLE / n + 2, stride = n / SAMPLE, kept = 0;
     if (rank > SAMPLE) rank = SAMPLE;
     for (size_t i = 0; i < SAMPLE; i++) {
-        rvx_hit hit = hits[i * stride + stride / 2];
-        if (kept == rank && !rvx_hit_before(&hit, &best[rank - 1])) continue;
+        float key = hits[i * stride + stride / 2].key;
+        if (kept == rank && !(key < best[rank - 1])) continue;
         size_t at = kept < rank ? kept++ : rank - 1;
-        for (; at > 0 && rvx_hit_before(&hit, &best[at - 1]); at--)
-            best[at] = best[at - 1];
-        best[at] = hit;
+        for (; at > 0 && key < best[at - 1]; at--) best[at] = best[at - 1];
+        best[at] = key;
     }
     return best[rank - 1];
 }
 
-static rvx_hit median_of_three(rvx_hit *hits, size_t n) {
-    rvx_hit *a = hits, *b = &hits[n / 2], *c = &hits[n - 1];
-    if (rvx_hit_before(b, a)) swap_hits(a, b);
-    if (rvx_hit_before(c, b)) swap_hits(b, c);
-    if (rvx_hit_before(b, a)) swap_hits(a, b);
-    return *b;
+static float median(float a, float b, float c) {
+    float low = a < b ? a : b, high = a < b ? b : a;
+    return c < low ? low : c > high ? high : c;
 }
 
 /* Without a branch on how a comparison ends, which no processor could guess, and in
@@ -151,9 +140,10 @@ void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
             rvx_hits_sort(hits + low, size);
             return;
         }
-        const rvx_hit pivot = size > 2 * SAMPLE ? pivot_for(hits + low, size, m - low)
-                                                : median_of_three(hits + low, size);
-        size_t middle = low + rvx_hits_divide(hits + low, size, pivot.key);
+        float pivot = size > 2 * SAMPLE ? pivot_for(hits + low, size, m - low)
+                                        : median(hits[low].key, hits[low + size / 2].key,
+                                                 hits[high - 1].key);
+        size_t middle = low + rvx_hits_divide(hits + low, size, pivot);
         if (m <= middle)
             high = middle;
         else if (middle > low)
@@ -189,14 +179,14 @@ void rvx_shortlist_reset(rvx_shortlist *t) {
 
 /* By one division, which leaves some more than k. */
 static void cut_roughly(rvx_shortlist *t) {
-    const rvx_hit pivot = pivot_for(t->hit, t->n, t->k);
-    size_t n = rvx_hits_divide(t->hit, t->n, pivot.key);
+    float pivot = pivot_for(t->hit, t->n, t->k);
+    size_t n = rvx_hits_divide(t->hit, t->n, pivot);
     if (n < t->k || n + t->k / 4 > t->room) {
         rvx_shortlist_cut(t);
         return;
     }
     t->n = n;
-    t->worst = pivot.key;
+    t->worst = pivot;
 }
 
 void rvx_shortlist_push(rvx_shortlist *t, rvx_hit hit) {
