@@ -228,8 +228,8 @@ typedef rv_status (*rvb_body)(void *ctx, unsigned worker, size_t begin, size_t e
  * and total count in units of n). The error of the lowest failing chunk that ran
  * is returned; after a failure or cancel no new chunk starts. Callers on
  * different threads may share one pool. Calls from inside a body run serially and
- * report nothing. All threads are as polite as the caller. n = 0 returns at once; grain >
- * 0. */
+ * report nothing. All threads are as polite as the caller. n = 0 returns at once;
+ * grain > 0. */
 rv_status rvb_pool_for(rvb_pool *pool, size_t n, size_t grain, rvb_body body, void *ctx,
                        const rv_progress *progress, rv_error *err) RVB_MUST_CHECK;
 

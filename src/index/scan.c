@@ -39,7 +39,11 @@ static void offer_allowed(rvx_scratch *s) {
 
 /* ---- lists ------------------------------------------------------------------------ */
 
+/* Of so many lists one is where others may have the processor. */
+#define LISTS_A_TURN 8u
+
 static rvk_scan enter(rvx_scratch *s, uint32_t l) {
+    if (l % LISTS_A_TURN == 0) (void)rvb_make_room();
     const rvx_list *list = &s->index->lists.list[l];
     rvx_enter_list(s, l);
     rvk_scan scan = {.blocks = list->blocks,
@@ -127,9 +131,6 @@ static size_t scan_first(rvx_scratch *s, const rvx_list *list, rvk_scan *scan) {
     return blocks;
 }
 
-/* After every one of these many lists others may want the processor. */
-#define LISTS_A_TURN 8u
-
 static void scan_list(rvx_scratch *s, uint32_t l) {
     const rvx_list *list = &s->index->lists.list[l];
     rvk_scan scan = enter(s, l);
@@ -139,10 +140,9 @@ static void scan_list(rvx_scratch *s, uint32_t l) {
     for (;; block++) {
         scan.limit = rvx_limit(s) - s->g;
         block = s->ops->scan(&scan, block, &mask, values);
-        if (block >= scan.n_blocks) break;
+        if (block >= scan.n_blocks) return;
         visit(s, list, block, mask, values);
     }
-    if (l % LISTS_A_TURN == 0) (void)rvb_make_room();
 }
 
 /* ---- queries -------------------------------------------------------------------- */
@@ -188,11 +188,10 @@ static void scan_together(group *g, const size_t *which, size_t n, uint32_t l) {
             scan[i].limit = rvx_limit(s) - s->g;
         }
         block = ops->scan_many(scan, n, block, mask, values);
-        if (block >= scan->n_blocks) break;
+        if (block >= scan->n_blocks) return;
         for (size_t i = 0; i < n; i++)
             visit(g->s[which[i]], list, block, mask[i], values[i]);
     }
-    if (l % LISTS_A_TURN == 0) (void)rvb_make_room();
 }
 
 /* The list with the lowest number that any query of the group has next, and which

@@ -242,7 +242,6 @@ static void cancelled_jobs_do_not_run(void **state) {
     rv_lake_free(lake);
 }
 
-/* Lake and completions may go while jobs are on their way. */
 static void note_politeness(void *ctx) {
     _Atomic int *noted = ctx;
     *noted = rvb_is_polite() ? 1 : -1;
@@ -271,6 +270,7 @@ static void jobs_make_room_for_the_loop(void **state) {
     rv_lake_free(lake);
 }
 
+/* Lake and completions may go while jobs are on their way. */
 static void nobody_waits_any_more(void **state) {
     (void)state;
     gate g = {0};
