@@ -63,6 +63,20 @@ static void pull_digest(const rv_pull *rows, uint8_t out[RVB_DIGEST_BYTES]) {
     rvb_tree_finish(&tree, out);
 }
 
+/* ---- tokens in notes ---------------------------------------------------------- */
+
+static void put_token(uint8_t *at, const rvl_token *token) {
+    rvb_put_u64(at, token->known);
+    for (size_t i = 0; i < RVL_LASTING; i++)
+        rvb_put_u64(at + (1 + i) * sizeof(uint64_t), token->part[i]);
+}
+
+static void read_token(const uint8_t *at, rvl_token *out) {
+    *out = (rvl_token){.known = rvb_get_u64(at) != 0, .lasting = true};
+    for (size_t i = 0; i < RVL_LASTING; i++)
+        out->part[i] = rvb_get_u64(at + (1 + i) * sizeof(uint64_t));
+}
+
 /* ---- saving ------------------------------------------------------------------- */
 
 static rv_status nothing_cached(const rvl_key *key, rv_error *err) {
@@ -78,9 +92,7 @@ static rv_status save_index(const rvl_entry *entry, const char *path, rv_error *
     memcpy(note, NOTE_MAGIC, NOTE_DIGEST);
     RVB_TRY(rvl_index_digest(entry->index, note + NOTE_DIGEST, err));
     memcpy(note + NOTE_WITNESS, entry->witness, RV_WITNESS_CHARS);
-    rvb_put_u64(note + NOTE_TOKEN, token.known);
-    for (size_t i = 0; i < RVL_LASTING; i++)
-        rvb_put_u64(note + NOTE_TOKEN + (1 + i) * sizeof(uint64_t), token.part[i]);
+    put_token(note + NOTE_TOKEN, &token);
     rv_save_options o = RV_SAVE_DEFAULT;
     o.row_numbers = 1;
     o.note = note;
@@ -123,12 +135,6 @@ static rv_status mismatch(rv_error *err, const char *what, uint64_t index,
     return rvb_fail_numbers(err, RV_ERR_WITNESS, bundle, index,
                             "warm_from_dir: index %s %llu != bundle %s %llu", what,
                             (unsigned long long)index, what, (unsigned long long)bundle);
-}
-
-static void read_token(const uint8_t *note, rvl_token *out) {
-    *out = (rvl_token){.known = rvb_get_u64(note) != 0, .lasting = true};
-    for (size_t i = 0; i < RVL_LASTING; i++)
-        out->part[i] = rvb_get_u64(note + (1 + i) * sizeof(uint64_t));
 }
 
 static rv_status check_note(snapshot *s, const char *path, rv_error *err) {
