@@ -308,7 +308,7 @@ static int add_hit_type(PyObject *module, rvpy_state *state) {
     };
     PyStructSequence_Desc description = {"ruvector.LakeHit",
                                          "One search result of a lake.", fields, 4};
-    state->lake_hit_type = PyStructSequence_NewType(&description);
+    state->lake_hit_type = rvpy_record_type(&description);
     return rvpy_module_add_type(module, "LakeHit", state->lake_hit_type);
 }
 

@@ -95,9 +95,9 @@ static int add_struct_types(PyObject *module, rvpy_state *state) {
     PyStructSequence_Desc rotation = {"ruvector.Rotation",
                                       "The random rotation of an index's codes.",
                                       rotation_fields, 3};
-    state->hit_type = PyStructSequence_NewType(&hit);
+    state->hit_type = rvpy_record_type(&hit);
     if (rvpy_module_add_type(module, "Hit", state->hit_type) < 0) return -1;
-    state->rotation_type = PyStructSequence_NewType(&rotation);
+    state->rotation_type = rvpy_record_type(&rotation);
     if (rvpy_module_add_type(module, "Rotation", state->rotation_type) < 0) return -1;
     PyStructSequence_Field tuning_fields[] = {
         {"nprobe", "Groups a search looks into, or 'all'."},
@@ -107,7 +107,7 @@ static int add_struct_types(PyObject *module, rvpy_state *state) {
     };
     PyStructSequence_Desc tuning = {"ruvector.Tuning", "What `tune` has chosen.",
                                     tuning_fields, 3};
-    state->tuning_type = PyStructSequence_NewType(&tuning);
+    state->tuning_type = rvpy_record_type(&tuning);
     return rvpy_module_add_type(module, "Tuning", state->tuning_type);
 }
 

@@ -84,6 +84,11 @@ static inline rvpy_state *rvpy_state_of(PyObject *self) {
     return PyModule_GetState(((rvpy_index *)self)->module);
 }
 
+/* ---- results (record.c) ------------------------------------------------------ */
+
+/* A type of struct sequences that has what a namedtuple has: _fields, _asdict, ... */
+PyTypeObject *rvpy_record_type(PyStructSequence_Desc *description);
+
 /* ---- errors (errors.c) ------------------------------------------------------ */
 
 /* Fetches the classes from ruvector.errors. */

@@ -60,8 +60,18 @@ def _mobilenet_stage(
 ) -> F32Array: ...
 def _image_prepare(image: tuple[npt.NDArray[np.uint8], int, int], /) -> F32Array: ...
 
+# What the small records share: what a namedtuple has.
+@type_check_only
+class _Record(structseq[Any]):
+    _fields: ClassVar[tuple[str, ...]]
+    _field_defaults: ClassVar[dict[str, Any]]
+    @classmethod
+    def _make(cls, iterable: Iterable[Any], /) -> Self: ...
+    def _asdict(self) -> dict[str, Any]: ...
+    def _replace(self, /, **fields: Any) -> Self: ...
+
 @final
-class Hit(structseq[Any], tuple[int, float]):
+class Hit(_Record, tuple[int, float]):
     __match_args__: ClassVar[tuple[str, ...]] = ("id", "score")
     @property
     def id(self) -> int: ...
@@ -69,7 +79,7 @@ class Hit(structseq[Any], tuple[int, float]):
     def score(self) -> float: ...
 
 @final
-class Rotation(structseq[Any], tuple[int, int, int]):
+class Rotation(_Record, tuple[int, int, int]):
     __match_args__: ClassVar[tuple[str, ...]] = ("dim", "padded_dim", "seed")
     @property
     def dim(self) -> int: ...
@@ -79,7 +89,7 @@ class Rotation(structseq[Any], tuple[int, int, int]):
     def seed(self) -> int: ...
 
 @final
-class Tuning(structseq[Any], tuple[Probes, float, float]):
+class Tuning(_Record, tuple[Probes, float, float]):
     __match_args__: ClassVar[tuple[str, ...]] = ("nprobe", "epsilon", "recall")
     @property
     def nprobe(self) -> Probes: ...
@@ -258,7 +268,7 @@ class RabitqAsymIndex(_Reranked): ...
 # ---- lake ---------------------------------------------------------------------------
 
 @final
-class LakeHit(structseq[Any], tuple[str, str, int, float]):
+class LakeHit(_Record, tuple[str, str, int, float]):
     __match_args__: ClassVar[tuple[str, ...]] = ("backend", "collection", "id", "score")
     @property
     def backend(self) -> str: ...

@@ -20,6 +20,9 @@ idx = ruvector.RabitqPlusIndex.build(vectors, seed=42, rerank_factor=20, metric=
 for h in idx.search(vectors[0], k=10):
     id: int = h.id
     score: float = h.score
+    columns: tuple[str, ...] = h._fields
+    row: dict[str, object] = h._asdict()
+    h = h._replace(score=1.0)
 ids, scores = idx.search_batch(vectors, 3, allow=[1, 2], epsilon=2.0)
 found: npt.NDArray[np.uint64] = ids
 idx.search(vectors[0], nprobe="all")

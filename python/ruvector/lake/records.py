@@ -6,8 +6,21 @@ import enum
 from typing import NamedTuple
 
 
-class Consistency(enum.IntEnum):
-    """When a search asks the backend whether its collection has changed."""
+class _Named(enum.IntEnum):
+    """Ints that print their names, on every version of Python."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __format__(self, spec: str) -> str:
+        return format(int(self) if spec[-1:] in tuple("bcdoxXn") else self.name, spec)
+
+
+class Consistency(_Named):
+    """When a search asks the backend whether its collection has changed.
+
+    An int that prints its name. JSON holds the number; ``.name`` is the name.
+    """
 
     FRESH = 0  #: always
     EVENTUAL = 1  #: if it was last asked longer ago than ``eventual_ttl_ms``
@@ -15,8 +28,11 @@ class Consistency(enum.IntEnum):
     FROZEN = 2
 
 
-class RefreshResult(enum.IntEnum):
-    """What `RuLake.refresh_from_bundle_dir` found."""
+class RefreshResult(_Named):
+    """What `RuLake.refresh_from_bundle_dir` found.
+
+    An int that prints its name. JSON holds the number; ``.name`` is the name.
+    """
 
     UP_TO_DATE = 0  #: the cache holds the published state, or nothing for this key
     INVALIDATED = 1  #: it held another state, which is forgotten now
