@@ -64,7 +64,8 @@ typedef struct rv_error {
 /* Constant, lower-case name of a status, for logs. Never NULL. */
 RV_API const char *rv_status_name(rv_status status);
 
-/* "major.minor.patch" of the library. */
+/* "major.minor.patch" of the library; a build between releases adds a suffix as Python
+ * packages have it: "0.2.0rc1", "0.2.0.post1". */
 RV_API const char *rv_version(void);
 
 /* Called on the calling thread only, about every 50 ms and once at the end.
