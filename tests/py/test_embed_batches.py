@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from letters import DIM, TableSession, expected, make
 from ruvector import EmbedError
-from ruvector.embed import Embedder, EmbedStats, embedder
+from ruvector.embed import Embedder, EmbedStats, embedder, inputs
 
 TEXTS = ["b", "a longer text than the others, longer than forty letters", "", "abc", "zz top"]
 
@@ -74,7 +74,7 @@ def test_batches_cover_every_row_once_and_stay_within_the_limit(
 
 
 def test_long_work_runs_in_windows_and_bounded_batches(monkeypatch) -> None:
-    monkeypatch.setattr(embedder, "WINDOW", 50)
+    monkeypatch.setattr(inputs, "WINDOW", 50)
     session = TableSession()
     texts = [chr(97 + i % 26) * (1 + i % 37) for i in range(173)]
     got = make(session, normalize=False).embed_batch(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import io
 import os
 import pickle
@@ -18,7 +19,7 @@ from installed import MINILM, need
 from letters import DIM, LetterTokenizer, TableSession, expected, make
 from ruvector import Embedder, EmbedError
 from ruvector import _progress as progress
-from ruvector.embed import embedder
+from ruvector.embed import inputs
 
 PROMPTS = {"query": "query: ", "document": ""}
 
@@ -34,7 +35,7 @@ def count_up(texts: list[str], read: list[int]) -> Iterator[str]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_generator_is_read_a_window_at_a_time(monkeypatch, threads: int) -> None:
-    monkeypatch.setattr(embedder, "WINDOW", 50)
+    monkeypatch.setattr(inputs, "WINDOW", 50)
     texts = [chr(97 + i % 26) * (1 + i % 37) for i in range(173)]
     read: list[int] = []
     calls: list[tuple[int, int | None]] = []
@@ -54,7 +55,7 @@ def test_a_generator_is_read_a_window_at_a_time(monkeypatch, threads: int) -> No
 
 @pytest.mark.parametrize("kind", [list, iter])
 def test_out_takes_the_vectors(monkeypatch, kind) -> None:
-    monkeypatch.setattr(embedder, "WINDOW", 4)
+    monkeypatch.setattr(inputs, "WINDOW", 4)
     texts = [chr(97 + i) * (1 + i) for i in range(11)]
     out = np.full((11, DIM), 7, dtype=np.float32)
     assert make().embed_batch(kind(texts), out=out) is out
@@ -294,6 +295,111 @@ def test_cancelling_stops_before_the_next_text_is_tokenised() -> None:
 def test_async_raises_as_the_plain_call_does() -> None:
     with pytest.raises(TypeError, match="got one str"):
         asyncio.run(make().embed_batch_async("abc"))
+
+
+class Own(BaseException):
+    """One that `except Exception` lets pass."""
+
+
+# An event loop or a future treats each of these in a way of its own.
+RAISED = [
+    Own,
+    StopIteration,
+    StopAsyncIteration,
+    GeneratorExit,
+    KeyboardInterrupt,
+    SystemExit,
+    TimeoutError,
+    asyncio.CancelledError,
+    concurrent.futures.CancelledError,
+    concurrent.futures.TimeoutError,
+    concurrent.futures.BrokenExecutor,
+]
+
+
+def from_progress(made: Embedder, error: BaseException) -> dict[str, object]:
+    def tell(done: int, total: int | None) -> None:
+        raise error
+
+    return {"texts": ["abc"] * 100, "progress": tell}
+
+
+def from_texts(made: Embedder, error: BaseException) -> dict[str, object]:
+    class Texts:
+        def __iter__(self) -> Texts:
+            return self
+
+        def __next__(self) -> str:
+            raise error
+
+    return {"texts": Texts()}
+
+
+def from_tokenizer(made: Embedder, error: BaseException) -> dict[str, object]:
+    class Broken:
+        def encode(self, text: str) -> tuple[np.ndarray, bool]:
+            raise error
+
+    made._tokenizer = Broken()
+    return {"texts": ["abc"] * 100}
+
+
+@pytest.mark.parametrize("kind", RAISED, ids=lambda kind: f"{kind.__module__}.{kind.__name__}")
+@pytest.mark.parametrize("raiser", [from_progress, from_texts, from_tokenizer])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_a_callback_raises_comes_out_of_the_call(kind, raiser, threads: int) -> None:
+    ends_the_texts = raiser is from_texts and kind is StopIteration  # as of any iterator
+    made, error = make(threads=threads), kind("told")
+    asked = raiser(made, error)
+    if ends_the_texts:
+        assert made.embed_batch(**asked).shape == (0, DIM)
+    else:
+        with pytest.raises(kind) as caught:
+            made.embed_batch(**asked)
+        assert caught.value is error
+    told: list[BaseException] = []
+
+    async def main() -> None:
+        try:
+            # wait, unlike wait_for, takes no part in what the task raises
+            await asyncio.wait([asyncio.ensure_future(call())], timeout=60)
+        except (KeyboardInterrupt, SystemExit) as why:
+            told.append(why)
+
+    async def call() -> None:
+        try:
+            await made.embed_batch_async(**asked)
+        except BaseException as why:
+            told.append(why)
+
+    asyncio.run(main())
+    if ends_the_texts:
+        assert told == []
+    elif kind is StopIteration:  # PEP 479: a coroutine cannot raise it
+        assert isinstance(told[0], RuntimeError)
+        assert told[0].__cause__ is error
+    else:
+        assert told[0] is error
+    # No thread is lost, and no turn of the embedder's.
+    workers = [t for t in threading.enumerate() if t.name.startswith(("asyncio", "ThreadPool"))]
+    assert not workers
+    made._tokenizer = LetterTokenizer()
+    assert len(made.embed_batch(["abc"] * 100)) == 100
+
+
+def test_a_bar_that_cannot_be_drawn_does_not_stop_the_work(monkeypatch) -> None:
+    class Gone(Terminal):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr("sys.stderr", Gone())
+    assert len(make().embed_batch(["abc"] * 500, progress=True)) == 500
+    closed = Terminal()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    assert len(make().embed_batch(["abc"] * 500)) == 500
+    assert len(make().embed_batch(["abc"] * 500, progress=True)) == 500
 
 
 # ---- life of an embedder ------------------------------------------------------------

@@ -17,13 +17,12 @@ import operator
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from .._progress import Progress, as_callback
 from ..errors import EmbedError
 from .folder import TextModel
 from .image_folder import IMAGE_MODEL, ImageModel
+from .inputs import check_out, checked_texts, windows
 from .models import find_model
 from .runtime import Session, Tokenizer
 
@@ -40,8 +40,6 @@ if TYPE_CHECKING:
 # Padded tokens in one batch: measured throughput of a 6-layer model is flat from 256 to
 # 512 and falls slowly beyond, where the activations leave the core's cache.
 BATCH_TOKENS = 512
-# Texts that are tokenised and sorted together.
-WINDOW = 4096
 
 
 class EmbedStats(NamedTuple):
@@ -213,9 +211,10 @@ class Embedder:
     def embed(self, text: str, *, prompt: str | None = None) -> np.ndarray:
         """The vector of one text, shape (dim,). `prompt` is that of `embed_batch`."""
         if not isinstance(text, str):
-            raise TypeError(
-                f"embed takes one str, got {type(text).__name__}; use embed_batch for a list"
-            )
+            what = type(text).__name__
+            if isinstance(text, (bytes, bytearray)):
+                raise TypeError(f"embed takes one str, got {what}; use embed(text.decode())")
+            raise TypeError(f"embed takes one str, got {what}; use embed_batch for a list")
         row: np.ndarray = self.embed_batch([text], prompt=prompt, progress=False)[0]
         return row
 
@@ -229,7 +228,8 @@ class Embedder:
     ) -> np.ndarray:
         """The vectors of `texts`, shape (n, dim), in the order given.
 
-        `texts` is any iterable; one without a length is read 4096 texts at a time. `out`
+        `texts` is any iterable whose items are the texts, in order; a dict, a set or a
+        data frame raises `TypeError`. One without a length is read 4096 texts at a time. `out`
         takes the vectors and is returned: a C-contiguous, writable float32 array of the
         result's shape. `prompt` names one of `prompts` to put before every text; by
         default that is the model's own default, if it has one.
@@ -252,15 +252,19 @@ class Embedder:
     ) -> np.ndarray:
         """`embed_batch` in a thread, so that the event loop stays free.
 
-        `texts` is read, and `progress` called, in that thread. Cancelling stops the work
-        after the batches under way.
+        `texts` is read, and `progress` called, in that thread. What either raises is raised
+        here; of a StopIteration Python makes a RuntimeError, as in every coroutine.
+        Cancelling stops the work after the batches under way.
         """
         stop = threading.Event()
-        work = partial(self._embed_all, texts, out, prompt, progress, stop)
+        work = partial(_outcome, self._embed_all, texts, out, prompt, progress, stop)
         try:
-            return await asyncio.get_running_loop().run_in_executor(None, work)
+            rows, error = await asyncio.get_running_loop().run_in_executor(None, work)
         finally:
             stop.set()
+        if error is not None:
+            raise error
+        return cast(np.ndarray, rows)
 
     def _embed_all(
         self,
@@ -272,9 +276,9 @@ class Embedder:
     ) -> np.ndarray:
         self._check_open()
         prefix = self._prefix(prompt)
-        source, total = _checked_source(texts)
+        source, total = checked_texts(texts)
         if out is not None:
-            _check_out(out, total, self._dim)
+            check_out(out, total, self._dim)
         elif total is not None:
             out = np.empty((total, self._dim), dtype=np.float32)
         blocks: list[np.ndarray] = []  # the result, while its length is not known
@@ -291,7 +295,7 @@ class Embedder:
                 callback(done + rows, total)
 
         try:
-            for window in _windows(source):
+            for window in windows(source):
                 if out is None:
                     blocks.append(np.empty((len(window), self._dim), dtype=np.float32))
                 elif done + len(window) > len(out):
@@ -396,6 +400,17 @@ class _Stopped(Exception):
     """Nobody waits for the result any more."""
 
 
+def _outcome(
+    work: Callable[..., np.ndarray], *args: object
+) -> tuple[np.ndarray | None, BaseException | None]:
+    """What `work` returns, and what it raises, as a value: a future takes no StopIteration,
+    and an event loop has ideas of its own about other exceptions."""
+    try:
+        return work(*args), None
+    except BaseException as error:
+        return None, error
+
+
 def _open_again(asked: Mapping[str, Any]) -> Embedder:
     return Embedder.from_pretrained(**asked)
 
@@ -442,55 +457,3 @@ def _thread_count(threads: int | None) -> int:
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     return threads
-
-
-def _checked_source(texts: Iterable[str]) -> tuple[Iterable[str], int | None]:
-    """The texts and how many there are; those without a length are checked when read."""
-    if isinstance(texts, (str, bytes)):
-        raise TypeError(
-            f"embed_batch takes a list of str, got one {type(texts).__name__}; "
-            "use embed(text), or embed_batch([text])"
-        )
-    if not isinstance(texts, Sized):
-        return (_checked_text(text, row) for row, text in enumerate(texts)), None
-    checked = [_checked_text(text, row) for row, text in enumerate(texts)]
-    return checked, len(checked)
-
-
-def _checked_text(text: object, row: int) -> str:
-    if not isinstance(text, str):
-        raise TypeError(f"texts[{row}] is {type(text).__name__}, not str")
-    try:
-        text.encode()
-    except UnicodeEncodeError as why:
-        raise ValueError(
-            f"texts[{row}] holds a lone surrogate at character {why.start}; use "
-            'text.encode("utf-8", "replace").decode() to replace it'
-        ) from None
-    return text
-
-
-def _windows(texts: Iterable[str]) -> Iterator[list[str]]:
-    left = iter(texts)
-    while window := list(islice(left, WINDOW)):
-        yield window
-
-
-def _check_out(out: object, total: int | None, dim: int) -> None:
-    rows = "n" if total is None else str(total)
-    if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a float32 array of shape ({rows}, {dim}), got {out!r}")
-    if (
-        out.dtype != np.float32
-        or out.ndim != 2
-        or out.shape[1] != dim
-        or (total is not None and len(out) != total)
-        or not out.flags.c_contiguous
-        or not out.flags.writeable
-    ):
-        kind = "" if out.flags.c_contiguous else ", not C-contiguous"
-        kind += "" if out.flags.writeable else ", read-only"
-        raise ValueError(
-            f"out must be a writable, C-contiguous float32 array of shape ({rows}, {dim}), "
-            f"got {out.dtype} of shape {out.shape}{kind}"
-        )
