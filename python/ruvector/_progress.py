@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -48,12 +49,16 @@ class Bar:
                 f"{self._doing} [{'#' * filled}{'.' * (20 - filled)}] {done:,} of {total:,}, "
                 f"{rate:,.0f} a second, {(total - done) / max(rate, 1e-9):,.0f} s to go"
             )
-        self._out.write(f"\r{line[:_WIDTH]:<{_WIDTH}}")
-        self._out.flush()
+        self._write(f"\r{line[:_WIDTH]:<{_WIDTH}}")
 
     def close(self) -> None:
         if self._drawn:
-            self._out.write("\n")
+            self._write("\n")
+
+    def _write(self, text: str) -> None:
+        # The work goes on when its terminal is gone.
+        with contextlib.suppress(OSError, ValueError):
+            self._out.write(text)
             self._out.flush()
 
 
@@ -71,7 +76,7 @@ def as_callback(
             f"progress must be a function, a bool or None, got {type(progress).__name__}"
         )
     out = sys.stderr
-    if out is None or progress is False or (progress is None and not out.isatty()):
+    if out is None or out.closed or progress is False or (progress is None and not out.isatty()):
         return None, lambda: None
     bar = Bar(out)
     return bar, bar.close
