@@ -92,7 +92,8 @@ typedef struct rv_search_options {
 
 /* queries: m x dim. ids, scores: m x k, best first; places beyond min(k, live
  * allowed rows) hold RV_NO_ID and the worst value (+inf for L2, -inf else).
- * allow_ids selects when non-NULL (also with allow_count 0), else allow_mask. */
+ * allow_ids selects when non-NULL (also with allow_count 0), else allow_mask. Memory
+ * beside ids and scores is for min(k, live rows) results of a query, whatever k is. */
 RV_API rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t m,
                                  uint32_t dim, uint64_t k,
                                  const rv_search_options *options, uint64_t *ids,

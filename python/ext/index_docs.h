@@ -108,7 +108,8 @@
         "progress: function (queries_done, queries_total). An exception it raises\n"     \
         "    stops the search, and so does Ctrl-C.\n\n"                                  \
         "ids is (m, k) uint64, scores (m, k) float32. Places without a vector hold\n"    \
-        "NO_ID and the worst score (inf for 'l2', -inf else). Queries are shared out\n"  \
+        "NO_ID and the worst score (inf for 'l2', -inf else). A k above len(index)\n"    \
+        "that makes more than 2**26 places is a ValueError. Queries are shared out\n"    \
         "among threads. Raises DimensionMismatch, EmptyIndex, ValueError, TypeError."
 
 #define SEARCH_CODED ", nprobe=None"

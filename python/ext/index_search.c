@@ -158,18 +158,34 @@ static PyObject *batch_into(PyObject *self, const search *s, PyObject *progress,
     Py_RETURN_NONE;
 }
 
-static PyObject *search_batch(PyObject *self, const search *s, PyObject *progress) {
-    Py_ssize_t m = s->query.shape[0];
-    uint64_t places =
-        (uint64_t)PY_SSIZE_T_MAX / (m > 0 ? (uint64_t)m : 1) / sizeof(uint64_t);
-    if (s->k > places) {
-        PyErr_Format(
-            PyExc_ValueError,
-            "k is %llu: results of shape (%zd, k) do not fit in memory; at most %zd "
-            "results exist per query",
-            (unsigned long long)s->k, m, PyObject_Size(self));
-        return NULL;
+/* Places of a batch that asks for more than there are rows: 800 MB, mostly padding. */
+#define MOST_PADDED (UINT64_C(1) << 26)
+
+/* An index without rows says so itself, whatever k is. */
+static int check_places(PyObject *self, const search *s) {
+    rv_index_info info;
+    rvpy_info(self, &info);
+    uint64_t m = (uint64_t)s->query.shape[0];
+    uint64_t most = m > 0 ? MOST_PADDED / m : (uint64_t)PY_SSIZE_T_MAX / sizeof(uint64_t);
+    if (s->k <= info.n || s->k <= most) return 0;
+    rv_error error = {0};
+    if (info.n == 0 && rv_index_search(rvpy_handle(self), NULL, 0, info.dim, 1, NULL,
+                                       NULL, NULL, &error) != RV_OK) {
+        rvpy_raise(rvpy_state_of(self), &error, NULL);
+        return -1;
     }
+    PyErr_Format(
+        PyExc_ValueError,
+        "k is %llu, the index holds %llu vectors: arrays of shape (%llu, %llu) "
+        "would be padding but for %llu places a query; pass k=min(k, len(index))",
+        (unsigned long long)s->k, (unsigned long long)info.n, (unsigned long long)m,
+        (unsigned long long)s->k, (unsigned long long)info.n);
+    return -1;
+}
+
+static PyObject *search_batch(PyObject *self, const search *s, PyObject *progress) {
+    if (check_places(self, s) < 0) return NULL;
+    Py_ssize_t m = s->query.shape[0];
     void *ids_data, *scores_data;
     PyObject *ids = rvpy_array_new(RVPY_U64, m, (Py_ssize_t)s->k, &ids_data);
     PyObject *scores =

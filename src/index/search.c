@@ -221,9 +221,11 @@ static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, ui
     size_t cells, bytes;
     if (m > SIZE_MAX || k > SIZE_MAX || !rvb_mul(m, k, &cells) ||
         !rvb_mul(cells, sizeof(uint64_t), &bytes))
-        return rvb_fail(err, RV_ERR_LIMIT,
-                        "%llu queries times k = %llu results do not fit in memory",
-                        (unsigned long long)m, (unsigned long long)k);
+        return rvb_fail_numbers(
+            err, RV_ERR_LIMIT, live, k,
+            "%llu queries times k = %llu results do not fit in memory; the index holds "
+            "%zu vectors, more results than that do not exist",
+            (unsigned long long)m, (unsigned long long)k, live);
     return RV_OK;
 }
 

@@ -32,7 +32,7 @@ struct failing_allocator_block {
 static struct {
     atomic_flag busy; /* guards the rest; tests allocate from many threads */
     struct failing_allocator_block *buckets[FAILING_ALLOCATOR_BUCKETS];
-    size_t fail_at, calls, live, live_bytes;
+    size_t fail_at, calls, live, live_bytes, peak_bytes;
 } failing_allocator = {.busy = ATOMIC_FLAG_INIT};
 
 static inline void failing_allocator_lock(void) {
@@ -61,6 +61,8 @@ static inline void *failing_allocator_alloc(void *ctx, size_t bytes) {
     *bucket = block;
     failing_allocator.live++;
     failing_allocator.live_bytes += bytes;
+    if (failing_allocator.live_bytes > failing_allocator.peak_bytes)
+        failing_allocator.peak_bytes = failing_allocator.live_bytes;
     failing_allocator_unlock();
     return memory;
 }
@@ -87,6 +89,7 @@ static inline void failing_allocator_install(size_t fail_at) {
                                            failing_allocator_release, NULL};
     failing_allocator.fail_at = fail_at;
     failing_allocator.calls = 0;
+    failing_allocator.peak_bytes = failing_allocator.live_bytes;
     rv_set_allocator(&allocator);
 }
 
@@ -112,6 +115,11 @@ static inline size_t failing_allocator_live(void) { return failing_allocator.liv
 /* Their size, what the library adds for alignment included. */
 static inline size_t failing_allocator_live_bytes(void) {
     return failing_allocator.live_bytes;
+}
+
+/* The most they have been since the installation. */
+static inline size_t failing_allocator_peak_bytes(void) {
+    return failing_allocator.peak_bytes;
 }
 
 #endif

@@ -5,6 +5,8 @@
  */
 #include "index_cases.h"
 
+#include "failing_allocator.h"
+
 #define HUGE_EPSILON 1000.0f
 
 static const size_t dims[] = {1, 2, 3, 7, 31, 32, 33, 64, 100, 128, 257, 768};
@@ -436,6 +438,36 @@ static void bad_arguments(void **state) {
     free(rows);
 }
 
+/* What a search takes besides the caller's arrays follows the rows, not k. */
+static void large_k_takes_no_memory(void **state) {
+    (void)state;
+    const size_t n = 300, dim = 8, m = 9, k = 100000;
+    float *rows = normal_rows(3, n, dim);
+    uint64_t *ids = need(m * k, sizeof *ids);
+    float *scores = need(m * k, sizeof *scores);
+    assert_ok(rv_set_num_threads(1, err));
+    for (rv_kind kind = RV_FLAT; kind <= RV_ASYM; kind++) {
+        rv_index *index = build(kind, RV_L2, dim, rows, NULL, n);
+        size_t peak[2];
+        assert_ok(rv_index_search(index, rows, 1, dim, 1, NULL, ids, scores, err));
+        for (int large = 0; large < 2; large++) {
+            failing_allocator_install(0);
+            assert_ok(rv_index_search(index, rows, m, dim, large ? k : n, NULL, ids,
+                                      scores, err));
+            peak[large] = failing_allocator_peak_bytes();
+            failing_allocator_remove();
+        }
+        assert_int_equal(peak[1], peak[0]);
+        rv_index_free(index);
+        for (size_t i = 0; i < m * k; i++)
+            assert_int_equal(ids[i] == RV_NO_ID, i % k >= n);
+    }
+    assert_ok(rv_set_num_threads(0, err));
+    free(rows);
+    free(ids);
+    free(scores);
+}
+
 static int stop_later(void *ctx, uint64_t done, uint64_t total) {
     (void)done;
     assert_int_equal(total, 64);
@@ -482,6 +514,7 @@ int main(void) {
         cmocka_unit_test(ids_go_before_a_mask),
         cmocka_unit_test(same_bits_on_every_machine),
         cmocka_unit_test(bad_arguments),
+        cmocka_unit_test(large_k_takes_no_memory),
         cmocka_unit_test(progress_and_cancelling),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import array
 import collections
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -317,10 +318,38 @@ def test_k_beyond_the_number_of_vectors(idx, vectors, k):
     assert len(idx.search(vectors[0], k)) == 20
 
 
-@pytest.mark.parametrize("k", [2**62, 2**64, 2**100])
-def test_batches_of_impossible_size(idx, vectors, k):
-    with pytest.raises(ValueError, match="do not fit"):
+@pytest.mark.parametrize("k", [10**8, 10**9, 2**62, 2**64, 2**100])
+def test_batches_that_would_be_padding(idx, vectors, k):
+    with pytest.raises(ValueError, match="the index holds 20 vectors.*k=min\\(k, len\\(index\\)"):
         idx.search_batch(vectors, k)
+    ids, _ = idx.search_batch(vectors, k=min(k, len(idx)))
+    assert (np.sort(ids) == np.arange(100, 120)).all()
+
+
+def test_batches_padded_beyond_the_rows(idx, vectors):
+    ids, scores = idx.search_batch(vectors[:2], k=100_000)
+    assert ids.shape == scores.shape == (2, 100_000)
+    assert (ids[:, 20:] == ruvector.NO_ID).all() and not np.isfinite(scores[:, 20:]).any()
+
+
+def test_a_batch_of_an_empty_index_says_so_for_every_k(vectors):
+    empty = ruvector.FlatF32Index.build(vectors)
+    empty.remove(empty.ids)
+    for k in (1, 10**9, 2**64):
+        with pytest.raises(ruvector.EmptyIndex):
+            empty.search_batch(vectors, k)
+
+
+def test_large_k_takes_no_memory(idx, vectors):
+    """Python's memory and NumPy's; test_search.c counts the library's own."""
+    tracemalloc.start()
+    try:
+        assert len(idx.search(vectors[0], k=10**9)) == 20
+        with pytest.raises(ValueError, match="k=min"):
+            idx.search_batch(vectors, k=10**9)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 RERANKED = (ruvector.RabitqPlusIndex, ruvector.RabitqAsymIndex)
