@@ -181,15 +181,18 @@ rv_status rvb_writer_write(rvb_writer *w, const void *data, size_t size,
 rv_status rvb_writer_commit(rvb_writer *w, rv_error *err) RVB_MUST_CHECK;
 void rvb_writer_abort(rvb_writer *w); /* NULL is fine */
 
-/* ---- threads (lock.c, os_posix.c, os_windows.c, polite.c, pool.c) --------- */
+/* ---- threads (fork.c, lock.c, os_posix.c, os_windows.c, polite.c, pool.c) - */
 
+/* In the child of a fork all locks of this section are free, but for batons that the
+ * thread which forked holds. */
 typedef struct rvb_mutex rvb_mutex;
 rvb_mutex *rvb_mutex_create(void); /* NULL on failure */
 void rvb_mutex_free(rvb_mutex *m);
 void rvb_mutex_lock(rvb_mutex *m);
 void rvb_mutex_unlock(rvb_mutex *m);
 
-/* Many readers or one writer. A waiting writer goes before new readers. Not recursive. */
+/* Many readers or one writer. A waiting writer goes before new readers. Not recursive.
+ * Writing is a step as in os.h: a fork waits for its end. */
 typedef struct rvb_rwlock rvb_rwlock;
 rvb_rwlock *rvb_rwlock_create(void); /* NULL on failure */
 void rvb_rwlock_free(rvb_rwlock *l);
@@ -197,6 +200,16 @@ void rvb_rwlock_read(rvb_rwlock *l);
 void rvb_rwlock_unread(rvb_rwlock *l);
 void rvb_rwlock_write(rvb_rwlock *l);
 void rvb_rwlock_unwrite(rvb_rwlock *l);
+
+/* A lock that may be held while something is called back, and so knows who holds it.
+ * Taking it fails, in place of a wait without end, if this thread holds it, or its holder
+ * waits, directly or through others, for a baton of this thread. */
+typedef struct rvb_baton rvb_baton;
+rvb_baton *rvb_baton_create(void); /* NULL on failure */
+void rvb_baton_free(rvb_baton *b);
+bool rvb_baton_take(rvb_baton *b) RVB_MUST_CHECK;
+void rvb_baton_give(rvb_baton *b);
+bool rvb_baton_is_mine(const rvb_baton *b);
 
 /* Processors this process may use (affinity and cgroup quota respected), >= 1. */
 unsigned rvb_cpu_count(void);

@@ -91,6 +91,24 @@ void rvb_wake_lower(rvb_wake *w);
  * each of the two. Nothing where there is no fork. */
 int rvb_on_fork(void (*before)(void), void (*parent)(void), void (*child)(void));
 
+/* ---- fork (fork.c) ------------------------------------------------------- */
+
+/* An object with locks, as a part of it. In the child of every fork `reset` is called:
+ * it makes the locks anew, since threads that held them are not there. */
+typedef struct rvb_inherited {
+    struct rvb_inherited *next, *previous;
+    void (*reset)(void *object);
+    void *object;
+} rvb_inherited;
+int rvb_inherit(rvb_inherited *i, void (*reset)(void *object), void *object);
+void rvb_disinherit(rvb_inherited *i);
+/* Around what a fork must not cut in two: it waits. Short, waiting for nothing and
+ * calling nothing back. One may lie within another. */
+void rvb_step_begin(void);
+void rvb_step_end(void);
+/* Changes with every fork, in the child. */
+unsigned rvb_process_life(void);
+
 #ifdef __linux__
 /* Processors the quota of this process's control group allows, rounded up; 0 = no
  * quota. `membership` is /proc/self/cgroup, `mount` /sys/fs/cgroup (versions 1, 2). */

@@ -1,4 +1,7 @@
-/* test_lock.c - mutexes exclude, readers share, writers do not starve, waits end. */
+/*
+ * test_lock.c - mutexes exclude, readers share, writers do not starve, waits end, batons
+ * go round in no circle, and a fork's child finds no lock that nobody will open.
+ */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -12,6 +15,9 @@
 #include <unistd.h>
 #ifdef __linux__
 #include <sys/syscall.h>
+#endif
+#ifndef _WIN32
+#include <sys/wait.h>
 #endif
 
 #include <cmocka.h>
@@ -171,12 +177,226 @@ static void a_waiting_writer_goes_before_new_readers(void **state) {
 
 #endif
 
+/* ---- batons ---------------------------------------------------------------- */
+
+typedef struct passing {
+    rvb_baton *baton;
+    int count;
+} passing;
+
+static void count_with_baton(void *ctx) {
+    passing *p = ctx;
+    for (int i = 0; i < ROUNDS; i++) {
+        if (!rvb_baton_take(p->baton)) return;
+        p->count++;
+        rvb_baton_give(p->baton);
+    }
+}
+
+static void a_baton_excludes(void **state) {
+    (void)state;
+    passing p = {.baton = rvb_baton_create()};
+    assert_non_null(p.baton);
+    run_threads(count_with_baton, &p);
+    assert_int_equal(p.count, THREADS * ROUNDS);
+    rvb_baton_free(p.baton);
+    rvb_baton_free(NULL);
+}
+
+static void a_baton_is_not_taken_twice(void **state) {
+    (void)state;
+    rvb_baton *baton = rvb_baton_create();
+    assert_false(rvb_baton_is_mine(baton));
+    assert_true(rvb_baton_take(baton));
+    assert_true(rvb_baton_is_mine(baton));
+    assert_false(rvb_baton_take(baton));
+    rvb_baton_give(baton);
+    assert_true(rvb_baton_take(baton));
+    rvb_baton_give(baton);
+    rvb_baton_free(baton);
+}
+
+/* Philosophers, each with one baton, who reach for that of the next: all but one wait,
+ * and the last to reach is refused, else none would ever have two. */
+typedef struct table {
+    rvb_baton *baton[THREADS];
+    atomic_int seated, next, refused, served;
+} table;
+
+static void reach(void *ctx) {
+    table *t = ctx;
+    int me = atomic_fetch_add(&t->next, 1);
+    rvb_baton *own = t->baton[me], *other = t->baton[(me + 1) % THREADS];
+    if (!rvb_baton_take(own)) return;
+    atomic_fetch_add(&t->seated, 1);
+    while (atomic_load(&t->seated) < THREADS) rvb_os_yield();
+    if (rvb_baton_take(other)) {
+        atomic_fetch_add(&t->served, 1);
+        rvb_baton_give(other);
+    } else {
+        atomic_fetch_add(&t->refused, 1);
+    }
+    rvb_baton_give(own);
+}
+
+static void a_circle_of_batons_is_refused(void **state) {
+    (void)state;
+    for (int round = 0; round < 50; round++) {
+        table t = {.next = 0};
+        for (int i = 0; i < THREADS; i++)
+            assert_non_null(t.baton[i] = rvb_baton_create());
+        run_threads(reach, &t);
+        assert_int_equal(t.refused, 1);
+        assert_int_equal(t.served, THREADS - 1);
+        for (int i = 0; i < THREADS; i++) rvb_baton_free(t.baton[i]);
+    }
+}
+
+/* ---- fork ------------------------------------------------------------------ */
+
+#ifndef _WIN32
+
+/* ThreadSanitizer does not follow a process of several threads into its fork. */
+#ifdef WITH_TSAN
+#define SKIP_FORK() skip()
+#else
+#define SKIP_FORK() (void)0
+#endif
+
+/* 0, or the signal that ended a child which hung. */
+static int end_of(pid_t child) {
+    int ended;
+    assert_int_equal(waitpid(child, &ended, 0), child);
+    return WIFEXITED(ended) ? WEXITSTATUS(ended) : WTERMSIG(ended);
+}
+
+typedef struct holding {
+    rvb_mutex *mutex;
+    rvb_rwlock *read, *wanted; /* the second: one waits to write it */
+    rvb_baton *baton, *own;
+    atomic_int ready, stop;
+} holding;
+
+static void hold(void *ctx) {
+    holding *h = ctx;
+    rvb_mutex_lock(h->mutex);
+    rvb_rwlock_read(h->read);
+    bool took = rvb_baton_take(h->baton);
+    atomic_store(&h->ready, took ? 1 : -1);
+    while (!atomic_load(&h->stop)) rvb_os_yield();
+    rvb_baton_give(h->baton);
+    rvb_rwlock_unread(h->read);
+    rvb_mutex_unlock(h->mutex);
+}
+
+static void want(void *ctx) {
+    holding *h = ctx;
+    rvb_rwlock_write(h->wanted);
+    rvb_rwlock_unwrite(h->wanted);
+}
+
+static int use_in_child(holding *h) {
+    alarm(20); /* a lock that stays shut is no success */
+    rvb_mutex_lock(h->mutex);
+    rvb_mutex_unlock(h->mutex);
+    rvb_rwlock_read(h->wanted);
+    rvb_rwlock_unread(h->wanted);
+    rvb_rwlock_write(h->read);
+    rvb_rwlock_unwrite(h->read);
+    if (!rvb_baton_take(h->baton)) return 1;
+    rvb_baton_give(h->baton);
+    if (!rvb_baton_is_mine(h->own) || rvb_baton_take(h->own)) return 2;
+    rvb_baton_give(h->own);
+    return 0;
+}
+
+static void a_child_finds_no_lock_shut(void **state) {
+    (void)state;
+    SKIP_FORK();
+    holding h = {.mutex = rvb_mutex_create(),
+                 .read = rvb_rwlock_create(),
+                 .wanted = rvb_rwlock_create(),
+                 .baton = rvb_baton_create(),
+                 .own = rvb_baton_create()};
+    assert_true(rvb_baton_take(h.own));
+    rvb_rwlock_read(h.wanted);
+    rvb_thread holder, waiter;
+    assert_int_equal(rvb_thread_start(&holder, hold, &h), 0);
+    assert_int_equal(rvb_thread_start(&waiter, want, &h), 0);
+    while (!atomic_load(&h.ready)) rvb_os_yield();
+    unsigned life = rvb_process_life();
+    pid_t child = fork();
+    if (child == 0) _exit(rvb_process_life() == life ? 3 : use_in_child(&h));
+    assert_int_equal(end_of(child), 0);
+    assert_int_equal(rvb_process_life(), life);
+    rvb_rwlock_unread(h.wanted);
+    atomic_store(&h.stop, 1);
+    rvb_thread_join(&holder);
+    rvb_thread_join(&waiter);
+    assert_int_equal(h.ready, 1);
+    rvb_baton_give(h.own);
+    rvb_mutex_free(h.mutex);
+    rvb_rwlock_free(h.read);
+    rvb_rwlock_free(h.wanted);
+    rvb_baton_free(h.baton);
+    rvb_baton_free(h.own);
+}
+
+/* Two numbers, equal whenever nobody writes. */
+typedef struct pair {
+    rvb_rwlock *lock;
+    int count[2];
+    atomic_int stop;
+} pair;
+
+static void write_pairs(void *ctx) {
+    pair *p = ctx;
+    while (!atomic_load(&p->stop)) {
+        rvb_rwlock_write(p->lock);
+        p->count[0]++;
+        for (int i = 0; i < 10; i++) rvb_os_yield();
+        rvb_step_begin(); /* inside another one */
+        p->count[1]++;
+        rvb_step_end();
+        rvb_rwlock_unwrite(p->lock);
+    }
+}
+
+static int read_pair(pair *p) {
+    alarm(20);
+    rvb_rwlock_read(p->lock);
+    return p->count[0] == p->count[1] ? 0 : 1;
+}
+
+static void a_fork_cuts_no_write_in_two(void **state) {
+    (void)state;
+    SKIP_FORK();
+    pair p = {.lock = rvb_rwlock_create()};
+    rvb_thread writers[2];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(rvb_thread_start(&writers[i], write_pairs, &p), 0);
+    for (int i = 0; i < 50; i++) {
+        pid_t child = fork();
+        if (child == 0) _exit(read_pair(&p));
+        assert_int_equal(end_of(child), 0);
+    }
+    atomic_store(&p.stop, 1);
+    for (int i = 0; i < 2; i++) rvb_thread_join(&writers[i]);
+    rvb_rwlock_free(p.lock);
+}
+
+#endif
+
+/* ---- trouble --------------------------------------------------------------- */
+
 static void locks_without_memory(void **state) {
     (void)state;
     failing_allocator_install(1);
     assert_null(rvb_mutex_create());
     failing_allocator_install(1);
     assert_null(rvb_rwlock_create());
+    failing_allocator_install(1);
+    assert_null(rvb_baton_create());
     assert_int_equal(failing_allocator_live(), 0);
     failing_allocator_remove();
 }
@@ -203,6 +423,13 @@ int main(void) {
         cmocka_unit_test(readers_share),
 #ifdef __linux__
         cmocka_unit_test(a_waiting_writer_goes_before_new_readers),
+#endif
+        cmocka_unit_test(a_baton_excludes),
+        cmocka_unit_test(a_baton_is_not_taken_twice),
+        cmocka_unit_test(a_circle_of_batons_is_refused),
+#ifndef _WIN32
+        cmocka_unit_test(a_child_finds_no_lock_shut),
+        cmocka_unit_test(a_fork_cuts_no_write_in_two),
 #endif
         cmocka_unit_test(locks_without_memory),
         cmocka_unit_test(timed_waits_end),
