@@ -142,7 +142,8 @@ PyObject *rvpy_index_reduce_ex(PyObject *self, PyObject *protocol_arg) {
     long protocol = PyLong_AsLong(protocol_arg);
     if (protocol == -1 && PyErr_Occurred()) return NULL;
     PyObject *data = rvpy_index_to_bytes(self, NULL);
-    if (data && protocol >= 5) {
+    if (!data) return NULL;
+    if (protocol >= 5) {
         PyObject *pickle = PyImport_ImportModule("pickle");
         PyObject *buffer =
             pickle ? PyObject_CallMethod(pickle, "PickleBuffer", "O", data) : NULL;

@@ -5,47 +5,49 @@
 
 #include <math.h>
 
-/* Its address tells one thread from another, portably. */
-static _Thread_local char thread_mark;
+static rv_status would_wait_for_itself(const rv_index *index, rv_error *err) {
+    if (rvb_baton_is_mine(index->writer))
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "a progress callback may not change or save the index it reports "
+                        "on; do it after the call has returned");
+    return rvb_fail(
+        err, RV_ERR_ARGUMENT,
+        "this call would never end: another thread changes this index, and its "
+        "progress callback waits for an index that this thread is changing; "
+        "change other indexes after the call has returned");
+}
+
+rv_status rvx_writer_check(const rv_index *index, rv_error *err) {
+    return rvb_baton_is_mine(index->writer) ? would_wait_for_itself(index, err) : RV_OK;
+}
 
 rv_status rvx_writer_lock(const rv_index *index, rv_error *err) {
-    rv_index *self = (rv_index *)(uintptr_t)index;
-    uintptr_t me = (uintptr_t)&thread_mark;
-    if (atomic_load(&self->writer_thread) == me)
-        return rvb_fail(
-            err, RV_ERR_ARGUMENT,
-            "a progress callback may not change, save or load the index it reports "
-            "on; do it after the call has returned");
-    rvb_mutex_lock(self->writer);
-    atomic_store(&self->writer_thread, me);
-    return RV_OK;
+    return rvb_baton_take(index->writer) ? RV_OK : would_wait_for_itself(index, err);
 }
 
-void rvx_writer_unlock(const rv_index *index) {
-    rv_index *self = (rv_index *)(uintptr_t)index;
-    atomic_store(&self->writer_thread, 0);
-    rvb_mutex_unlock(self->writer);
-}
+void rvx_writer_unlock(const rv_index *index) { rvb_baton_give(index->writer); }
 
 rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
                                  rv_error *err) {
     rv_index *self = (rv_index *)(uintptr_t)index;
-    RVB_TRY(rvx_writer_lock(self, err));
+    rvx_lists made = {0};
     rv_status status = RV_OK;
+    rvb_mutex_lock(self->making);
     if (!self->lists.list || self->lists.group != ops->group) {
-        rvx_lists lists;
         rvb_pool *pool = rvb_pool_acquire();
         status =
-            rvx_lists_build(&self->rows, self->quantizer, ops->group, pool, &lists, err);
+            rvx_lists_build(&self->rows, self->quantizer, ops->group, pool, &made, err);
         rvb_pool_release(pool);
         if (status == RV_OK) {
             rvb_rwlock_write(self->state);
-            rvx_lists_clear(&self->lists);
-            self->lists = lists;
+            rvx_lists old = self->lists;
+            self->lists = made;
+            made = old;
             rvb_rwlock_unwrite(self->state);
         }
     }
-    rvx_writer_unlock(self);
+    rvb_mutex_unlock(self->making);
+    rvx_lists_clear(&made);
     return status;
 }
 
@@ -124,11 +126,11 @@ rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *
     index->bits = index->has_codes ? o->bits : 0;
     index->vector_bits = index->has_vectors ? o->originals_bits : 0;
     rvx_rows_init(&index->rows, o->dim, index->bits, index->vector_bits);
-    atomic_init(&index->writer_thread, 0);
     atomic_init(&index->owners, 1);
-    index->writer = rvb_mutex_create();
+    index->writer = rvb_baton_create();
+    index->making = rvb_mutex_create();
     index->state = rvb_rwlock_create();
-    if (!index->writer || !index->state) {
+    if (!index->writer || !index->making || !index->state) {
         rv_index_free(index);
         return rvb_fail_memory(err, sizeof *index);
     }
@@ -175,7 +177,8 @@ void rv_index_free(rv_index *index) {
     rvx_idmap_clear(&index->ids);
     rvx_rows_clear(&index->rows);
     rvx_quantizer_free(index->quantizer);
-    rvb_mutex_free(index->writer);
+    rvb_baton_free(index->writer);
+    rvb_mutex_free(index->making);
     rvb_rwlock_free(index->state);
     rvb_free(index->note);
     rvb_free(index);

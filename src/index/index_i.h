@@ -6,10 +6,12 @@
  * the instruction set in use, rebuilt whenever missing).
  *
  * Locks: `writer` is held by whatever changes the index or needs it unchanged
- * for long (save); `state` is held shared by readers and exclusively for the
- * short moment in which a change becomes visible. Order: writer, then state.
- * Row data beyond rows.n is invisible to readers, so a writer fills it without
- * `state`. Nothing is called back while `state` is held.
+ * for long (save); `making` by a search while it makes the lists, and by a writer
+ * from when it looks at them until its change is visible; `state` is held shared by
+ * readers and exclusively for the short moment in which a change becomes visible.
+ * Order: writer, making, state. Row data beyond rows.n is invisible to readers, so
+ * a writer fills it without `state`. Progress is reported with `writer` at most held,
+ * so that a search never waits for somebody's callback.
  */
 #ifndef RVX_INDEX_I_H
 #define RVX_INDEX_I_H
@@ -529,15 +531,18 @@ struct rv_index {
     uint32_t note_size;
 
     _Atomic uint32_t owners;
-    rvb_mutex *writer;
-    atomic_uintptr_t writer_thread;
+    rvb_baton *writer;
+    rvb_mutex *making;
     rvb_rwlock *state;
 };
 
 /* index.c */
 rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *err);
-/* RV_ERR_ARGUMENT when called from this index's own progress callback. */
+/* RV_ERR_ARGUMENT when called from a progress callback that this would make wait for
+ * itself. */
 rv_status rvx_writer_lock(const rv_index *index, rv_error *err);
+/* The same refusal of a call that takes the lock later. */
+rv_status rvx_writer_check(const rv_index *index, rv_error *err);
 void rvx_writer_unlock(const rv_index *index);
 static inline bool rvx_keeps_halves(const rv_index *index) {
     return index->vector_bits == 16;
@@ -559,5 +564,8 @@ rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids,
 /* Codes every row anew from its vector, with a quantizer trained on all of them.
  * Takes rows as they are: one that rvx_norm refuses is never ruled out by its code. */
 rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err);
+/* upkeep.c: after a change that has succeeded, with the writer lock held. When there is no
+ * memory for it now, the index is merely slower or larger until the next change. */
+void rvx_tidy(rv_index *index);
 
 #endif

@@ -193,6 +193,7 @@ rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint3
                         rv_tuning *out, rv_error *err) {
     rv_index_info info;
     rv_index_get_info(index, &info);
+    RVB_TRY(rvx_writer_check(index, err));
     RVB_TRY(check(index, &info, m, dim, k, recall, err));
     RVB_TRY(check_queries(index, queries, m, err));
     tuning t = {.index = index,

@@ -1,5 +1,5 @@
 /*
- * update.c - everything that changes an index: build, add, upsert, remove, vacuum.
+ * update.c - everything that changes rows: build, add, upsert, remove, retraining.
  *
  * Work happens beside what readers see (new columns, or the room after the last
  * row), with the writer lock alone; then one short step under the state lock makes
@@ -11,12 +11,6 @@
 #include <math.h>
 
 #define ENCODE_ROWS 512u /* per unit of parallel work: some 100 us */
-/* Rows added since training, as a multiple of those trained on, after which an
- * index that has its vectors computes mean and centroids anew. */
-#define RETRAIN_GROWTH 4u
-#define RETRAIN_ROWS 256u
-/* Removed rows that lead to a vacuum: at least this many, and more than live ones. */
-#define AUTO_VACUUM_ROWS 1024u
 
 rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const char *what,
                    uint64_t number, float *norm, rv_error *err) {
@@ -272,7 +266,16 @@ static void kill_id(rv_index *index, uint64_t id) {
             kill_row(index, row);
 }
 
-/* Under the state lock; cannot fail. */
+static void swap_columns(rvx_rows *rows, rvx_column made[RVX_N_COLUMNS]) {
+    for (int c = 0; c < RVX_N_COLUMNS; c++) {
+        rvx_column swap = rows->column[c];
+        rows->column[c] = made[c];
+        made[c] = swap;
+    }
+}
+
+/* Under the state lock; cannot fail. What rows lay in until now goes to the change: to
+ * let go of it may call its owner back. */
 static void adopt(rv_index *index, change *c, bool replace) {
     rvx_rows *rows = &index->rows;
     index->changes++;
@@ -281,9 +284,7 @@ static void adopt(rv_index *index, change *c, bool replace) {
         index->quantizer = c->quantizer;
         c->quantizer = NULL;
     }
-    rvx_columns_clear(rows->column);
-    memcpy(rows->column, c->column, sizeof rows->column);
-    memset(c->column, 0, sizeof c->column);
+    swap_columns(rows, c->column);
     adopt_dead(rows, c);
     if (c->new_map) {
         rvx_idmap_clear(&index->ids);
@@ -306,8 +307,9 @@ static void adopt(rv_index *index, change *c, bool replace) {
         rows->ids_duplicated = index->ids.n != rows->n_live;
 }
 
-static rv_status prepare(rv_index *index, change *c, const float *vectors, bool replace,
-                         rvb_pool *pool, const rv_progress *progress, rv_error *err) {
+static rv_status prepare_rows(rv_index *index, change *c, const float *vectors,
+                              rvb_pool *pool, const rv_progress *progress,
+                              rv_error *err) {
     const rvx_rows *rows = &index->rows;
     size_t n = c->n, total = rows->n + n;
     RVB_TRY(rvx_columns_grow(rows, total, rows->n == 0, c->column, err));
@@ -322,12 +324,18 @@ static rv_status prepare(rv_index *index, change *c, const float *vectors, bool 
     if (index->has_codes && !index->quantizer)
         RVB_TRY(train(index, &e.vectors, n, false, pool, progress, &c->quantizer, err));
     e.quantizer = c->quantizer ? c->quantizer : index->quantizer;
-    RVB_TRY(encode(&e, n, pool, progress, err));
+    return encode(&e, n, pool, progress, err);
+}
+
+/* Room in the lists, the table and the bits for rows that are there already. `making` is
+ * held. */
+static rv_status reserve(rv_index *index, change *c, bool replace, rv_error *err) {
+    const rvx_rows *rows = &index->rows;
     rvx_rows after = *rows;
     memcpy(after.column, c->column, sizeof after.column);
-    RVB_TRY(rvx_lists_reserve(&index->lists, &after, rows->n, n, &c->lists, err));
+    RVB_TRY(rvx_lists_reserve(&index->lists, &after, rows->n, c->n, &c->lists, err));
     RVB_TRY(reserve_map(index, c, err));
-    return replace || rows->dead ? reserve_dead(rows, total, c, err) : RV_OK;
+    return replace || rows->dead ? reserve_dead(rows, rows->n + c->n, c, err) : RV_OK;
 }
 
 rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,
@@ -336,19 +344,23 @@ rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids,
     change c = {.n = n};
     rvb_pool *pool = n >= ENCODE_ROWS ? rvb_pool_acquire() : NULL;
     rv_status status = prepare_ids(index, &c, ids, replace, err);
-    if (status == RV_OK)
-        status = prepare(index, &c, vectors, replace, pool, progress, err);
+    if (status == RV_OK) status = prepare_rows(index, &c, vectors, pool, progress, err);
     rvb_pool_release(pool);
     if (status == RV_OK) {
-        rvb_rwlock_write(index->state);
-        adopt(index, &c, replace);
-        rvb_rwlock_unwrite(index->state);
+        rvb_mutex_lock(index->making);
+        status = reserve(index, &c, replace, err);
+        if (status == RV_OK) {
+            rvb_rwlock_write(index->state);
+            adopt(index, &c, replace);
+            rvb_rwlock_unwrite(index->state);
+        }
+        rvb_mutex_unlock(index->making);
     }
     change_clear(&c);
     return status;
 }
 
-/* ---- keeping in shape ----------------------------------------------------------- */
+/* ---- coding anew ---------------------------------------------------------------- */
 
 rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err) {
     rvx_rows *rows = &index->rows;
@@ -375,60 +387,20 @@ rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *er
     }
     rvb_pool_release(pool);
     if (status == RV_OK) {
+        rvb_mutex_lock(index->making);
         rvb_rwlock_write(index->state);
         rvx_quantizer *old = index->quantizer;
         if (!old || old->n_lists != quantizer->n_lists) index->nprobe = 0;
         index->quantizer = quantizer;
         quantizer = old;
-        for (int c = 0; c < RVX_N_COLUMNS; c++) {
-            rvx_column swap = rows->column[c];
-            rows->column[c] = made[c];
-            made[c] = swap;
-        }
+        swap_columns(rows, made);
         rvx_lists_clear(&index->lists);
         rvb_rwlock_unwrite(index->state);
+        rvb_mutex_unlock(index->making);
     }
     rvx_columns_clear(made);
     rvx_quantizer_free(quantizer);
     return status;
-}
-
-static rv_status vacuum(rv_index *index, rv_error *err) {
-    rvx_rows compact, old;
-    rvx_idmap map, old_map;
-    if (index->rows.n == index->rows.n_live) return RV_OK;
-    RVB_TRY(rvx_rows_compact(&index->rows, &compact, err));
-    compact.ids_ascending = true;
-    for (size_t row = 1; row < compact.n && compact.ids_ascending; row++)
-        compact.ids_ascending = rvx_row_id(&compact, row - 1) < rvx_row_id(&compact, row);
-    rv_status status = rvx_idmap_build(&compact, 0, !compact.ids_ascending, &map, err);
-    if (status != RV_OK) {
-        rvx_rows_clear(&compact);
-        return status;
-    }
-    compact.ids_duplicated = !compact.ids_ascending && map.n != compact.n;
-    rvb_rwlock_write(index->state);
-    index->changes++;
-    old = index->rows;
-    old_map = index->ids;
-    index->rows = compact;
-    index->ids = map;
-    rvx_lists_clear(&index->lists);
-    rvb_rwlock_unwrite(index->state);
-    rvx_rows_clear(&old);
-    rvx_idmap_clear(&old_map);
-    return RV_OK;
-}
-
-/* Upkeep after a change that has succeeded: when there is no memory for it now, the
- * index is merely slower or larger until the next change. */
-static void tidy(rv_index *index) {
-    const rvx_rows *rows = &index->rows;
-    size_t dead = rows->n - rows->n_live;
-    if (dead >= AUTO_VACUUM_ROWS && dead > rows->n_live) (void)vacuum(index, NULL);
-    if (index->has_codes && index->has_vectors && rows->n_live >= RETRAIN_ROWS &&
-        rows->n_live / RETRAIN_GROWTH >= index->quantizer->trained_on)
-        (void)rvx_retrain(index, NULL, NULL);
 }
 
 /* ---- public --------------------------------------------------------------------- */
@@ -448,7 +420,7 @@ static rv_status append(rv_index *index, const float *vectors, uint32_t dim,
                                 (unsigned long long)RV_MAX_ROWS);
     RVB_TRY(rvx_writer_lock(index, err));
     rv_status status = rvx_append(index, vectors, ids, (size_t)n, replace, progress, err);
-    if (status == RV_OK) tidy(index);
+    if (status == RV_OK) rvx_tidy(index);
     rvx_writer_unlock(index);
     return status;
 }
@@ -475,6 +447,7 @@ rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
     change c = {0};
     rv_status status = reserve_dead(&index->rows, index->rows.n, &c, err);
     if (status == RV_OK) {
+        rvb_mutex_lock(index->making);
         rvb_rwlock_write(index->state);
         size_t before = index->rows.n_live;
         index->changes++;
@@ -482,16 +455,10 @@ rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
         for (uint64_t i = 0; i < n; i++) kill_id(index, ids[i]);
         if (removed) *removed = before - index->rows.n_live;
         rvb_rwlock_unwrite(index->state);
-        tidy(index);
+        rvb_mutex_unlock(index->making);
+        rvx_tidy(index);
     }
     change_clear(&c);
-    rvx_writer_unlock(index);
-    return status;
-}
-
-rv_status rv_index_vacuum(rv_index *index, rv_error *err) {
-    RVB_TRY(rvx_writer_lock(index, err));
-    rv_status status = vacuum(index, err);
     rvx_writer_unlock(index);
     return status;
 }
