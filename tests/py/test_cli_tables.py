@@ -151,7 +151,7 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(tables, "import_module", absent)
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
     assert cli.main(["info", str(tmp_path / "x.parquet")]) == 1
-    assert 'pip install "ruvector[parquet]"' in capsys.readouterr().err
+    assert 'pip install "pyarrow>=12"' in capsys.readouterr().err
 
 
 def test_a_missing_file(tmp_path: Path, capsys) -> None:

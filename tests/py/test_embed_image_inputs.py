@@ -130,6 +130,6 @@ def test_files_that_are_no_images_are_named(embedder, tmp_path) -> None:
 
 def test_without_pillow_a_path_says_what_to_install(embedder, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with pytest.raises(EmbedError, match=r'pip install "ruvector\[image\]"'):
+    with pytest.raises(EmbedError, match=r'pip install "pillow>=9\.1"'):
         embedder.embed_image("image.png")
     assert embedder.embed_image(of(4, 4, 3)).shape == (576,)

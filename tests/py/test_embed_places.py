@@ -416,5 +416,5 @@ def test_another_process_may_finish_first(here, monkeypatch) -> None:
 
 def test_a_missing_hub_package_is_named(here, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(EmbedError, match=r'pip install "ruvector\[embed\]"'):
+    with pytest.raises(EmbedError, match=r'pip install "onnxruntime>='):
         find_model(NAME)

@@ -132,7 +132,7 @@ class A2aClient:
             CardSignatureInvalid: the card is not signed as it has to be.
             TransportError: the agent is not reached.
             A2aError: anything else about the card.
-            ImportError: the extra ``ruvector[agent]`` is not installed.
+            ImportError: a package of the extra ``agent`` is not installed.
         """
         address.split(url)  # before anything is imported
         await asyncio.to_thread(load_all)

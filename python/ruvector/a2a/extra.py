@@ -1,4 +1,4 @@
-"""The packages of the extra ``ruvector[agent]``, imported when they are needed."""
+"""The packages of the extra ``agent``, imported when they are needed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import ssl
 from importlib import import_module
 from typing import Any
+
+from .._extras import install_command
 
 
 def need(module: str) -> Any:
@@ -16,7 +18,7 @@ def need(module: str) -> Any:
         package = module.partition(".")[0]
         raise ImportError(
             f"talking to agents needs the package {package!r}, which is not installed: "
-            'pip install "ruvector[agent]"',
+            + install_command("agent", package),
             name=package,
         ) from why
 

@@ -1,7 +1,7 @@
 """Vectors as a column of a table: `.parquet`, and `.arrow` or `.feather` (Arrow IPC).
 
 A vector column is a list of float32, of fixed size or with all lists equally long. Needs
-pyarrow, the extra ``ruvector[parquet]``.
+pyarrow, the extra ``parquet``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .._extras import install_command
 from .report import one_line
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
@@ -77,7 +78,7 @@ def _telling(path: Path) -> Iterator[Any]:
     except ImportError as why:
         raise ImportError(
             f"{path}: Parquet and Arrow files need pyarrow, which is not installed: "
-            'pip install "ruvector[parquet]"',
+            + install_command("parquet", "pyarrow"),
             name="pyarrow",
         ) from why
     try:

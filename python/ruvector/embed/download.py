@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .._extras import install_command
 from .folder import Unusable, needed_files
 from .registry import HubModel
 
@@ -35,7 +36,8 @@ def fetch(repo: str, revision: str, final: Path, known: HubModel | None) -> None
     try:
         import huggingface_hub  # noqa: F401
     except ImportError:
-        raise Unusable('huggingface-hub is not installed: pip install "ruvector[embed]"') from None
+        command = install_command("embed", "huggingface-hub")
+        raise Unusable(f"huggingface-hub is not installed: {command}") from None
     pinned = known.sha256 if known is not None and known.revision == revision else {}
     cache = final.parents[len(Path(revision).parts)]
     try:

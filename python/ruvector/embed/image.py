@@ -17,6 +17,7 @@ from typing import Any, NoReturn, Union
 import numpy as np
 
 from .. import _core
+from .._extras import install_command
 from ..errors import EmbedError
 from .embedder import Embedder, EmbedStats
 from .image_folder import ImageModel
@@ -100,7 +101,7 @@ class ImageEmbedder(Embedder):
         """The vector of an image, shape (576,), or those of several, shape (n, 576).
 
         An image is a uint8 array (height, width, 3) of red, green and blue, with sides
-        of 1 to 1,000,000 pixels, or, with Pillow installed (`ruvector[image]`), the path
+        of 1 to 1,000,000 pixels, or, with Pillow installed (the extra `image`), the path
         of a file, which is turned as its EXIF data say. Several are a list or another
         iterable, in which every image may have a size of its own. `progress(done,
         total)` is called about every 50 ms and at the end; what it raises stops the
@@ -216,7 +217,8 @@ def _read(path: str | os.PathLike[str], name: str) -> np.ndarray:
         from PIL import Image, ImageOps
     except ImportError as why:
         raise EmbedError(
-            f'{name}: a path needs Pillow, which is not installed: pip install "ruvector[image]"'
+            f"{name}: a path needs Pillow, which is not installed: "
+            + install_command("image", "pillow")
         ) from why
     try:
         with Image.open(path) as file:

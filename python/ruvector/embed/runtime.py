@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._extras import install_command
 from ..errors import EmbedError
 
 _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
@@ -18,7 +19,7 @@ _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 def _missing(package: str) -> EmbedError:
     return EmbedError(
         f"text embedding needs the package {package!r}, which is not installed: "
-        'pip install "ruvector[embed]"'
+        + install_command("embed", package)
     )
 
 
