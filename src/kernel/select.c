@@ -12,71 +12,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__) || defined(__i386__)
-#include <cpuid.h>
-/* The compilers' probe also asks whether the system saves the wider registers. */
-#define CPU_HAS(feature) (__builtin_cpu_supports(feature) != 0)
-#endif
-
-static bool always(void) { return true; }
-
-#ifdef RVK_HAVE_AVX2
-/* Clang's probe does not know this one. Asked once: in a virtual machine the instruction
- * takes long. */
-static bool has_f16c(void) {
-    static atomic_int known; /* 0 = not yet, 1 = no, 2 = yes */
-    if (!atomic_load(&known)) {
-        unsigned a, b, c, d;
-        atomic_store(&known, __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C) ? 2 : 1);
-    }
-    return atomic_load(&known) == 2;
-}
-
-static bool has_avx2(void) {
-    __builtin_cpu_init();
-    return CPU_HAS("avx2") && CPU_HAS("fma") && has_f16c();
-}
-#endif
-
-#ifdef RVK_HAVE_AVX512
-static bool has_avx512(void) {
-    __builtin_cpu_init();
-    return CPU_HAS("fma") && CPU_HAS("avx512f") && CPU_HAS("avx512bw") &&
-           CPU_HAS("avx512vl") && CPU_HAS("avx512dq");
-}
-#endif
-
-#ifdef RVK_HAVE_AVX512VBMI
-static bool has_avx512vbmi(void) {
-    return has_avx512() && CPU_HAS("avx512vbmi") && CPU_HAS("avx512vnni");
-}
-#endif
+#include "cpu.h"
 
 /* Best first. */
 static const struct {
     const rvk_ops *ops;
-    bool (*supported)(void);
+    unsigned needs; /* RVK_CPU_*; 0 = nothing beyond what all code is compiled for */
 } candidates[] = {
 #ifdef RVK_HAVE_AVX512VBMI
-    {&rvk_ops_avx512vbmi, has_avx512vbmi},
+    {&rvk_ops_avx512vbmi, RVK_CPU_AVX512VBMI},
 #endif
 #ifdef RVK_HAVE_AVX512
-    {&rvk_ops_avx512, has_avx512},
+    {&rvk_ops_avx512, RVK_CPU_AVX512},
 #endif
 #ifdef RVK_HAVE_AVX2
-    {&rvk_ops_avx2, has_avx2},
+    {&rvk_ops_avx2, RVK_CPU_AVX2},
 #endif
 #ifdef RVK_HAVE_NEON
-    {&rvk_ops_neon, always},
+    {&rvk_ops_neon, 0},
 #endif
-    {&rvk_ops_scalar, always},
+    {&rvk_ops_scalar, 0},
 };
 
 static _Atomic(const rvk_ops *) active;
 
 const rvk_ops *rvk_ops_at(size_t i) {
+    unsigned sets = rvk_cpu_sets();
     for (size_t c = 0; c < sizeof candidates / sizeof candidates[0]; c++) {
-        if (candidates[c].supported() && i-- == 0) return candidates[c].ops;
+        if ((candidates[c].needs & ~sets) == 0 && i-- == 0) return candidates[c].ops;
     }
     return NULL;
 }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import builtins
 import importlib.metadata
+import platform
 import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,6 +107,24 @@ def test_cpu_features():
     assert features["active"] in features["available"]
     assert features["available"][-1] == "scalar"
     assert features["threads"] == ruvector.get_num_threads()
+
+
+# What the kernel lists is what the processor has and the system saves.
+SETS = {
+    "avx512vbmi": {"avx512vbmi", "avx512_vnni"},
+    "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq"},
+    "avx2": {"avx2", "fma", "f16c"},
+}
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() != "x86_64", reason="reads /proc/cpuinfo"
+)
+def test_the_instruction_sets_are_those_the_kernel_lists():
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    flags = set(next(line for line in lines if line.startswith("flags")).split())
+    wanted = [name for name, needed in SETS.items() if needed <= flags]
+    assert ruvector.cpu_features()["available"] == [*wanted, "scalar"]
 
 
 # ---- AnyIndex --------------------------------------------------------------------
