@@ -163,7 +163,7 @@ int rvb_os_open_directory(const char *directory, rvb_fd *fd);
 int rvb_os_sync_directory(rvb_fd fd);
 void rvb_os_unlink(const char *path);
 
-/* Unpredictable. For names only, never for results. */
+/* Unpredictable. For names and keys of tables, never for results. */
 uint64_t rvb_os_entropy(void);
 
 #endif

@@ -84,7 +84,6 @@ static rv_status finish_ids(rv_index *index, rv_error *err) {
         if (id > largest) largest = id;
     }
     RVB_TRY(rvx_idmap_build(rows, 0, !rows->ids_ascending, &index->ids, err));
-    rows->ids_duplicated = !rows->ids_ascending && index->ids.n != rows->n;
     if (rows->n && index->next_id <= largest) index->next_id = largest + 1;
     return RV_OK;
 }

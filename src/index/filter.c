@@ -59,14 +59,8 @@ static void allow_ids(const rv_index *index, const rv_search_options *o, rvx_fil
     }
     for (uint64_t i = 0; i < o->allow_count; i++) {
         size_t row = rvx_row_of_id(&index->ids, &index->rows, o->allow_ids[i]);
-        if (row != RVX_NO_ROW) allow(f, row);
-    }
-    if (!index->rows.ids_duplicated) return;
-    for (size_t row = 0; row < f->n_rows; row++) { /* the other rows of those ids */
-        size_t first =
-            rvx_row_of_id(&index->ids, &index->rows, rvx_row_id(&index->rows, row));
-        if (first != RVX_NO_ROW && rvx_bit(f->bits, first) &&
-            rvx_row_live(&index->rows, row))
+        for (; row != RVX_NO_ROW && !rvx_bit(f->bits, row);
+             row = rvx_idmap_twin(&index->ids, row))
             allow(f, row);
     }
 }

@@ -2,30 +2,34 @@
  * idmap.c - from an id to its row. While ids ascend, which they do unless a
  * caller chose otherwise, a binary search over the id column needs no memory;
  * else a hash table of row numbers with linear probing, whose keys are read from
- * the rows. Only live rows stand in the table.
+ * the rows. Only live rows stand in the table. Ids come from strangers, so each
+ * table hashes them with a key of its own.
  */
 #include "index/index_i.h"
 
-enum { STREAM_HASH = 0x52420020 };
-
 static size_t slot_of(const rvx_idmap *map, uint64_t id) {
-    return (size_t)rvb_random(0, STREAM_HASH, id) & (map->capacity - 1);
+    return (size_t)rvb_hash(&map->key, id) & (map->capacity - 1);
 }
 
 static size_t next_slot(const rvx_idmap *map, size_t slot) {
     return (slot + 1) & (map->capacity - 1);
 }
 
-/* The slot holding `id`, or the free one where it would go. */
-static size_t find_slot(const rvx_idmap *map, const rvx_rows *rows, uint64_t id) {
-    size_t slot = slot_of(map, id);
+/* The slot holding `id`, or the free one where it would go, from its first slot on. */
+static size_t find_from(const rvx_idmap *map, const rvx_rows *rows, uint64_t id,
+                        size_t slot) {
     while (map->slots[slot] && rvx_row_id(rows, map->slots[slot] - 1) != id)
         slot = next_slot(map, slot);
     return slot;
 }
 
+static size_t find_slot(const rvx_idmap *map, const rvx_rows *rows, uint64_t id) {
+    return find_from(map, rows, id, slot_of(map, id));
+}
+
 void rvx_idmap_clear(rvx_idmap *map) {
     rvb_free(map->slots);
+    rvb_free(map->twins);
     *map = (rvx_idmap){0};
 }
 
@@ -40,7 +44,42 @@ static rv_status table_alloc(size_t n, rvx_idmap *out, rv_error *err) {
     out->slots = rvb_alloc_zero(capacity, sizeof *out->slots);
     if (!out->slots) return rvb_fail_memory(err, (uint64_t)capacity * sizeof *out->slots);
     out->capacity = capacity;
+    out->key = rvb_hash_key_draw();
     return RV_OK;
+}
+
+/* False if its id is there already: the lower row stays. */
+static bool insert_from(rvx_idmap *map, const rvx_rows *rows, size_t row, size_t slot) {
+    slot = find_from(map, rows, rvx_row_id(rows, row), slot);
+    if (map->slots[slot]) return false;
+    map->slots[slot] = (uint32_t)row + 1;
+    map->n++;
+    return true;
+}
+
+#define AT_ONCE 16u /* slots asked for before the first is looked at */
+
+/* Returns the first row whose id was there already, or `end`. */
+static size_t insert_rows(rvx_idmap *map, const rvx_rows *rows, size_t begin,
+                          size_t end) {
+    size_t slot[AT_ONCE], first_twin = end;
+    for (size_t at = begin; at < end; at += AT_ONCE) {
+        size_t n = end - at < AT_ONCE ? end - at : AT_ONCE;
+        for (size_t i = 0; i < n; i++) {
+            slot[i] = slot_of(map, rvx_row_id(rows, at + i));
+            rvx_fetch(&map->slots[slot[i]], sizeof *map->slots);
+        }
+        for (size_t i = 0; i < n; i++)
+            if (rvx_row_live(rows, at + i) && !insert_from(map, rows, at + i, slot[i]) &&
+                first_twin == end)
+                first_twin = at + i;
+    }
+    return first_twin;
+}
+
+void rvx_idmap_insert_rows(rvx_idmap *map, const rvx_rows *rows, size_t begin,
+                           size_t end) {
+    (void)insert_rows(map, rows, begin, end);
 }
 
 rv_status rvx_idmap_build(const rvx_rows *rows, size_t extra, bool needed, rvx_idmap *out,
@@ -50,16 +89,50 @@ rv_status rvx_idmap_build(const rvx_rows *rows, size_t extra, bool needed, rvx_i
     size_t n;
     if (!rvb_add(rows->n_live, extra, &n)) return rvb_fail_memory(err, UINT64_MAX);
     RVB_TRY(table_alloc(n + n / 2, out, err));
-    for (size_t row = 0; row < rows->n; row++)
-        if (rvx_row_live(rows, row)) rvx_idmap_insert(out, rows, row);
+    rvx_idmap_insert_rows(out, rows, 0, rows->n);
+    if (out->n == rows->n_live) return RV_OK;
+    rv_status status = rvx_idmap_reserve_twins(out, rows->n, err);
+    if (status == RV_OK)
+        rvx_idmap_link_twins(out, rows);
+    else
+        rvx_idmap_clear(out);
+    return status;
+}
+
+/* ---- ids on several rows ------------------------------------------------------ */
+
+rv_status rvx_idmap_reserve_twins(rvx_idmap *map, size_t n_rows, rv_error *err) {
+    map->twins = rvb_alloc_zero(n_rows, sizeof *map->twins);
+    if (!map->twins) return rvb_fail_memory(err, (uint64_t)n_rows * sizeof *map->twins);
+    map->n_twins = n_rows;
     return RV_OK;
 }
 
+void rvx_idmap_link_twins(rvx_idmap *map, const rvx_rows *rows) {
+    if (map->n == rows->n_live) {
+        rvb_free(map->twins);
+        map->twins = NULL;
+        map->n_twins = 0;
+        return;
+    }
+    for (size_t row = rows->n; row-- > 0;) {
+        if (!rvx_row_live(rows, row)) continue;
+        uint32_t entry = map->slots[find_slot(map, rows, rvx_row_id(rows, row))];
+        if (entry - 1 == row) continue;
+        map->twins[row] = map->twins[entry - 1];
+        map->twins[entry - 1] = (uint32_t)row + 1;
+    }
+}
+
+size_t rvx_idmap_twin(const rvx_idmap *map, size_t row) {
+    uint32_t entry = row < map->n_twins ? map->twins[row] : 0;
+    return entry ? entry - 1 : RVX_NO_ROW;
+}
+
+/* ---- one by one ------------------------------------------------------------------ */
+
 void rvx_idmap_insert(rvx_idmap *map, const rvx_rows *rows, size_t row) {
-    size_t slot = find_slot(map, rows, rvx_row_id(rows, row));
-    if (map->slots[slot]) return; /* imported twice: the lower row stays */
-    map->slots[slot] = (uint32_t)row + 1;
-    map->n++;
+    (void)insert_from(map, rows, row, slot_of(map, rvx_row_id(rows, row)));
 }
 
 /* Knuth, vol. 3, 6.4 R: entries after the hole move back unless that would put
@@ -106,22 +179,17 @@ size_t rvx_row_of_id(const rvx_idmap *map, const rvx_rows *rows, uint64_t id) {
 
 static rv_status check_distinct(const uint64_t *ids, size_t n, rv_error *err) {
     /* The rows' own table, over a one-column row store made of the array itself. */
-    rvx_rows view = {.n = 0};
+    rvx_rows view = {.n = n, .n_live = n};
     view.column[RVX_IDS] = (rvx_column){
         .data = (uint8_t *)(uintptr_t)ids, .width = sizeof *ids, .stride = sizeof *ids};
     rvx_idmap map;
     RVB_TRY(table_alloc(n + n / 2, &map, err));
-    rv_status status = RV_OK;
-    for (size_t i = 0; i < n && status == RV_OK; i++) {
-        rvx_idmap_insert(&map, &view, i);
-        if (map.n != i + 1)
-            status =
-                rvb_fail_numbers(err, RV_ERR_DUPLICATE, 0, ids[i],
-                                 "id %llu stands twice in this call; pass each id once",
-                                 (unsigned long long)ids[i]);
-    }
+    size_t twin = insert_rows(&map, &view, 0, n);
     rvx_idmap_clear(&map);
-    return status;
+    if (twin == n) return RV_OK;
+    return rvb_fail_numbers(err, RV_ERR_DUPLICATE, 0, ids[twin],
+                            "id %llu stands twice in this call; pass each id once",
+                            (unsigned long long)ids[twin]);
 }
 
 rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool repeated, bool *ascending,

@@ -234,7 +234,8 @@ void rv_index_memory(const rv_index *index, rv_memory_usage *out) {
     out->slack += list_slack;
     out->codes = used[RVX_CODES] + used[RVX_FACTORS] + used[RVX_NORMS];
     out->vectors = used[RVX_VECTORS];
-    out->ids = used[RVX_IDS] + used[RVX_LISTS] + index->ids.capacity * sizeof(uint32_t) +
+    out->ids = used[RVX_IDS] + used[RVX_LISTS] +
+               (index->ids.capacity + index->ids.n_twins) * sizeof(uint32_t) +
                rows->dead_words * sizeof(uint64_t);
     out->rotation = rvx_quantizer_bytes(index->quantizer);
     out->total = out->codes + out->blocks + out->vectors + out->ids + out->rotation +

@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 #include "base/base.h"
+#include "base/hash.h"
 #include "kernel/kernel.h"
 #include "ruvector/index.h"
 
@@ -199,7 +200,6 @@ typedef struct rvx_rows {
     uint64_t *dead; /* bit per row, NULL while nothing has been removed */
     size_t dead_words;
     bool ids_ascending;  /* strictly, over all rows */
-    bool ids_duplicated; /* of a version-1 file, or built so */
     uint64_t renumbered; /* how often vacuum has changed row numbers */
 } rvx_rows;
 
@@ -257,6 +257,9 @@ typedef struct rvx_idmap {
     uint32_t *slots; /* row + 1, 0 = free */
     size_t capacity; /* power of two, or 0 */
     size_t n;
+    rvb_hash_key key;
+    uint32_t *twins; /* of each row, the next one with its id + 1, 0 = none; or NULL */
+    size_t n_twins;  /* rows that have an entry there */
 } rvx_idmap;
 /* A table of the live rows with room for `extra` more, or an empty one when ids
  * ascend and stay so (`needed` false). */
@@ -264,6 +267,15 @@ rv_status rvx_idmap_build(const rvx_rows *rows, size_t extra, bool needed, rvx_i
                           rv_error *err);
 void rvx_idmap_clear(rvx_idmap *map);
 void rvx_idmap_insert(rvx_idmap *map, const rvx_rows *rows, size_t row);
+/* The live ones of rows begin..end-1; of rows with one id the lowest. */
+void rvx_idmap_insert_rows(rvx_idmap *map, const rvx_rows *rows, size_t begin,
+                           size_t end);
+/* After an import an id may stand on several rows. The table then knows the lowest, and
+ * from each of them the next is reached. Linking cannot fail once there is room. */
+rv_status rvx_idmap_reserve_twins(rvx_idmap *map, size_t n_rows, rv_error *err);
+void rvx_idmap_link_twins(rvx_idmap *map, const rvx_rows *rows);
+/* The next higher row with the same id, or RVX_NO_ROW. */
+size_t rvx_idmap_twin(const rvx_idmap *map, size_t row);
 void rvx_idmap_erase(rvx_idmap *map, const rvx_rows *rows, size_t row);
 /* The live row with this id (the lowest, if several), or RVX_NO_ROW. */
 size_t rvx_row_of_id(const rvx_idmap *map, const rvx_rows *rows, uint64_t id);

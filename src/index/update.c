@@ -245,7 +245,8 @@ static rv_status reserve_map(rv_index *index, change *c, rv_error *err) {
     if (map->slots && map->capacity / 3 * 2 >= map->n + c->n) return RV_OK;
     RVB_TRY(rvx_idmap_build(&index->rows, c->n, true, &c->map, err));
     c->new_map = true;
-    return RV_OK;
+    if (!index->repeated_ids) return RV_OK;
+    return rvx_idmap_reserve_twins(&c->map, index->rows.n + c->n, err);
 }
 
 static void kill_row(rv_index *index, size_t row) {
@@ -256,14 +257,14 @@ static void kill_row(rv_index *index, size_t row) {
     rows->n_live--;
 }
 
-/* After importing a file with an id on several rows, each of them goes. */
+/* After an import each of the rows with this id goes. */
 static void kill_id(rv_index *index, uint64_t id) {
     size_t row = rvx_row_of_id(&index->ids, &index->rows, id);
-    if (row != RVX_NO_ROW) kill_row(index, row);
-    if (!index->rows.ids_duplicated) return;
-    for (row = 0; row < index->rows.n; row++)
-        if (rvx_row_id(&index->rows, row) == id && rvx_row_live(&index->rows, row))
-            kill_row(index, row);
+    while (row != RVX_NO_ROW) {
+        size_t twin = rvx_idmap_twin(&index->ids, row);
+        kill_row(index, row);
+        row = twin;
+    }
 }
 
 static void swap_columns(rvx_rows *rows, rvx_column made[RVX_N_COLUMNS]) {
@@ -298,13 +299,12 @@ static void adopt(rv_index *index, change *c, bool replace) {
     rows->n_live += c->n;
     rows->ids_ascending = c->ascending;
     for (size_t row = first; row < rows->n; row++) {
-        if (index->ids.slots) rvx_idmap_insert(&index->ids, rows, row);
         if (index->lists.list) rvx_lists_append(&index->lists, rows, row);
         uint64_t id = rvx_row_id(rows, row);
         if (id >= index->next_id) index->next_id = id + 1;
     }
-    if (index->repeated_ids && index->ids.slots)
-        rows->ids_duplicated = index->ids.n != rows->n_live;
+    if (index->ids.slots) rvx_idmap_insert_rows(&index->ids, rows, first, rows->n);
+    if (index->repeated_ids && index->ids.slots) rvx_idmap_link_twins(&index->ids, rows);
 }
 
 static rv_status prepare_rows(rv_index *index, change *c, const float *vectors,

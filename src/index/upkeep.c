@@ -24,7 +24,6 @@ static rv_status vacuum(rv_index *index, rv_error *err) {
         rvx_rows_clear(&compact);
         return status;
     }
-    compact.ids_duplicated = !compact.ids_ascending && map.n != compact.n;
     rvb_mutex_lock(index->making);
     rvb_rwlock_write(index->state);
     index->changes++;

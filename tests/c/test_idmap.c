@@ -116,6 +116,170 @@ static void of_equal_ids_the_lowest_row(void **state) {
     rvx_idmap_clear(&map);
 }
 
+/* Of several rows with one id the others are reached from the lowest, in order. */
+static void twins_follow_each_other(void **state) {
+    (void)state;
+    const size_t n = 3000;
+    uint64_t *ids = need(n, sizeof *ids), dead[47] = {0}, seed = 5;
+    for (size_t i = 0; i < n; i++) ids[i] = next_below(&seed, 100) << 40;
+    rvx_rows rows = rows_over(ids, n);
+    rows.dead = dead;
+    for (size_t row = 0; row < n; row += 7, rows.n_live--) kill_bit(dead, row);
+    rvx_idmap map;
+    assert_ok(rvx_idmap_build(&rows, 0, true, &map, err));
+    assert_int_equal(map.n, 100);
+    for (uint64_t id = 0; id < 100; id++) {
+        size_t row = rvx_row_of_id(&map, &rows, id << 40);
+        for (size_t i = 0; i < n; i++) {
+            if (ids[i] != id << 40 || i % 7 == 0) continue;
+            assert_int_equal(row, i);
+            row = rvx_idmap_twin(&map, row);
+        }
+        assert_int_equal(row, RVX_NO_ROW);
+    }
+    assert_int_equal(rvx_idmap_twin(&map, n), RVX_NO_ROW); /* a row added later */
+    rvx_idmap_clear(&map);
+    free(ids);
+}
+
+/* ---- ids that strangers chose ---- */
+
+/* Occupied slots one after the other, the most there are: no call looks at more. Of n
+ * keys that fall at random into a table loaded to a, the chance that some run is longer
+ * than r is at most about n exp(-r (a - 1 - log a)): with a <= 0.45, n <= 10^5 and
+ * r = 250 below 10^-22. */
+enum { LONGEST_RUN = 250 };
+static size_t longest_run(const rvx_idmap *map) {
+    size_t longest = 0, run = 0;
+    for (size_t i = 0; i < 2 * map->capacity; i++) {
+        run = map->slots[i & (map->capacity - 1)] ? run + 1 : 0;
+        if (run > longest) longest = run;
+    }
+    return longest;
+}
+
+/* x with x * odd = 1 modulo 2^64; five steps of Newton from three right bits. */
+static uint64_t inverse(uint64_t odd) {
+    uint64_t x = odd;
+    for (int i = 0; i < 5; i++) x *= 2 - odd * x;
+    return x;
+}
+
+static uint64_t undo_shift(uint64_t y, int by) {
+    uint64_t x = y;
+    for (int at = by; at < 64; at += by) x = y ^ x >> by;
+    return x;
+}
+
+/* The last step of rng.c undone: a constant that stream and seed make, plus a multiple of
+ * the counter. */
+static uint64_t before_mixing(uint64_t value) {
+    uint64_t z = undo_shift(value, 31) * inverse(UINT64_C(0x94D049BB133111EB));
+    z = undo_shift(z, 27) * inverse(UINT64_C(0xBF58476D1CE4E5B9));
+    return undo_shift(z, 30);
+}
+
+/* The id whose rvb_random(0, stream, id) is `value`. */
+static uint64_t id_with_number(uint64_t stream, uint64_t value) {
+    uint64_t of_zero = before_mixing(rvb_random(0, stream, 0));
+    return (before_mixing(value) - of_zero) * inverse(UINT64_C(0xDA942042E4DD58B5));
+}
+
+static uint64_t reversed(uint64_t v) {
+    uint64_t r = 0;
+    for (int i = 0; i < 64; i++) r = r << 1 | (v >> i & 1);
+    return r;
+}
+
+static uint64_t bits_of(double v) {
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return bits;
+}
+
+enum {
+    CHOSEN,
+    MULTIPLES,
+    SEQUENTIAL = MULTIPLES + 4,
+    REVERSED,
+    FLOATS,
+    UUIDS,
+    TWO_RANGES,
+    KINDS
+};
+
+/* The i-th id of a family, none of them twice. */
+static uint64_t id_of_kind(int kind, uint64_t i) {
+    switch (kind) {
+    case CHOSEN: /* all low bits of the fixed hash that tables once had are 0 */
+        return id_with_number(0x52420020, i << 32);
+    case SEQUENTIAL: /* down, else they ascend */
+        return (UINT64_C(1) << 50) - i;
+    case REVERSED:
+        return reversed(i) >> 1;
+    case FLOATS:
+        return bits_of(1.0 + (double)i / 4);
+    case UUIDS: /* the upper half of version 7: 48 bits of time, version, counter */
+        return (UINT64_C(0x018F3C5A0000) + i / 50) << 16 | 0x7000 | i % 50;
+    case TWO_RANGES:
+        return i % 2 ? i / 2 : UINT64_C(0x8000000000000000) + i / 2;
+    default: { /* of 2^12, 2^24, 2^36, 2^47 */
+        static const int power[4] = {12, 24, 36, 47};
+        return i << power[kind - MULTIPLES];
+    }
+    }
+}
+
+static void no_ids_meet_in_one_place(void **state) {
+    (void)state;
+    assert_true(rvb_random(0, 0x52420020, id_of_kind(CHOSEN, 77)) ==
+                UINT64_C(77) << 32); /* the inversion is right */
+    const size_t n = sized(60000);
+    uint64_t *ids = need(n, sizeof *ids);
+    for (int kind = 0; kind < KINDS; kind++) {
+        for (size_t i = 0; i < n; i++) ids[i] = id_of_kind(kind, i);
+        bool ascending;
+        assert_ok(rvx_ids_check(ids, n, false, &ascending, err));
+        rvx_rows rows = rows_over(ids, n);
+        rvx_idmap map;
+        assert_ok(rvx_idmap_build(&rows, 0, true, &map, err));
+        assert_int_equal(map.n, n);
+        assert_true(longest_run(&map) < LONGEST_RUN);
+        rvx_idmap_clear(&map);
+    }
+    free(ids);
+}
+
+/* The same through the front door: build, a file's bytes, adds, a vacuum. */
+static void chosen_ids_in_an_index(void **state) {
+    (void)state;
+    const size_t n = sized(20000), half = n / 2;
+    uint64_t *ids = need(n, sizeof *ids), removed;
+    float *rows = need(n, sizeof *rows);
+    for (size_t i = 0; i < n; i++) {
+        ids[i] = id_of_kind(CHOSEN, i);
+        rows[i] = (float)i;
+    }
+    rv_build_options o = options_for(RV_FLAT, RV_L2, 1);
+    rv_index *index = build_with(&o, rows, ids, half);
+    assert_true(longest_run(&index->ids) < LONGEST_RUN);
+    file_bytes bytes = bytes_of(index);
+    rv_index *loaded = from_bytes(&bytes);
+    assert_true(longest_run(&loaded->ids) < LONGEST_RUN);
+    assert_ok(rv_index_add(index, rows + half, 1, ids + half, n - half, NULL, err));
+    assert_ok(rv_index_remove(index, ids, half, &removed, err));
+    assert_int_equal(removed, half);
+    assert_ok(rv_index_vacuum(index, err));
+    assert_true(longest_run(&index->ids) < LONGEST_RUN);
+    for (size_t i = 0; i < n; i++)
+        assert_int_equal(rv_index_contains(index, ids[i]), i >= half);
+    rv_index_free(index);
+    rv_index_free(loaded);
+    free(bytes.data);
+    free(rows);
+    free(ids);
+}
+
 /* ---- without a table ---- */
 
 static void ascending_ids_are_searched(void **state) {
@@ -240,6 +404,9 @@ int main(void) {
         cmocka_unit_test(large_table),
         cmocka_unit_test(a_table_of_live_rows_only),
         cmocka_unit_test(of_equal_ids_the_lowest_row),
+        cmocka_unit_test(twins_follow_each_other),
+        cmocka_unit_test(no_ids_meet_in_one_place),
+        cmocka_unit_test(chosen_ids_in_an_index),
         cmocka_unit_test(ascending_ids_are_searched),
         cmocka_unit_test(ascending_ids_with_and_without_gaps),
         cmocka_unit_test(distinct_ids_pass),

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #ifdef __linux__
 #include <sched.h>
@@ -23,6 +24,7 @@
 
 #include <cmocka.h>
 
+#include "base/hash.h"
 #include "base/os.h"
 #include "failing_allocator.h"
 #include "test_folder.h"
@@ -33,6 +35,36 @@ static void write_text(const char *name, const char *text) {
     assert_non_null(f);
     fputs(text, f);
     assert_int_equal(fclose(f), 0);
+}
+
+/* ---- keys of tables ------------------------------------------------------ */
+
+/* What a process of its own, which has drawn none before, draws first. */
+static rvb_hash_key key_of_a_process(void) {
+    int fd[2];
+    rvb_hash_key key = {0, 0};
+    assert_int_equal(pipe(fd), 0);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        key = rvb_hash_key_draw();
+        _exit(write(fd[1], &key, sizeof key) == sizeof key ? 0 : 1);
+    }
+    int ended;
+    assert_int_equal(waitpid(child, &ended, 0), child);
+    assert_int_equal(ended, 0);
+    assert_int_equal(read(fd[0], &key, sizeof key), sizeof key);
+    close(fd[0]);
+    close(fd[1]);
+    return key;
+}
+
+/* Else whoever has the library could compute what falls into one place of a table. */
+static void keys_differ_from_process_to_process(void **state) {
+    (void)state;
+    rvb_hash_key first = key_of_a_process(), second = key_of_a_process();
+    assert_true(first.k0 != second.k0);
+    assert_true(first.k1 != second.k1);
 }
 
 /* ---- threads ------------------------------------------------------------- */
@@ -314,6 +346,7 @@ static void directories_can_be_flushed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(keys_differ_from_process_to_process),
         cmocka_unit_test(threads_leave_signals_to_others),
         cmocka_unit_test(the_clock_never_goes_back),
         cmocka_unit_test(entropy_differs),

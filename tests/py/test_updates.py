@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 import ruvector
@@ -226,3 +228,32 @@ def test_indexes_cannot_be_hashed(cls, vectors):
 def test_indexes_have_no_order(cls, vectors):
     with pytest.raises(TypeError):
         build(cls, vectors) < build(cls, vectors)  # noqa: B015
+
+
+def version_1_file(ids):
+    """Bytes as another program may write them, in which an id may stand on many rows."""
+    records = np.zeros(len(ids), dtype=[("id", "<u4"), ("x", "<f4")])
+    records["id"], records["x"] = ids, np.arange(len(ids))
+    header = np.array([1, 1, 0, 0, 1, len(ids)], dtype="<u4").tobytes()
+    return b"rbpx0001" + header + records.tobytes()
+
+
+def seconds_to_remove(ids):
+    """The least of three, so that a machine busy elsewhere is not what is measured."""
+    times = []
+    for _ in range(3):
+        index = ruvector.RabitqPlusIndex.from_bytes(version_1_file(ids))
+        distinct = np.unique(ids).astype(np.uint64)
+        start = time.thread_time()
+        index.remove(distinct)
+        times.append(time.thread_time() - start)
+        assert len(index) == 0
+    return min(times)
+
+
+def test_removing_repeated_ids_costs_what_removing_others_does(rng):
+    """With a pass over all rows for each id the second takes hundreds of times as long."""
+    n = 20_000
+    distinct = seconds_to_remove(rng.permutation(n))
+    twice = seconds_to_remove(rng.permutation(np.arange(n) // 2))
+    assert twice < 20 * distinct

@@ -1,0 +1,55 @@
+/*
+ * hash.h - a hash for tables whose keys strangers choose: SipHash-1-3 (Aumasson and
+ * Bernstein, "SipHash: a fast short-input PRF", INDOCRYPT 2012) of a number.
+ *
+ * To who does not know the key its values are as good as random: numbers cannot be chosen
+ * to meet in one place of a table. What the times of calls tell about one table ends with
+ * it, for the next has another key.
+ */
+#ifndef RVB_HASH_H
+#define RVB_HASH_H
+
+#include <stdint.h>
+
+typedef struct rvb_hash_key {
+    uint64_t k0, k1;
+} rvb_hash_key;
+/* Unpredictable, and no two alike: for the places of one table, never for results. */
+rvb_hash_key rvb_hash_key_draw(void);
+
+static inline uint64_t rvb_rotated(uint64_t x, int by) {
+    return x << by | x >> (64 - by);
+}
+
+static inline void rvb_hash_mix(uint64_t v[4]) {
+    v[0] += v[1];
+    v[1] = rvb_rotated(v[1], 13) ^ v[0];
+    v[0] = rvb_rotated(v[0], 32);
+    v[2] += v[3];
+    v[3] = rvb_rotated(v[3], 16) ^ v[2];
+    v[0] += v[3];
+    v[3] = rvb_rotated(v[3], 21) ^ v[0];
+    v[2] += v[1];
+    v[1] = rvb_rotated(v[1], 17) ^ v[2];
+    v[2] = rvb_rotated(v[2], 32);
+}
+
+static inline void rvb_hash_absorb(uint64_t v[4], uint64_t word) {
+    v[3] ^= word;
+    rvb_hash_mix(v);
+    v[0] ^= word;
+}
+
+/* Of the number's eight bytes, lowest first. */
+static inline uint64_t rvb_hash(const rvb_hash_key *key, uint64_t number) {
+    uint64_t v[4] = {
+        key->k0 ^ UINT64_C(0x736f6d6570736575), key->k1 ^ UINT64_C(0x646f72616e646f6d),
+        key->k0 ^ UINT64_C(0x6c7967656e657261), key->k1 ^ UINT64_C(0x7465646279746573)};
+    rvb_hash_absorb(v, number);
+    rvb_hash_absorb(v, UINT64_C(8) << 56); /* the number of bytes, in the last of them */
+    v[2] ^= 0xff;
+    for (int i = 0; i < 3; i++) rvb_hash_mix(v);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+#endif
