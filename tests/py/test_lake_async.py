@@ -24,21 +24,39 @@ except ImportError:
 class NoReaders(asyncio.SelectorEventLoop):
     """A loop that cannot watch a descriptor, such as Windows' default one."""
 
+    error: type[Exception] = NotImplementedError
+
     def add_reader(self, fd, callback, *args):
-        raise NotImplementedError
+        raise self.error("not here")
+
+
+class NoDescriptor:
+    """Completions as they are on Windows: nothing that a selector could watch."""
+
+    fd = -1
+
+    def __init__(self):
+        self._real = Completions()
+
+    def __getattr__(self, name):
+        return getattr(self._real, name)
 
 
 LOOPS = {
     "asyncio": asyncio.SelectorEventLoop,
     "no readers": NoReaders,
+    "no descriptor": asyncio.SelectorEventLoop,
     "uvloop": uvloop and uvloop.new_event_loop,
 }
+Completions = ruvector._core._Completions
 
 
 @pytest.fixture(params=LOOPS)
-def run(request):
+def run(request, monkeypatch):
     """Runs a coroutine on a loop of its own, in debug mode, and closes the loop."""
     make = LOOPS[request.param]
+    if request.param == "no descriptor":
+        monkeypatch.setattr(ruvector._core, "_Completions", NoDescriptor)
     if make is None:
         pytest.skip("uvloop is not installed")
 
@@ -78,6 +96,19 @@ async def until(true):
 
 
 # ---- the same answers --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_loop_that_refuses_the_descriptor_is_served(error):
+    backend, _ = local("a")
+    lake, query = lake_of(backend), rows(1, seed=3)[0]
+    loop = NoReaders()
+    loop.error = error
+    try:
+        hits = loop.run_until_complete(lake.search_one_async("docs", query, 4))
+    finally:
+        loop.close()
+    assert hits == lake.search_one("docs", query, 4)
 
 
 @pytest.mark.parametrize("kind", ["local", "adapter"])

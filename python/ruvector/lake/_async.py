@@ -54,10 +54,17 @@ class _Channel:
         self._queue = _core._Completions()
         self._futures: dict[int, _Future] = {}
         self._waiting: list[tuple[_Future, RuLake, _Job, list[_Shard]]] = []
+        if not self._watched_by(loop):
+            _Watcher(loop, self, self._queue).start()
+
+    def _watched_by(self, loop: asyncio.AbstractEventLoop) -> bool:
+        if self._queue.fd < 0:  # Windows has no such descriptor
+            return False
         try:
             loop.add_reader(self._queue.fd, self._deliver)
-        except NotImplementedError:  # a loop that cannot watch descriptors
-            _Watcher(loop, self, self._queue).start()
+        except (NotImplementedError, ValueError, OSError):  # not on this loop
+            return False
+        return True
 
     def submit(
         self,
