@@ -17,15 +17,20 @@ void rvpy_wrong_type(const char *name, const char *wanted, PyObject *arg) {
     Py_XDECREF(type);
 }
 
-/* A new int, or NULL. bool is an int to Python, but never meant as one here. */
-static PyObject *as_int(PyObject *arg, const char *name) {
-    if (PyIndex_Check(arg) && !PyBool_Check(arg)) {
-        PyObject *value = PyNumber_Index(arg);
-        if (value || !PyErr_ExceptionMatches(PyExc_TypeError)) return value;
+/* A new int, or NULL, without an exception if it is none. bool is an int to Python, but
+ * never meant as one here. */
+static PyObject *try_int(PyObject *arg) {
+    if (!PyIndex_Check(arg) || PyBool_Check(arg)) return NULL;
+    PyObject *value = PyNumber_Index(arg);
+    if (!value && PyErr_ExceptionMatches(PyExc_TypeError))
         PyErr_Clear(); /* an array with __index__, say */
-    }
-    rvpy_wrong_type(name, "an int", arg);
-    return NULL;
+    return value;
+}
+
+static PyObject *as_int(PyObject *arg, const char *name) {
+    PyObject *value = try_int(arg);
+    if (!value && !PyErr_Occurred()) rvpy_wrong_type(name, "an int", arg);
+    return value;
 }
 
 /* 0 and *out, 1 if negative, 2 if too large, -1 on error. */
@@ -49,6 +54,35 @@ int rvpy_parse_u64(PyObject *arg, const char *name, uint64_t *out) {
         PyErr_Format(PyExc_ValueError, "%s: %S is not in 0..2^64-1", name, value);
     Py_DECREF(value);
     return outside ? -1 : 0;
+}
+
+int rvpy_parse_id(PyObject *arg, const char *name, uint64_t *out) {
+    PyObject *value = as_int(arg, name);
+    if (!value) return -1;
+    int outside = to_u64(value, out);
+    if (outside == 0 && *out == RV_NO_ID) outside = 2;
+    if (outside > 0)
+        PyErr_Format(PyExc_ValueError, "%s: %S is not in 0..2^64-2", name, value);
+    Py_DECREF(value);
+    return outside ? -1 : 0;
+}
+
+rvpy_item rvpy_parse_item(PyObject *arg, uint64_t *out) {
+    PyObject *value = try_int(arg);
+    if (!value) return PyErr_Occurred() ? RVPY_FAILED : RVPY_NO_INT;
+    int outside = to_u64(value, out);
+    Py_DECREF(value);
+    if (outside < 0) return RVPY_FAILED;
+    return outside ? RVPY_OUT_OF_RANGE : RVPY_IN_RANGE;
+}
+
+int rvpy_refuse_flags(PyObject *arg, const char *name, const rvpy_array *ids,
+                      uint64_t rows) {
+    const uint64_t *values = ids->data;
+    uint64_t n = (uint64_t)ids->shape[0], above = 0;
+    if (n != rows || n < 2 || (n == 2 && values[0] != values[1])) return 0;
+    for (uint64_t i = 0; i < n && above <= 1; i++) above |= values[i];
+    return above <= 1 ? rvpy_refuse("flags", "(Os)", arg, name) : 0;
 }
 
 int rvpy_parse_k(PyObject *arg, uint64_t *out) {

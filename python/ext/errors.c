@@ -5,6 +5,7 @@
  */
 #include "rvpy.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 int rvpy_errors_init(rvpy_state *state) {
@@ -98,4 +99,20 @@ PyObject *rvpy_raise(const rvpy_state *state, const rv_error *error, PyObject *p
     PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
     Py_DECREF(exception);
     return NULL;
+}
+
+int rvpy_refuse(const char *function, const char *format, ...) {
+    va_list values;
+    va_start(values, format);
+    PyObject *args = Py_VaBuildValue(format, values);
+    va_end(values);
+    PyObject *advice = args ? PyImport_ImportModule("ruvector._advice") : NULL;
+    PyObject *write = advice ? PyObject_GetAttrString(advice, function) : NULL;
+    PyObject *exception = write ? PyObject_CallObject(write, args) : NULL;
+    if (exception) PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
+    Py_XDECREF(exception);
+    Py_XDECREF(write);
+    Py_XDECREF(advice);
+    Py_XDECREF(args);
+    return -1;
 }

@@ -15,10 +15,11 @@ static int check_pairs(const rvpy_array *vectors, const rvpy_array *ids) {
     return -1;
 }
 
-static int take_rows(PyObject *vectors_arg, PyObject *ids_arg, rvpy_array *vectors,
-                     rvpy_array *ids) {
-    if (rvpy_take_floats(vectors_arg, "vectors", RVPY_MATRIX, vectors) < 0) return -1;
-    if (rvpy_given(ids_arg) && rvpy_take_ids(ids_arg, "ids", ids) < 0) return -1;
+static int take_rows(PyObject *vectors_arg, PyObject *ids_arg, bool convert,
+                     rvpy_array *vectors, rvpy_array *ids) {
+    if (rvpy_take_vectors(vectors_arg, "vectors", RVPY_MATRIX, convert, vectors) < 0 ||
+        (rvpy_given(ids_arg) && rvpy_take_ids(ids_arg, "ids", RVPY_IDS_OF_ROWS, ids) < 0))
+        return -1;
     return check_pairs(vectors, ids);
 }
 
@@ -27,6 +28,7 @@ static int take_rows(PyObject *vectors_arg, PyObject *ids_arg, rvpy_array *vecto
 typedef struct build_args {
     PyObject *vectors, *ids, *seed, *metric, *bits, *rerank_factor, *epsilon, *n_lists,
         *originals, *progress;
+    int convert;
 } build_args;
 
 static int build_options(rv_kind kind, const build_args *a, rv_build_options *o) {
@@ -70,14 +72,14 @@ static PyObject *build(const rvpy_state *state, rv_build_options o,
 }
 
 PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {
-        "vectors",       "ids",     "seed",      "metric",   "bits", "n_lists",
-        "rerank_factor", "epsilon", "originals", "progress", NULL};
+    static char *keywords[] = {"vectors",   "ids",     "seed",          "metric",
+                               "bits",      "n_lists", "rerank_factor", "epsilon",
+                               "originals", "convert", "progress",      NULL};
     build_args a = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOOOOOO:build", keywords,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OOOOOOOOpO:build", keywords,
                                      &a.vectors, &a.ids, &a.seed, &a.metric, &a.bits,
                                      &a.n_lists, &a.rerank_factor, &a.epsilon,
-                                     &a.originals, &a.progress))
+                                     &a.originals, &a.convert, &a.progress))
         return NULL;
     rvpy_class class;
     rv_build_options options = RV_BUILD_DEFAULT;
@@ -85,7 +87,7 @@ PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
     PyObject *result = NULL;
     if (rvpy_class_of(type, &class) == 0 &&
         build_options(class.kind, &a, &options) == 0 &&
-        take_rows(a.vectors, a.ids, &vectors, &ids) == 0)
+        take_rows(a.vectors, a.ids, a.convert, &vectors, &ids) == 0)
         result = build(class.state, options, &vectors, &ids, a.progress);
     rvpy_array_release(&vectors);
     rvpy_array_release(&ids);
@@ -122,15 +124,17 @@ static rv_status add_new_rows(PyObject *self, const rvpy_array *vectors, uint64_
 }
 
 PyObject *rvpy_index_add(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"id", "vector", NULL};
+    static char *keywords[] = {"id", "vector", "convert", NULL};
     PyObject *id_arg, *vector_arg;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:add", keywords, &id_arg,
-                                     &vector_arg))
+    int convert = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$p:add", keywords, &id_arg,
+                                     &vector_arg, &convert))
         return NULL;
     uint64_t id = 0;
     rvpy_array vector = {0};
-    if (id_arg != Py_None && rvpy_parse_u64(id_arg, "id", &id) < 0) return NULL;
-    if (rvpy_take_floats(vector_arg, "vector", RVPY_VECTOR, &vector) < 0) return NULL;
+    if (id_arg != Py_None && rvpy_parse_id(id_arg, "id", &id) < 0) return NULL;
+    if (rvpy_take_vectors(vector_arg, "vector", RVPY_VECTOR, convert, &vector) < 0)
+        return NULL;
     rv_error error = {0};
     rv_status status = id_arg == Py_None ? add_new_rows(self, &vector, &id, NULL, &error)
                                          : add_rows(self, &vector, &id, NULL, &error);
@@ -140,15 +144,16 @@ PyObject *rvpy_index_add(PyObject *self, PyObject *args, PyObject *kwargs) {
 }
 
 PyObject *rvpy_index_add_batch(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"vectors", "ids", "progress", NULL};
+    static char *keywords[] = {"vectors", "ids", "convert", "progress", NULL};
     PyObject *vectors_arg, *ids_arg = NULL, *progress = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$O:add_batch", keywords,
-                                     &vectors_arg, &ids_arg, &progress))
+    int convert = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$pO:add_batch", keywords,
+                                     &vectors_arg, &ids_arg, &convert, &progress))
         return NULL;
     rvpy_array vectors = {0}, ids = {0};
     void *result_ids;
     PyObject *result = NULL;
-    if (take_rows(vectors_arg, ids_arg, &vectors, &ids) == 0)
+    if (take_rows(vectors_arg, ids_arg, convert, &vectors, &ids) == 0)
         result = rvpy_array_new(RVPY_U64, vectors.shape[0], -1, &result_ids);
     if (result) {
         rv_error error = {0};
@@ -172,16 +177,17 @@ PyObject *rvpy_index_add_batch(PyObject *self, PyObject *args, PyObject *kwargs)
 /* ---- upsert, remove, vacuum ------------------------------------------------- */
 
 PyObject *rvpy_index_upsert(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"ids", "vectors", "progress", NULL};
+    static char *keywords[] = {"ids", "vectors", "convert", "progress", NULL};
     PyObject *ids_arg, *vectors_arg, *progress = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$O:upsert", keywords, &ids_arg,
-                                     &vectors_arg, &progress))
+    int convert = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$pO:upsert", keywords, &ids_arg,
+                                     &vectors_arg, &convert, &progress))
         return NULL;
     rvpy_array vectors = {0}, ids = {0};
     rvpy_call call;
     PyObject *result = NULL;
-    if (rvpy_take_ids(ids_arg, "ids", &ids) == 0 &&
-        rvpy_take_floats(vectors_arg, "vectors", RVPY_MATRIX, &vectors) == 0 &&
+    if (rvpy_take_ids(ids_arg, "ids", RVPY_IDS_OF_ROWS, &ids) == 0 &&
+        rvpy_take_vectors(vectors_arg, "vectors", RVPY_MATRIX, convert, &vectors) == 0 &&
         check_pairs(&vectors, &ids) == 0 && rvpy_call_begin(&call, progress) == 0) {
         rv_error error = {0};
         rv_status status =
@@ -205,7 +211,13 @@ PyObject *rvpy_index_remove(PyObject *self, PyObject *args, PyObject *kwargs) {
     rvpy_array ids = {0};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:remove", keywords, &ids_arg))
         return NULL;
-    if (rvpy_take_id_or_ids(ids_arg, "ids", &ids) < 0) return NULL;
+    rv_index_info info;
+    rvpy_info(self, &info);
+    if (rvpy_take_id_or_ids(ids_arg, "ids", &ids) < 0 ||
+        rvpy_refuse_flags(ids_arg, "ids", &ids, info.n) < 0) {
+        rvpy_array_release(&ids);
+        return NULL;
+    }
     uint64_t removed = 0;
     rv_error error = {0};
     PyThreadState *thread = PyEval_SaveThread();

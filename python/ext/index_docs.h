@@ -38,9 +38,13 @@
 
 /* ---- build ------------------------------------------------------------------ */
 
+#define DOC_CONVERT                                                                      \
+    "convert: copy vectors of any real dtype and layout as float32 in C order, which\n"  \
+    "    are refused otherwise. Each number must be within the range of float32.\n"
+
 #define DOC_BUILD(options, what)                                                         \
     "build($type, vectors, *, ids=None, seed=42, metric='l2'" options                    \
-    ", progress=None)\n--\n\n"                                                           \
+    ", convert=False, progress=None)\n--\n\n"                                            \
     "An index of the rows of `vectors`.\n\n"                                             \
     "vectors: (n, dim) float32, C-contiguous, finite, 1 <= dim <= 8192; used without\n"  \
     "    a copy while building. Lists and tuples are copied first. n may be 0.\n"        \
@@ -48,7 +52,7 @@
     "seed: of everything random, 0..2^64-1. Same data, seed and options give the same\n" \
     "    bytes on every machine and with any number of threads.\n"                       \
     "metric: 'l2' (score = squared distance, smaller is better), 'ip' (inner product)\n" \
-    "    or 'cosine' (larger is better).\n" what                                         \
+    "    or 'cosine' (larger is better).\n" what DOC_CONVERT                             \
     "progress: function (rows_done, rows_total), called about every 50 ms. An\n"         \
     "    exception it raises stops the build, and so does Ctrl-C.\n\n"                   \
     "Raises ValueError (NaN, infinity, dim), TypeError (dtype), DuplicateId."
@@ -79,8 +83,9 @@
 /* ---- search ----------------------------------------------------------------- */
 
 #define DOC_ALLOW(mask)                                                                  \
-    "allow: search these only: ids (integers; unknown ones are ignored) or a boolean\n"  \
-    "    mask" mask ", in the order of `ids`. Evaluated inside the scan.\n"
+    "allow: search these only: ids (integers; unknown ones are ignored, negative ones\n" \
+    "    too) or a boolean mask" mask ", in the order of `ids`. Evaluated inside the\n"  \
+    "    scan.\n"
 #define DOC_NPROBE                                                                       \
     "nprobe: groups to look into on average, the nearest first, 1..65536 or 'all';\n"    \
     "    None takes the attribute `nprobe`. A query looks into half to twice as many,\n" \
@@ -93,7 +98,7 @@
 #define DOC_SEARCH(options, what)                                                        \
     "search($self, query, k=10, *, allow=None" options ")\n--\n\n"                       \
     "The k best vectors, best first, as a list of Hit(id, score).\n\n"                   \
-    "query: (dim,) float32, finite; lists and tuples are copied.\n"                      \
+    "query: (dim,) or (1, dim), any real dtype, finite; searched as float32.\n"          \
     "k: at least 1. Fewer hits come where fewer vectors are allowed.\n" DOC_ALLOW(       \
         " of shape (n,)") what                                                           \
         "\nEqual scores come by ascending id. Raises DimensionMismatch, EmptyIndex,\n"   \
@@ -103,7 +108,8 @@
     "search_batch($self, queries, k=10, *, allow=None" options                           \
     ", progress=None)\n--\n\n"                                                           \
     "The k best vectors of each query, as arrays (ids, scores).\n\n"                     \
-    "queries: (m, dim) float32, C-contiguous, finite; lists and tuples are copied.\n"    \
+    "queries: (m, dim), or (dim,) for one, any real dtype, finite; searched as "         \
+    "float32.\n"                                                                         \
     "k: at least 1.\n" DOC_ALLOW(" of shape (n,), or (m, n) with a row per query") what  \
         "progress: function (queries_done, queries_total). An exception it raises\n"     \
         "    stops the search, and so does Ctrl-C.\n\n"                                  \
@@ -129,7 +135,7 @@
 #define DOC_TUNE                                                                         \
     SIGNATURE_TUNE                                                                       \
     "Choose `nprobe` and `epsilon` for a recall, as the defaults of searches.\n\n"       \
-    "queries: (m, dim) float32, C-contiguous, finite, m >= 2, some hundred better: "     \
+    "queries: (m, dim), any real dtype, finite, m >= 2, some hundred better: "           \
     "from\n"                                                                             \
     "    where later queries will come, and not vectors of the index.\n"                 \
     "k: results of a search, 1..n.\n"                                                    \
@@ -151,30 +157,31 @@
 /* ---- changes ---------------------------------------------------------------- */
 
 #define DOC_ADD                                                                          \
-    "add($self, id, vector)\n--\n\n"                                                     \
+    "add($self, id, vector, *, convert=False)\n--\n\n"                                   \
     "Append one vector and return its id.\n\n"                                           \
     "id: 0..2^64-2, not in the index yet (`upsert` replaces); None takes the one\n"      \
     "    after the largest ever used.\n"                                                 \
-    "vector: (dim,) float32, finite; lists and tuples are copied.\n\n"                   \
+    "vector: (dim,) float32, finite; lists and tuples are copied.\n" DOC_CONVERT "\n"    \
     "Raises DuplicateId, DimensionMismatch, ValueError, TypeError; then nothing has\n"   \
     "changed."
 
 #define DOC_ADD_BATCH                                                                    \
-    "add_batch($self, vectors, ids=None, *, progress=None)\n--\n\n"                      \
+    "add_batch($self, vectors, ids=None, *, convert=False, progress=None)\n--\n\n"       \
     "Append the rows of `vectors` and return their ids, (n,) uint64.\n\n"                \
     "vectors: (n, dim) float32, C-contiguous, finite; lists and tuples are copied.\n"    \
     "ids: n integers in 0..2^64-2, none in the index yet; None continues after the\n"    \
-    "    largest ever used.\n"                                                           \
+    "    largest ever used.\n" DOC_CONVERT                                               \
     "progress: function (rows_done, rows_total). An exception it raises stops the\n"     \
     "    call, and so does Ctrl-C.\n\n"                                                  \
     "Raises DuplicateId, DimensionMismatch, ValueError, TypeError; then nothing has\n"   \
     "changed."
 
 #define DOC_UPSERT                                                                       \
-    "upsert($self, ids, vectors, *, progress=None)\n--\n\n"                              \
+    "upsert($self, ids, vectors, *, convert=False, progress=None)\n--\n\n"               \
     "Append the rows of `vectors`, in place of those that have the same ids.\n\n"        \
     "ids: n integers in 0..2^64-2, none twice.\n"                                        \
-    "vectors: (n, dim) float32, C-contiguous, finite; lists and tuples are copied.\n"    \
+    "vectors: (n, dim) float32, C-contiguous, finite; lists and tuples are "             \
+    "copied.\n" DOC_CONVERT                                                              \
     "progress: function (rows_done, rows_total). An exception it raises stops the\n"     \
     "    call, and so does Ctrl-C.\n\n"                                                  \
     "A replaced vector moves to the end of the order. Raises DuplicateId,\n"             \
@@ -183,7 +190,7 @@
 #define DOC_REMOVE                                                                       \
     "remove($self, ids)\n--\n\n"                                                         \
     "Remove the vectors with these ids and return how many there were.\n\n"              \
-    "ids: one int, or integers; unknown ones are ignored.\n\n"                           \
+    "ids: one int, or integers; unknown ones are ignored, negative ones too.\n\n"        \
     "The order of the rest stays.\n"                                                     \
     "Memory is given back by `vacuum`."
 

@@ -9,7 +9,7 @@
 PyObject *rvpy_index_item(PyObject *self, PyObject *id_arg) {
     uint64_t id;
     rv_index_info info;
-    if (rvpy_parse_u64(id_arg, "id", &id) < 0) return NULL;
+    if (rvpy_parse_id(id_arg, "id", &id) < 0) return NULL;
     rvpy_info(self, &info);
     void *out;
     PyObject *vector = rvpy_array_new(RVPY_F32, (Py_ssize_t)info.dim, -1, &out);
@@ -26,7 +26,7 @@ PyObject *rvpy_index_item(PyObject *self, PyObject *id_arg) {
 /* As for a dict or a set of ints: what can be no id is simply not in it. */
 int rvpy_index_contains(PyObject *self, PyObject *id_arg) {
     uint64_t id;
-    if (rvpy_parse_u64(id_arg, "id", &id) < 0) {
+    if (rvpy_parse_id(id_arg, "id", &id) < 0) {
         if (!PyErr_ExceptionMatches(PyExc_ValueError)) return -1;
         PyErr_Clear();
         return 0;

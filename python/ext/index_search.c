@@ -24,13 +24,16 @@ static void release(search *s) {
     rvpy_array_release(&s->allow);
 }
 
-static int take_allow(search *s, PyObject *arg, Py_ssize_t queries) {
+static int take_allow(PyObject *self, search *s, PyObject *arg, Py_ssize_t queries) {
     rvpy_allow form;
+    rv_index_info info;
     rv_search_options *o = &s->options;
     if (!rvpy_given(arg)) return 0;
     if (rvpy_take_allow(arg, queries, &s->allow, &form) < 0) return -1;
     static const uint64_t none;
     if (form == RVPY_ALLOW_IDS) {
+        rvpy_info(self, &info);
+        if (rvpy_refuse_flags(arg, "allow", &s->allow, info.n) < 0) return -1;
         o->allow_ids = s->allow.shape[0] ? s->allow.data : &none;
         o->allow_count = (uint64_t)s->allow.shape[0];
         return 0;
@@ -130,8 +133,8 @@ PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs) {
     search s = {0};
     PyObject *hits = NULL;
     if (parse_options(&s, ((rvpy_index *)self)->kind, "search", &a) == 0 &&
-        rvpy_take_floats(a.query, "query", RVPY_VECTOR, &s.query) == 0 &&
-        take_allow(&s, a.allow, -1) == 0) {
+        rvpy_take_queries(a.query, "query", RVPY_VECTOR, &s.query) == 0 &&
+        take_allow(self, &s, a.allow, -1) == 0) {
         uint64_t ids[STACK_HITS];
         float scores[STACK_HITS];
         hits = s.k <= STACK_HITS ? search_into(self, &s, ids, scores)
@@ -213,8 +216,8 @@ PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwar
     search s = {0};
     PyObject *result = NULL;
     if (parse_options(&s, ((rvpy_index *)self)->kind, "search_batch", &a) == 0 &&
-        rvpy_take_floats(a.query, "queries", RVPY_MATRIX, &s.query) == 0 &&
-        take_allow(&s, a.allow, s.query.shape[0]) == 0)
+        rvpy_take_queries(a.query, "queries", RVPY_MATRIX, &s.query) == 0 &&
+        take_allow(self, &s, a.allow, s.query.shape[0]) == 0)
         result = search_batch(self, &s, a.progress);
     release(&s);
     return result;
@@ -271,7 +274,7 @@ PyObject *rvpy_index_tune(PyObject *self, PyObject *args, PyObject *kwargs) {
     PyObject *result = NULL;
     if ((!k_arg || rvpy_parse_k(k_arg, &k) == 0) &&
         (!recall_arg || rvpy_parse_double(recall_arg, "recall", &recall) == 0) &&
-        rvpy_take_floats(queries_arg, "queries", RVPY_MATRIX, &queries) == 0)
+        rvpy_take_queries(queries_arg, "queries", RVPY_MATRIX, &queries) == 0)
         result = tune(self, &queries, k, recall, progress);
     rvpy_array_release(&queries);
     return result;

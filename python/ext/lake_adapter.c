@@ -160,7 +160,7 @@ static int take_batch(PyObject *fields, rv_pull *out) {
     *out = (rv_pull){.release = release_batch, .owner = b};
     if (rvpy_parse_u64(dim, "dim", &out->dim) < 0 ||
         rvpy_parse_u64(generation, "generation", &out->generation) < 0 ||
-        rvpy_take_ids(ids, "ids", &b->ids) < 0 ||
+        rvpy_take_ids(ids, "ids", RVPY_IDS_OF_ROWS, &b->ids) < 0 ||
         rvpy_take_floats(vectors, "vectors", RVPY_MATRIX, &b->vectors) < 0 ||
         check_width(b, out->dim) < 0) {
         PyObject *type, *value, *traceback;

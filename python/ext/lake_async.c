@@ -38,8 +38,8 @@ static PyObject *job_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     if (rvpy_parse_k(k, &self->k) == 0 &&
         rvpy_parse_count(rerank, "per_shard_rerank", 1024, &self->per_shard_rerank) ==
             0 &&
-        rvpy_take_floats(query, batch ? "queries" : "query",
-                         batch ? RVPY_MATRIX : RVPY_VECTOR, &self->queries) == 0)
+        rvpy_take_queries(query, batch ? "queries" : "query",
+                          batch ? RVPY_MATRIX : RVPY_VECTOR, &self->queries) == 0)
         return (PyObject *)self;
     Py_DECREF(self);
     return NULL;

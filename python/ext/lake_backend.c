@@ -224,7 +224,7 @@ static void release_rows(rows *r) {
 static int take_rows(PyObject *self, const char *method, PyObject *ids, PyObject *vectors,
                      rows *out) {
     *out = (rows){.n = 0};
-    if (rvpy_take_ids(ids, "ids", &out->ids) < 0 ||
+    if (rvpy_take_ids(ids, "ids", RVPY_IDS_OF_ROWS, &out->ids) < 0 ||
         rvpy_take_floats(vectors, "vectors", RVPY_MATRIX, &out->vectors) < 0) {
         release_rows(out);
         return -1;
@@ -286,7 +286,7 @@ static PyObject *local_append(PyObject *self, PyObject *args, PyObject *kwargs) 
     subject s;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OOO:append", keywords, &collection,
                                      &id_arg, &vector_arg) ||
-        rvpy_parse_u64(id_arg, "id", &id) < 0 ||
+        rvpy_parse_id(id_arg, "id", &id) < 0 ||
         rvpy_take_floats(vector_arg, "vector", RVPY_VECTOR, &vector) < 0)
         return NULL;
     if (take_subject(self, collection, &s) < 0) {

@@ -17,7 +17,7 @@
     "The k vectors of a collection nearest to the query, best first.\n\n"                \
     "The collection is pulled and indexed first if it is not in the cache, or not\n"     \
     "up to date in the sense of the lake's consistency.\n\n"                             \
-    "query: (dim,) float32, finite; lists and tuples are copied.\n"                      \
+    "query: (dim,) or (1, dim), any real dtype, finite; searched as float32.\n"          \
     "k: at least 1.\n" DOC_BACKEND_ARG DOC_CACHED_ONLY                                   \
     "\nReturns a list of LakeHit(backend, collection, id, score), the score being the\n" \
     "squared distance. Raises UnknownCollection, BackendError, LakeDimensionMismatch,\n" \
@@ -29,7 +29,8 @@
     "--\n\n"                                                                             \
     "For each query what `search_one` finds: a list of lists of hits.\n\n"               \
     "The collection is brought up to date once, and all queries see that one state.\n\n" \
-    "queries: (m, dim) float32, C-contiguous, finite; lists and tuples are copied.\n"    \
+    "queries: (m, dim), or (dim,) for one, any real dtype, finite; searched as "         \
+    "float32.\n"                                                                         \
     "k: at least 1.\n" DOC_BACKEND_ARG DOC_CACHED_ONLY                                   \
     "progress: function (done, total), in rows while the index is built, then in\n"      \
     "    queries. An exception it raises stops the call, and so does Ctrl-C.\n\n"        \
@@ -43,7 +44,7 @@
     "collection: searched in every backend that lists it, in the order they were\n"      \
     "    registered; or\n"                                                               \
     "targets: keys (backend, collection), each searched once; none gives no hits.\n"     \
-    "query: (dim,) float32, finite.\n"                                                   \
+    "query: (dim,) or (1, dim), any real dtype, finite; searched as float32.\n"          \
     "k: at least 1. Of several shards each is asked for somewhat more.\n"                \
     "per_shard_rerank: the rerank factor in each, 1..1024; None divides the lake's\n"    \
     "    among the shards, but gives each at least 5.\n" DOC_CACHED_ONLY                 \
@@ -129,7 +130,7 @@
 #define DOC_LOCAL_REMOVE                                                                 \
     "remove($self, /, collection, ids)\n--\n\n"                                          \
     "Remove the rows with these ids, one int or several; returns how many there were.\n" \
-    "\nUnknown ids are ignored. Raises UnknownCollection."
+    "\nUnknown ids are ignored, negative ones too. Raises UnknownCollection."
 
 #define DOC_LIST_COLLECTIONS "list_collections($self, /)\n--\n\nNames of the collections."
 #define DOC_GENERATION                                                                   \

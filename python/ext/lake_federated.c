@@ -230,7 +230,7 @@ static int take_query(federated *f, PyObject *query, PyObject *k, PyObject *rera
     if ((k && rvpy_parse_k(k, &f->k) < 0) ||
         rvpy_parse_count(rerank, "per_shard_rerank", 1024, &f->per_shard_rerank) < 0)
         return -1;
-    return rvpy_take_floats(query, "query", RVPY_VECTOR, &f->query);
+    return rvpy_take_queries(query, "query", RVPY_VECTOR, &f->query);
 }
 
 PyObject *rvpy_lake_search_federated(PyObject *object, PyObject *args, PyObject *kwargs) {

@@ -87,8 +87,8 @@ static PyObject *search(PyObject *object, PyObject *args, rvpy_rank rank) {
         return NULL;
     }
     if (rvpy_parse_k(k_arg, &k) < 0 ||
-        rvpy_take_floats(queries_arg, rank == RVPY_VECTOR ? "query" : "queries", rank,
-                         &queries) < 0)
+        rvpy_take_queries(queries_arg, rank == RVPY_VECTOR ? "query" : "queries", rank,
+                          &queries) < 0)
         return NULL;
     rvpy_found found;
     rvpy_call call;

@@ -149,7 +149,7 @@ PyObject *rvpy_lake_search_one(PyObject *object, PyObject *args, PyObject *kwarg
         return NULL;
     rvpy_lake *self = rvpy_lake_of(object);
     if (self && (!k || rvpy_parse_k(k, &s.k) == 0) &&
-        rvpy_take_floats(query, "query", RVPY_VECTOR, &s.queries) == 0 &&
+        rvpy_take_queries(query, "query", RVPY_VECTOR, &s.queries) == 0 &&
         rvpy_target_find(self, collection, backend, &s.target) == 0)
         result = search_key(self, &s);
     rvpy_array_release(&s.queries);
@@ -167,7 +167,7 @@ PyObject *rvpy_lake_search_batch(PyObject *object, PyObject *args, PyObject *kwa
         return NULL;
     rvpy_lake *self = rvpy_lake_of(object);
     if (self && (!k || rvpy_parse_k(k, &s.k) == 0) &&
-        rvpy_take_floats(queries, "queries", RVPY_MATRIX, &s.queries) == 0 &&
+        rvpy_take_queries(queries, "queries", RVPY_MATRIX, &s.queries) == 0 &&
         rvpy_target_find(self, collection, backend, &s.target) == 0)
         result = search_key(self, &s);
     rvpy_array_release(&s.queries);

@@ -97,6 +97,10 @@ int rvpy_errors_init(rvpy_state *state);
  * already (by a progress callback or a signal) stands. `path` may be NULL. */
 PyObject *rvpy_raise(const rvpy_state *state, const rv_error *error, PyObject *path);
 
+/* Raises the exception that a function of ruvector/_advice.py returns for arguments in
+ * the form of Py_BuildValue, a tuple; -1. */
+int rvpy_refuse(const char *function, const char *format, ...);
+
 /* ---- library calls (call.c) ------------------------------------------------- */
 
 /* A library call without the GIL. While it runs, signals are handled and the
@@ -123,6 +127,16 @@ PyObject *rvpy_type_name(PyObject *object);
 void rvpy_wrong_type(const char *name, const char *wanted, PyObject *arg);
 /* An int (anything with __index__, but no bool) in 0..2^64-1. */
 int rvpy_parse_u64(PyObject *arg, const char *name, uint64_t *out);
+/* An id of a row, 0..2^64-2. */
+int rvpy_parse_id(PyObject *arg, const char *name, uint64_t *out);
+/* An id among others: no exception is set unless it is RVPY_FAILED. */
+typedef enum rvpy_item {
+    RVPY_IN_RANGE, /* 0..2^64-1 */
+    RVPY_OUT_OF_RANGE,
+    RVPY_NO_INT,
+    RVPY_FAILED
+} rvpy_item;
+rvpy_item rvpy_parse_item(PyObject *arg, uint64_t *out);
 /* At least 1; what exceeds 64 bits becomes UINT64_MAX. */
 int rvpy_parse_k(PyObject *arg, uint64_t *out);
 /* 1..max; 0 if not given. */
@@ -155,13 +169,26 @@ typedef struct rvpy_array {
 void rvpy_array_release(rvpy_array *a); /* fine on a zeroed struct */
 
 typedef enum rvpy_rank { RVPY_VECTOR = 1, RVPY_MATRIX = 2 } rvpy_rank;
-/* Float32 data. A vector of length d has shape {1, d}. Arrays, and whatever
- * exports one, must be float32 and C-contiguous; sequences are copied. */
+/* Float32 data that is used where it lies. A vector of length d has shape {1, d}.
+ * Arrays, and whatever exports one, must be float32 and C-contiguous; sequences are
+ * copied. */
 int rvpy_take_floats(PyObject *arg, const char *name, rvpy_rank rank, rvpy_array *out);
-/* Ids as uint64: integer arrays or any iterable of ints. */
-int rvpy_take_ids(PyObject *arg, const char *name, rvpy_array *out);
-/* The same, or one int. */
+/* The same for a call that has convert=True: then every real dtype and layout is copied.
+ */
+int rvpy_take_vectors(PyObject *arg, const char *name, rvpy_rank rank, bool convert,
+                      rvpy_array *out);
+/* Every real dtype and layout; also a matrix of one row as a vector, and the reverse. */
+int rvpy_take_queries(PyObject *arg, const char *name, rvpy_rank rank, rvpy_array *out);
+/* Ids as uint64: integer arrays or any iterable of ints. Of ids that are wanted, the
+ * integers that can be no id become RV_NO_ID; a batch has many queries. */
+typedef enum rvpy_ids { RVPY_IDS_OF_ROWS, RVPY_IDS_WANTED, RVPY_IDS_BATCH } rvpy_ids;
+int rvpy_take_ids(PyObject *arg, const char *name, rvpy_ids use, rvpy_array *out);
+/* Wanted ids, or one int. */
 int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_array *out);
+/* ValueError if wanted ids are zeros and ones, one for each of `rows` rows and not all
+ * different: a mask, not ids. */
+int rvpy_refuse_flags(PyObject *arg, const char *name, const rvpy_array *ids,
+                      uint64_t rows);
 /* Ids, or a boolean mask of one or (`rows` >= 0) two dimensions with that many rows. */
 typedef enum rvpy_allow { RVPY_ALLOW_IDS, RVPY_ALLOW_MASK, RVPY_ALLOW_MASKS } rvpy_allow;
 int rvpy_take_allow(PyObject *arg, Py_ssize_t rows, rvpy_array *out, rvpy_allow *form);

@@ -17,6 +17,9 @@ from ruvector._types import (
     PathLike,
     Probes,
     Progress,
+    QueryLike,
+    RowLike,
+    RowsLike,
     U64Array,
     VectorLike,
 )
@@ -114,11 +117,23 @@ class _Index:
     @property
     def norms(self) -> F32Array: ...
     def memory_usage(self) -> MemoryUsage: ...
-    def add(self, id: int | None, vector: VectorLike) -> int: ...
+    def add(self, id: int | None, vector: RowLike, *, convert: bool = False) -> int: ...
     def add_batch(
-        self, vectors: MatrixLike, ids: IdsLike | None = None, *, progress: Progress = None
+        self,
+        vectors: RowsLike,
+        ids: IdsLike | None = None,
+        *,
+        convert: bool = False,
+        progress: Progress = None,
     ) -> U64Array: ...
-    def upsert(self, ids: IdsLike, vectors: MatrixLike, *, progress: Progress = None) -> None: ...
+    def upsert(
+        self,
+        ids: IdsLike,
+        vectors: RowsLike,
+        *,
+        convert: bool = False,
+        progress: Progress = None,
+    ) -> None: ...
     def remove(self, ids: int | IdsLike) -> int: ...
     def vacuum(self) -> None: ...
     def save(self, path: PathLike) -> None: ...
@@ -152,7 +167,7 @@ class _Coded(_Index):
     def codes(self) -> npt.NDArray[np.uint8]: ...
     def rotation(self) -> Rotation: ...
     def tune(
-        self, queries: MatrixLike, *, k: int = 10, recall: float = 0.99, progress: Progress = None
+        self, queries: QueryLike, *, k: int = 10, recall: float = 0.99, progress: Progress = None
     ) -> Tuning: ...
 
 @type_check_only
@@ -160,7 +175,7 @@ class _Reranked(_Coded):
     @classmethod
     def build(
         cls,
-        vectors: MatrixLike,
+        vectors: RowsLike,
         *,
         ids: IdsLike | None = None,
         seed: int = 42,
@@ -170,6 +185,7 @@ class _Reranked(_Coded):
         rerank_factor: int | None = None,
         epsilon: float | None = None,
         originals: Literal["f32", "f16"] = "f32",
+        convert: bool = False,
         progress: Progress = None,
     ) -> Self: ...
     @property
@@ -180,7 +196,7 @@ class _Reranked(_Coded):
     def originals(self) -> Literal["f32", "f16"] | None: ...
     def search(
         self,
-        query: VectorLike,
+        query: QueryLike,
         k: int = 10,
         *,
         allow: AllowLike = None,
@@ -191,7 +207,7 @@ class _Reranked(_Coded):
     ) -> list[Hit]: ...
     def search_batch(
         self,
-        queries: MatrixLike,
+        queries: QueryLike,
         k: int = 10,
         *,
         allow: AllowLike = None,
@@ -207,24 +223,25 @@ class FlatF32Index(_Index):
     @classmethod
     def build(
         cls,
-        vectors: MatrixLike,
+        vectors: RowsLike,
         *,
         ids: IdsLike | None = None,
         seed: int = 42,
         metric: Metric = "l2",
+        convert: bool = False,
         progress: Progress = None,
     ) -> Self: ...
-    def search(self, query: VectorLike, k: int = 10, *, allow: AllowLike = None) -> list[Hit]: ...
+    def search(self, query: QueryLike, k: int = 10, *, allow: AllowLike = None) -> list[Hit]: ...
     def search_batch(
         self,
-        queries: MatrixLike,
+        queries: QueryLike,
         k: int = 10,
         *,
         allow: AllowLike = None,
         progress: Progress = None,
     ) -> tuple[U64Array, F32Array]: ...
     def tune(
-        self, queries: MatrixLike, *, k: int = 10, recall: float = 0.99, progress: Progress = None
+        self, queries: QueryLike, *, k: int = 10, recall: float = 0.99, progress: Progress = None
     ) -> NoReturn: ...
 
 @final
@@ -232,18 +249,19 @@ class RabitqIndex(_Coded):
     @classmethod
     def build(
         cls,
-        vectors: MatrixLike,
+        vectors: RowsLike,
         *,
         ids: IdsLike | None = None,
         seed: int = 42,
         metric: Metric = "l2",
         bits: int = 1,
         n_lists: int | None = None,
+        convert: bool = False,
         progress: Progress = None,
     ) -> Self: ...
     def search(
         self,
-        query: VectorLike,
+        query: QueryLike,
         k: int = 10,
         *,
         allow: AllowLike = None,
@@ -251,7 +269,7 @@ class RabitqIndex(_Coded):
     ) -> list[Hit]: ...
     def search_batch(
         self,
-        queries: MatrixLike,
+        queries: QueryLike,
         k: int = 10,
         *,
         allow: AllowLike = None,
@@ -318,7 +336,7 @@ class _Lake:
     def search_one(
         self,
         collection: str,
-        query: VectorLike,
+        query: QueryLike,
         k: int = 10,
         *,
         backend: str | None = None,
@@ -327,7 +345,7 @@ class _Lake:
     def search_batch(
         self,
         collection: str,
-        queries: MatrixLike,
+        queries: QueryLike,
         k: int = 10,
         *,
         backend: str | None = None,
@@ -337,7 +355,7 @@ class _Lake:
     def search_federated(
         self,
         collection: str | None = None,
-        query: VectorLike | None = None,
+        query: QueryLike | None = None,
         k: int = 10,
         *,
         targets: Iterable[Key] | None = None,
@@ -370,7 +388,7 @@ class _Lake:
     ) -> list[tuple[str, str]]: ...
     def _acquire(self, key: Key, cached_only: bool = False, /) -> _Pin: ...
     def _search_pins(
-        self, pins: list[_Pin], query: VectorLike, k: int, per_shard_rerank: int | None, /
+        self, pins: list[_Pin], query: QueryLike, k: int, per_shard_rerank: int | None, /
     ) -> list[LakeHit]: ...
     def _install(self, key: Key, index: IndexClass, bundle: tuple[Any, ...] | None) -> None: ...
     def _refresh(self, key: Key, dir: PathLike, /) -> int: ...
@@ -385,8 +403,8 @@ class _Lake:
 @final
 class _Pin:
     def release(self) -> None: ...
-    def search(self, query: VectorLike, k: int, /) -> list[LakeHit]: ...
-    def search_batch(self, queries: MatrixLike, k: int, /) -> list[list[LakeHit]]: ...
+    def search(self, query: QueryLike, k: int, /) -> list[LakeHit]: ...
+    def search_batch(self, queries: QueryLike, k: int, /) -> list[list[LakeHit]]: ...
 
 @final
 class _Job:
@@ -394,7 +412,7 @@ class _Job:
         cls,
         lake: _Lake,
         kind: int,
-        query: VectorLike | MatrixLike | None,
+        query: QueryLike | None,
         k: int,
         per_shard_rerank: int | None,
         cached_only: bool,

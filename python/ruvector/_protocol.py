@@ -25,20 +25,20 @@ class AnyIndex(Protocol):
     def __len__(self) -> int: ...
     def __contains__(self, id: int, /) -> bool: ...
     def search(
-        self, query: _types.VectorLike, k: int = 10, *, allow: _types.AllowLike = None
+        self, query: _types.QueryLike, k: int = 10, *, allow: _types.AllowLike = None
     ) -> list[Hit]: ...
     def search_batch(
         self,
-        queries: _types.MatrixLike,
+        queries: _types.QueryLike,
         k: int = 10,
         *,
         allow: _types.AllowLike = None,
         progress: _types.Progress = None,
     ) -> tuple[_types.U64Array, _types.F32Array]: ...
-    def add(self, id: int | None, vector: _types.VectorLike) -> int: ...
+    def add(self, id: int | None, vector: _types.RowLike) -> int: ...
     def add_batch(
         self,
-        vectors: _types.MatrixLike,
+        vectors: _types.RowsLike,
         ids: _types.IdsLike | None = None,
         *,
         progress: _types.Progress = None,
@@ -46,7 +46,7 @@ class AnyIndex(Protocol):
     def upsert(
         self,
         ids: _types.IdsLike,
-        vectors: _types.MatrixLike,
+        vectors: _types.RowsLike,
         *,
         progress: _types.Progress = None,
     ) -> None: ...

@@ -14,8 +14,12 @@ from ruvector._core import FlatF32Index, RabitqAsymIndex, RabitqIndex, RabitqPlu
 
 F32Array = npt.NDArray[np.float32]
 U64Array = npt.NDArray[np.uint64]
+RealArray = Union[npt.NDArray[np.floating[Any]], npt.NDArray[np.integer[Any]]]
 VectorLike = Union[F32Array, Sequence[float]]
 MatrixLike = Union[F32Array, Sequence[Sequence[float]], Sequence[F32Array]]
+QueryLike = Union[RealArray, Sequence[float], Sequence[Sequence[float]], Sequence[RealArray]]
+RowLike = Union[RealArray, Sequence[float]]  # not of float32: with convert=True
+RowsLike = Union[RealArray, Sequence[Sequence[float]], Sequence[RealArray]]
 IdsLike = Union[npt.NDArray[np.integer[Any]], Iterable[int]]
 AllowLike = Union[IdsLike, npt.NDArray[np.bool_], Sequence[bool], None]
 Progress = Optional[Callable[[int, int], object]]

@@ -258,7 +258,7 @@ ONE = np.ones((1, 16), np.float32)
         (PulledBatch([1], ONE.astype(float), 16, 1), "expected dtype float32"),
         (PulledBatch([1], np.ones((1, 32), np.float32)[:, ::2], 16, 1), "not C-contiguous"),
         (PulledBatch([1], ONE[0], 16, 1), "shape (n, dim)"),
-        (PulledBatch([-1], ONE, 16, 1), "not in 0..2^64-1"),
+        (PulledBatch([-1], ONE, 16, 1), "not in 0..2^64-2"),
         (PulledBatch([1.5], ONE, 16, 1), "ids"),
         (PulledBatch(None, ONE, 16, 1), "ids"),
         (PulledBatch([2**64 - 1], ONE, 16, 1), ""),

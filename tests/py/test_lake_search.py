@@ -124,9 +124,9 @@ def test_queries_of_the_wrong_dimension():
 @pytest.mark.parametrize(
     "query",
     [
-        np.zeros(16),
-        np.zeros((1, 16), np.float32),
-        np.zeros(32, np.float32)[::2],
+        np.zeros(16, complex),
+        np.zeros(16, bool),
+        np.zeros((2, 16), np.float32),
         "query",
         None,
         {1.0},

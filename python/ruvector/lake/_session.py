@@ -13,7 +13,7 @@ from ruvector.errors import LakeDimensionMismatch, LakeError, LakeValueError
 
 if TYPE_CHECKING:
     from ruvector._core import LakeHit, _Pin
-    from ruvector._types import IdsLike, Key, MatrixLike, VectorLike
+    from ruvector._types import IdsLike, Key, MatrixLike, QueryLike
 
     from .lake import RuLake
 
@@ -85,14 +85,14 @@ class Session:
         return self._pins[pair]
 
     def search_one(
-        self, collection: str, query: VectorLike, k: int = 10, *, backend: str | None = None
+        self, collection: str, query: QueryLike, k: int = 10, *, backend: str | None = None
     ) -> list[LakeHit]:
         """As `RuLake.search_one`, in the state the session holds."""
         with self._used():
             return self._pin(self._pair(collection, backend)).search(query, k)
 
     def search_batch(
-        self, collection: str, queries: MatrixLike, k: int = 10, *, backend: str | None = None
+        self, collection: str, queries: QueryLike, k: int = 10, *, backend: str | None = None
     ) -> list[list[LakeHit]]:
         """As `RuLake.search_batch`, in the state the session holds."""
         with self._used():
@@ -101,7 +101,7 @@ class Session:
     def search_federated(
         self,
         collection: str | None = None,
-        query: VectorLike | None = None,
+        query: QueryLike | None = None,
         k: int = 10,
         *,
         targets: Iterable[Key] | None = None,

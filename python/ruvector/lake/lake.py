@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ruvector._core import LakeHit, _Pin
-    from ruvector._types import IndexClass, Key, MatrixLike, PathLike, VectorLike
+    from ruvector._types import IndexClass, Key, PathLike, QueryLike
 
     from ._session import Session
 
@@ -226,7 +226,7 @@ class RuLake(_core._Lake):
     async def search_one_async(
         self,
         collection: str,
-        query: VectorLike,
+        query: QueryLike,
         k: int = 10,
         *,
         backend: str | None = None,
@@ -247,7 +247,7 @@ class RuLake(_core._Lake):
     async def search_batch_async(
         self,
         collection: str,
-        queries: MatrixLike,
+        queries: QueryLike,
         k: int = 10,
         *,
         backend: str | None = None,
@@ -265,7 +265,7 @@ class RuLake(_core._Lake):
     async def search_federated_async(
         self,
         collection: str | None = None,
-        query: VectorLike | None = None,
+        query: QueryLike | None = None,
         k: int = 10,
         *,
         targets: Iterable[Key] | None = None,
