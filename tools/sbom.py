@@ -3,10 +3,12 @@
 CycloneDX 1.6. The package contains its own code only (libruvector is part of it, linked
 into the extension module); what it asks of other packages comes from the first wheel's
 metadata: a name, the range of versions asked for and the extra that asks. Which version
-an installation has is not ours to say, so none is given.
+an installation has is not ours to say, so none is given. The package itself is said to be on
+the index only where PYPI_NAME is set: else scanners would take it for the index's ruvector.
 """
 
 import hashlib
+import os
 import sys
 import zipfile
 from email.parser import HeaderParser
@@ -66,7 +68,9 @@ def bill(paths):
         version=version,
         type=ComponentType.LIBRARY,
         bom_ref=name,
-        purl=PackageURL("pypi", name=name, version=version),
+        purl=PackageURL(
+            "pypi" if os.environ.get("PYPI_NAME") else "generic", name=name, version=version
+        ),
         licenses=[LicenseFactory().make_from_string(metadata["License-Expression"])],
     )
     bom.metadata.component = package
