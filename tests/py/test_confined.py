@@ -1,12 +1,11 @@
 """The base install opens no socket and reads nothing outside the interpreter, its folder and
-its cache: every module imported, every kind of work done, watched from Python and, where
-strace may be used, from the kernel's side, which sees the compiled part too."""
+its cache: every module imported, every kind of work done, watched from Python and from the
+kernel's side, which sees the compiled part too."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ruvector
+from watched import tracer
 
 # What a process reads that runs the interpreter: programs and libraries, how they are set
 # up, and what the kernel tells about the machine, of which the library counts processors.
@@ -152,13 +152,8 @@ def test_the_compiled_part_cannot_call_the_network() -> None:
 
 
 def test_the_kernel_sees_nothing_else(folder) -> None:
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("strace is not installed")
     log = folder.parent / "log"  # and a file of its own for each thread
-    command = [strace, "-ff", "-qq", "-o", str(log), "-e", "trace=openat,open,socket,connect"]
-    if subprocess.run([*command, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("this process may not trace another")
+    command = [*tracer(), "-o", str(log), "-e", "trace=openat,open,socket,connect"]
     subprocess.run(
         [*command, sys.executable, "-c", WORK],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},

@@ -17,6 +17,7 @@ from typing import Any
 
 from .._extras import install_command
 from .folder import Unusable, needed_files
+from .quiet import before_import
 from .registry import HubModel
 
 LOCK = "lock.json"
@@ -33,6 +34,7 @@ def fetch(repo: str, revision: str, final: Path, known: HubModel | None) -> None
 
     Two processes may do so at once: both check what they have and either copy stays.
     """
+    before_import("huggingface_hub")
     try:
         import huggingface_hub  # noqa: F401
     except ImportError:

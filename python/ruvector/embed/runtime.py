@@ -12,6 +12,7 @@ import numpy as np
 
 from .._extras import install_command
 from ..errors import EmbedError
+from .quiet import before_import
 
 _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
@@ -57,6 +58,7 @@ class Session:
     """
 
     def __init__(self, path: Path) -> None:
+        before_import("onnxruntime")
         try:
             import onnxruntime  # type: ignore[import-untyped, unused-ignore]
         except ImportError as why:
