@@ -33,6 +33,7 @@ from .image_folder import IMAGE_MODEL, ImageModel
 from .inputs import check_out, checked_texts, windows
 from .models import find_model
 from .runtime import Session, Tokenizer
+from .turns import OPENING, Turns
 
 if TYPE_CHECKING:
     from .image import ImageLike
@@ -83,9 +84,8 @@ class Embedder:
         self._network: object = None  # of image models
         self._threads = threads
         self._stats = EmbedStats()
-        self._lock = threading.Lock()
         # Texts tokenised and batches run at once, whoever calls.
-        self._budget = threading.BoundedSemaphore(threads)
+        self._turns = Turns(threads)
         ids, _ = tokenizer.encode("")
         self._dim = int(self._run([ids]).shape[1])
 
@@ -124,8 +124,12 @@ class Embedder:
 
             made = ImageEmbedder(model, threads=count)
         else:
-            tokenizer = Tokenizer(model.tokenizer, model.max_length, lower_case=model.lower_case)
-            made = cls(model, tokenizer, Session(model.graph), threads=count)
+            with OPENING:
+                tokenizer = Tokenizer(
+                    model.tokenizer, model.max_length, lower_case=model.lower_case
+                )
+                session = Session(model.graph)
+            made = cls(model, tokenizer, session, threads=count)
         made._asked = {"name_or_path": name_or_path, **where, "threads": threads}
         return made
 
@@ -198,7 +202,7 @@ class Embedder:
     @property
     def stats(self) -> EmbedStats:
         """Texts, tokens, truncated texts, seconds and images so far."""
-        with self._lock:
+        with self._turns.lock:
             return self._stats
 
     def __repr__(self) -> str:
@@ -324,7 +328,7 @@ class Embedder:
         encoded = []
         for text in texts:
             check()
-            with self._budget:
+            with self._turns:
                 encoded.append(self._tokenizer.encode(text))
         plan = list(plan_batches([len(ids) for ids, _ in encoded]))
         batches = ([encoded[row][0] for row in rows] for rows in plan)
@@ -380,7 +384,7 @@ class Embedder:
         session = self._session
         if session is None:
             raise EmbedError(f"{self.name} was closed", model=self.name)
-        with self._budget:
+        with self._turns:
             vectors = session.run(padded, mask)
         if vectors.ndim == 3:
             vectors = pool(vectors, mask, self._model.pooling)
@@ -392,7 +396,7 @@ class Embedder:
         return unit_rows(vectors) if self._model.normalize else vectors
 
     def _count(self, new: EmbedStats) -> None:
-        with self._lock:
+        with self._turns.lock:
             self._stats = EmbedStats._make(map(operator.add, self._stats, new))
 
 

@@ -8,7 +8,6 @@ Pillow is imported only to read files.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from .._extras import install_command
 from ..errors import EmbedError
 from .embedder import Embedder, EmbedStats
 from .image_folder import ImageModel
+from .turns import Turns
 
 ImageLike = Union[np.ndarray, str, "os.PathLike[str]"]
 DIM = 576
@@ -40,7 +40,7 @@ class ImageEmbedder(Embedder):
         self._threads = threads
         self._dim = DIM
         self._stats = EmbedStats()
-        self._lock = threading.Lock()
+        self._turns = Turns(threads)
         try:
             self._network = _core._mobilenet_load(model.weights)
         except EmbedError as why:
