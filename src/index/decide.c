@@ -13,6 +13,26 @@
  * The first term is the code's own error with <o_bar, o> at its mean, sqrt(2/pi), around
  * which it hardly varies; the second that of rounding the query by dq. The estimate from
  * magnitudes uses the query as it is and carries its own error factor.
+ *
+ * The bound is lowered further by what float32 may be off by, whatever the scales of
+ * rows, mean and centroids. With u = 2^-24, D = padded, lengths |o|, |m|, |c|, |q| as
+ * above, d = |q - c|, and K = |r| / <o_bar, o> >= |r|, which B tells (|B| = 4 K /
+ * sqrt(D), for ip half of it):
+ *
+ *   a sum over D elements       off by (D/16 + 4) u times the product of the lengths
+ *   P(v - m)                    off by p u |v - m|, p = 4 (log2 D + 2) + 3 <= 63, and
+ *                               |q - x|^2 by twice |q - x| times both, plus its square
+ *   the code's inner product    off by 4 u K |q|; read bit by bit, by its own sum
+ *   all other sums and products a few u of their largest term
+ *
+ * Added up for each product of lengths, no factor is above w = (D/4 + 160) u:
+ *
+ *   l2, cosine  w (d + K) (|q| + |c| + d) + w K^2 + (w (|q| + |c|))^2, and 2 w for cosine
+ *   ip          w (K + |query|) (|m| + |c|) + w K |query|
+ *
+ * What K is a factor of goes into t, or lies in A (w K^2, see lists.c). Squares below
+ * 2^-126 lose up to D 2^-150: a length up to 2^-64, the share of a shorter residual in an
+ * estimate up to 2^-60 times the other lengths, a key FLT_MIN.
  */
 #include "index/index_i.h"
 
@@ -22,8 +42,6 @@
 /* Where estimates are the answer, one may be missed only through the rounding of the
  * query: 4 standard deviations of it. */
 #define ROUNDING_SIGMAS 4.0f
-/* Relative float32 error allowed for in G and in the rotated query. */
-#define ROUNDING_SLACK 0x1p-20f
 /* Of a row, and of rows that wait: a quarter of a small first-level cache, which is to
  * hold what else a search needs. */
 #define FETCH_BYTES 8192u
@@ -67,42 +85,61 @@ float rvx_exact_key(const rvx_scratch *s, size_t row) {
     return index->metric == RV_IP ? -dot : rvx_cosine_key(s, row, dot);
 }
 
-/* What float32 may be off by in estimates of a list whose centroid lies `distance` from
- * the query; FLT_MIN lets a row at the very place of the query, bound 0, pass 0. */
-static float rounding(const rvx_scratch *s, float distance) {
-    float terms = s->rotated_norm + distance; /* bounds the centroid's norm too */
-    float magnitude = s->index->metric == RV_IP ? s->magnitude + terms * s->query_norm
-                                                : terms * distance;
-    if (s->index->metric == RV_COSINE) magnitude += 2; /* the exact key's own rounding */
-    return ROUNDING_SLACK * magnitude + FLT_MIN;
+/* What estimates of a list may be off by through float32; see above. */
+typedef struct allowance {
+    float distance; /* |q - c|, and what may have been lost of it */
+    float lengths;  /* what K is multiplied by, without w */
+    float constant; /* what it does not depend on */
+} allowance;
+
+static allowance allowance_of(const rvx_scratch *s, uint32_t list) {
+    const rvx_quantizer *q = s->index->quantizer;
+    float w = rvx_rounding(q->padded), lost = 0x1p-64f;
+    float centroid = sqrtf(2 * q->near.half_norms[list]) + lost;
+    float distance = sqrtf(s->list_g2[list]) + lost, constant;
+    float lengths = s->rotated_norm + centroid + distance;
+    if (q->metric == RV_IP) {
+        lengths = s->query_norm + s->mean_norm + centroid;
+        constant = w * s->query_norm * (s->mean_norm + centroid);
+    } else {
+        float square = w * (s->rotated_norm + centroid);
+        constant = w * distance * lengths + square * square;
+        if (q->metric == RV_COSINE) constant += 2 * w; /* the exact key's own */
+    }
+    constant += 0x1p-60f * lengths + FLT_MIN;
+    return (allowance){distance, lengths, constant};
 }
 
-/* The estimate with the query as it is, in scan space, and what the key is hardly
- * below. */
-static float estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bound) {
+float rvx_estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bound) {
     const rvx_rows *rows = &s->index->rows;
     const rvx_quantizer *q = s->index->quantizer;
     const uint8_t *code = rvx_cell(&rows->column[RVX_CODES], row);
     const void *factors = rvx_cell(&rows->column[RVX_FACTORS], row);
-    float distance = sqrtf(s->list_g2[list]), a, b, ip, deviation;
+    const allowance off = allowance_of(s, list);
+    float a, b, ip, deviation, sign_b;
     if (q->extra) {
         rvx_fine_factors f;
         memcpy(&f, factors, sizeof f);
         a = f.a;
         b = f.b;
+        sign_b = f.sign.b;
         ip = s->ops->level_dot(code, code + q->padded / 8, q->extra, s->rotated,
                                q->padded);
-        deviation = f.e * distance;
+        deviation = f.e * off.distance;
     } else {
         rvx_factors f;
         memcpy(&f, factors, sizeof f);
         a = f.a;
-        b = f.b;
+        b = sign_b = f.b;
         ip = s->ops->code_dot(code, s->rotated, q->padded);
-        deviation = -b * rvx_sign_deviation(q->padded, distance, 0);
+        deviation = -b * rvx_sign_deviation(q->padded, off.distance, 0);
     }
     float value = a + s->list_g[list] + b * (ip - s->half_sum);
-    *bound = value - s->params.epsilon * deviation - rounding(s, distance);
+    float levels =
+        (float)(1u << q->extra) * sqrtf((float)q->padded); /* >= |y|, K = -b |y| */
+    float rounding = rvx_rounding(q->padded) * -b * levels * off.lengths;
+    *bound = value - s->params.epsilon * deviation - off.constant - rounding -
+             s->index->lists.curvature * sign_b * sign_b;
     return value;
 }
 
@@ -119,18 +156,17 @@ static float coded_key(const rvx_scratch *s, size_t row, float estimated) {
 void rvx_enter_list(rvx_scratch *s, uint32_t list) {
     rvx_measure_list(s, list);
     size_t padded = s->index->quantizer->padded;
-    float root = sqrtf((float)padded), distance = sqrtf(s->list_g2[list]);
+    const allowance off = allowance_of(s, list);
     bool decides = !s->index->has_vectors && s->index->bits == 1;
-    float width =
-        decides ? ROUNDING_SIGMAS * rvx_sign_deviation(padded, 0, s->rq.error)
-                : s->params.epsilon * rvx_sign_deviation(padded, distance, s->rq.error);
-    float terms = s->rotated_norm + distance;
-    s->t = width + 0.5f * ROUNDING_SLACK * root * terms;
+    float width = decides ? ROUNDING_SIGMAS * rvx_sign_deviation(padded, 0, s->rq.error)
+                          : s->params.epsilon *
+                                rvx_sign_deviation(padded, off.distance, s->rq.error);
+    s->t = width + 0.5f * sqrtf((float)padded) * rvx_rounding(padded) * off.lengths;
     if (!(s->t < FLT_MAX)) s->t = FLT_MAX; /* infinity times B = 0 would be NaN */
-    float slack = rounding(s, distance);
-    s->g = s->list_g[list] - slack;
+    s->g = s->list_g[list] - off.constant;
     /* taken smaller by more than the float32 arithmetic of bound and estimate is off */
-    float least = (1 - 0x1p-10f) * s->t * s->index->lists.list[list].least_b - slack;
+    float least =
+        (1 - 0x1p-10f) * s->t * s->index->lists.list[list].least_b - off.constant;
     s->least = s->index->bits == 1 && least > 0 ? least : 0;
     s->list = list;
 }
@@ -170,7 +206,7 @@ static void decide(rvx_scratch *s, size_t row, uint32_t list) {
         return;
     }
     float bound;
-    push(s, row, coded_key(s, row, estimate(s, row, list, &bound)));
+    push(s, row, coded_key(s, row, rvx_estimate(s, row, list, &bound)));
 }
 
 static void fetch(const rvx_scratch *s, int column, size_t row) {
@@ -232,7 +268,7 @@ static void weigh(rvx_scratch *s, rvx_waiting w, float estimated) {
 
 /* What the stored code says of a row with the query as it is. */
 static void refine(rvx_scratch *s, rvx_waiting w) {
-    float estimated = estimate(s, w.row, w.list, &w.bound);
+    float estimated = rvx_estimate(s, w.row, w.list, &w.bound);
     s->cost += RVX_ROW_COST + RVX_SCATTERED * s->index->rows.column[RVX_CODES].width;
     if (s->index->has_vectors)
         weigh(s, w, estimated);

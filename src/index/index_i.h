@@ -127,6 +127,12 @@ void rvx_quantizer_rotate(const rvx_quantizer *q, const rvk_ops *ops, const floa
  * for a centroid at that distance from the query, which is rounded by query_error. */
 float rvx_sign_deviation(size_t padded, float distance, float query_error);
 
+/* What float32 is off by at most in an estimate, as a share of the products of lengths it
+ * is made of; see decide.c. */
+static inline float rvx_rounding(size_t padded) {
+    return (float)(padded / 4 + 160) * 0x1p-24f;
+}
+
 typedef struct rvx_factors {
     float a, b;
 } rvx_factors;
@@ -300,6 +306,8 @@ typedef struct rvx_lists {
     uint32_t n_lists;
     unsigned group; /* of the instruction set they were arranged for */
     size_t padded, block_bytes;
+    float
+        curvature; /* times B^2: what A is stored lower by, for rounding; see decide.c */
     uint8_t *blocks; /* what lists that do not own theirs share */
     uint32_t *rows;
     size_t shared_blocks; /* room in them */
@@ -448,7 +456,7 @@ typedef struct rvx_scratch {
     rvk_query rq;
     float rotated_norm, half_sum;
     float mean_dot;  /* RV_IP only: <m, query> */
-    float magnitude; /* RV_IP only: |query| |m|, what G is made of besides centroids */
+    float mean_norm; /* RV_IP only: |m| */
 
     rvx_hit *order;     /* lists: first those to look into, in that order */
     size_t n_order;     /* lists that are not empty */
@@ -485,6 +493,9 @@ void rvx_measure_list(rvx_scratch *s, uint32_t list);
 /* decide.c: from rows that pass a bound to answers. */
 size_t rvx_rows_ahead(const rv_index *index);
 void rvx_enter_list(rvx_scratch *s, uint32_t list);
+/* Of a row of a list that has been measured, by its stored code and the query as it is:
+ * the estimate, in scan space, and what the key is hardly below. */
+float rvx_estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bound);
 /* Lower bounds below this pass (with a cap and no magnitudes: estimates). */
 float rvx_limit(const rvx_scratch *s);
 /* Whether the scan compares estimates with the limit, not lower bounds. */

@@ -58,7 +58,8 @@ static void put(const rvx_lists *lists, rvx_list *list, const rvx_rows *rows,
     rvx_factors f;
     memcpy(&f, rvx_cell(&rows->column[RVX_FACTORS], row), sizeof f);
     rvk_block_put(lists->group, lists->padded, block, list->n % RVK_BLOCK,
-                  rvx_cell(&rows->column[RVX_CODES], row), f.a, f.b);
+                  rvx_cell(&rows->column[RVX_CODES], row),
+                  f.a - lists->curvature * f.b * f.b, f.b);
     if (list->n == 0 || -f.b < list->least_b) list->least_b = -f.b;
     list->rows[list->n++] = (uint32_t)row;
 }
@@ -134,6 +135,8 @@ rv_status rvx_lists_build(const rvx_rows *rows, const rvx_quantizer *q, unsigned
                           rvb_pool *pool, rvx_lists *out, rv_error *err) {
     *out = (rvx_lists){.n_lists = q->n_lists, .group = group, .padded = q->padded};
     out->block_bytes = rvk_block_bytes(group, q->padded);
+    if (q->metric != RV_IP) /* K = |B| sqrt(D) / 4 */
+        out->curvature = rvx_rounding(q->padded) * (float)q->padded / 16;
     out->list = rvb_alloc_zero(q->n_lists, sizeof *out->list);
     if (!out->list) return rvb_fail_memory(err, q->n_lists * sizeof *out->list);
     rv_status status = build_centroids(q, out, err);

@@ -53,12 +53,15 @@ void rvx_scan_clear(rvx_scratch *s) {
 
 /* ---- distances to the centroids ----------------------------------------------- */
 
+/* P query is rotated by itself: P(query - m) + P m would keep the rounding of m where the
+ * query is much shorter. */
 static void prepare_products(rvx_scratch *s) {
     const rvx_quantizer *q = s->index->quantizer;
-    for (size_t j = 0; j < q->padded; j++)
-        s->shifted[j] = s->rotated[j] + q->rotated_mean[j];
+    memcpy(s->shifted, s->query, q->dim * sizeof *s->shifted);
+    memset(s->shifted + q->dim, 0, (q->padded - q->dim) * sizeof *s->shifted);
+    s->ops->rotate(s->shifted, q->padded, q->signs);
     s->mean_dot = s->ops->dot(q->mean, s->query, q->dim);
-    s->magnitude = s->query_norm * sqrtf(s->ops->dot(q->mean, q->mean, q->dim));
+    s->mean_norm = sqrtf(s->ops->dot(q->mean, q->mean, q->dim)) + 0x1p-64f;
 }
 
 /* Lists first..first+n-1; the same bits for each, however many at a time. */

@@ -60,7 +60,8 @@ static void assert_holds(const rvx_lists *lists, const rvx_rows *rows,
             memcpy(&f, rvx_cell(&rows->column[RVX_FACTORS], row), sizeof f);
             if (-f.b < least_b) least_b = -f.b;
             rvk_block_put(lists->group, lists->padded, block, slot++ % RVK_BLOCK,
-                          rvx_cell(&rows->column[RVX_CODES], row), f.a, f.b);
+                          rvx_cell(&rows->column[RVX_CODES], row),
+                          f.a - lists->curvature * f.b * f.b, f.b);
         }
         assert_int_equal(slot, list->n);
         assert_true(slot == 0 || list->least_b == least_b);
@@ -70,6 +71,13 @@ static void assert_holds(const rvx_lists *lists, const rvx_rows *rows,
 }
 
 static bool every_row(const rvx_rows *rows, size_t row) { return row < rows->n; }
+
+/* A is lower by (D/4 + 160) 2^-24 (|B| sqrt(D) / 4)^2, but for inner products. */
+static void assert_curvature(const rvx_lists *lists, rv_metric metric) {
+    double d = (double)lists->padded, wanted = (d / 4 + 160) * 0x1p-24 * d / 16;
+    assert_true(metric == RV_IP ? lists->curvature == 0
+                                : fabs(lists->curvature / wanted - 1) < 1e-6);
+}
 
 static void built_from_live_rows(void **state) {
     (void)state;
@@ -296,6 +304,7 @@ static void centroids_of_many_lists(void **state) {
         rvx_lists lists;
         uint64_t used, slack;
         assert_ok(rvx_lists_build(&rows, q, run % 2 ? 4 : 6, NULL, &lists, err));
+        assert_curvature(&lists, q->metric);
         assert_holds(&lists, &rows, every_row);
         assert_int_equal(lists.centroids != NULL, n_lists >= least);
         if (lists.centroids) assert_coded_centroids(&lists, q);
