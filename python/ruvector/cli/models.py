@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 
-from ..embed.download import LOCK, PARTIAL, check_sha256, verify
+from ..embed.download import PARTIAL, check_sha256, verify
 from ..embed.folder import Unusable
 from ..embed.image import DIM as IMAGE_DIM
 from ..embed.image_folder import IMAGE_MODEL, ImageModel
-from ..embed.models import Model, cache_root, find_model, pull
+from ..embed.models import Model, cache_root, find_model, locked_folders, pull
 from ..embed.registry import HUB_MODELS
 from ..errors import EmbedError
 from .report import add_json
@@ -82,9 +82,15 @@ def _print_files(model: Model, as_json: bool) -> None:
 
 def _verify(args: argparse.Namespace) -> int:
     """0 if every downloaded file is as it came, and as it was pinned."""
-    root = cache_root(args.cache_dir)
+    try:
+        root = cache_root(args.cache_dir)
+        found = locked_folders(root)
+    except Unusable as why:
+        raise EmbedError(f"cannot be verified: {why}") from why
     bad = 0
-    for folder in sorted(path.parent for path in root.glob(f"*--*/**/{LOCK}")):
+    for folder in found:
+        if "--" not in "".join(folder.relative_to(root).parts[:1]):
+            continue  # copied there by hand
         wrong = [*verify(folder), *_against_registry(folder)]
         bad += bool(wrong)
         if args.json:

