@@ -234,6 +234,10 @@ class A2aError(RuVectorError):
     data: Any = None  #: JSON-RPC error data
     http_status: int | None = None
     dialect: str | None = None  #: protocol dialect in use
+    url: str | None = None  #: what was asked, without the query
+    task_id: str | None = None  #: the task it is about, where that is known
+    body: str | None = None  #: what the peer said, at most 500 characters, secrets masked
+    retry_after: float | None = None  #: seconds the peer asks to wait
 
 
 class ProtocolError(A2aError, ValueError):

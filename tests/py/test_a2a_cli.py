@@ -185,7 +185,7 @@ def test_help(args, capsys):
 def test_nobody_is_there(capsys):
     code, out, err = command(capsys, "card", "http://127.0.0.1:9/")
     assert (code, out) == (1, "")
-    assert err.startswith("ruvector: the card: ")
+    assert err.startswith("ruvector: the card from http://127.0.0.1:9/")
 
 
 def start(*args):

@@ -9,6 +9,7 @@ from typing import NamedTuple, Union
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import TransportError
+from .excerpt import visible
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -25,11 +26,26 @@ class Origin(NamedTuple):
         return f"{self.scheme}://{host}:{self.port}"
 
 
-def _refuse(url: str, why: str) -> TransportError:
-    # neither a password nor a key in the query is repeated
+def shown(url: str, length: int = 200) -> str:
+    """A URL for a message: neither a password nor a key in the query is repeated."""
     _, at, rest = url.rpartition("@")
-    shown = ("…@" if at else "") + rest.partition("?")[0][:80]
-    return TransportError(f"the URL {shown!r} is refused: {why}", phase="url")
+    return ("…@" if at else "") + visible(rest.partition("?")[0].partition("#")[0][:length])
+
+
+def _refuse(url: str, why: str) -> TransportError:
+    return TransportError(f"the URL '{shown(url, 80)}' is refused: {why}", phase="url")
+
+
+def _no_scheme(url: str) -> str:
+    """Why a URL of another scheme, or of none, is refused."""
+    _, colon, rest = url.partition(":")
+    host = url.partition("/")[0].partition(":")[0]
+    if not url or url.startswith("/"):
+        return "it is relative; give the whole of it, from https:// on"
+    if "@" in url or "?" in url or (colon and (rest.startswith("/") or not rest[:1].isdigit())):
+        return "only https and http are spoken"
+    scheme = "http" if is_loopback_name(host) else "https"
+    return f"it has no scheme; write '{scheme}://{shown(url, 80)}'"
 
 
 def split(url: str) -> tuple[Origin, SplitResult]:
@@ -47,7 +63,7 @@ def split(url: str) -> tuple[Origin, SplitResult]:
     except ValueError:  # whose words may hold a piece of a password
         raise _refuse(url, "its host or port cannot be read") from None
     if parts.scheme not in _PORTS:
-        raise _refuse(url, "only https and http are spoken")
+        raise _refuse(url, _no_scheme(url))
     if "@" in parts.netloc:
         raise _refuse(url, "it holds a user name; use auth= instead")
     if not host or port == 0 or any(c.isspace() or ord(c) < 32 for c in url):
@@ -92,6 +108,15 @@ def check(address: str, origin: Origin, *, insecure: bool) -> None:
         why = "http is for loopback addresses only; use https or allow_insecure_http=True"
     if why:
         raise TransportError(f"{origin} is at {address}, refused: {why}", phase="address")
+
+
+def check_literal(origin: Origin, *, insecure: bool) -> None:
+    """As `check`, of an origin that names a number; a name is somebody else's to look up."""
+    try:
+        ipaddress.ip_address(origin.host.partition("%")[0])
+    except ValueError:
+        return
+    check(origin.host, origin, insecure=insecure)
 
 
 async def resolve(origin: Origin, *, insecure: bool) -> list[str]:

@@ -3,11 +3,13 @@ their values appear in no repr, log or exception."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
-from collections.abc import Awaitable, Mapping
+from base64 import b64decode
+from collections.abc import Awaitable, Iterator, Mapping
 from typing import Any, Callable, Protocol, Union
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 TokenSource = Union[str, Callable[[], Union[str, Awaitable[str]]]]
 
@@ -46,6 +48,27 @@ def encoded_headers(headers: Mapping[str, str] | None) -> list[tuple[bytes, byte
         (_name(name, "the name of a header").encode(), _checked(value, f"header {name}").encode())
         for name, value in headers.items()
     ]
+
+
+# Headers that say nothing of who sends them.
+_PUBLIC = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host"}
+
+
+def secrets_in(headers: Mapping[str, str]) -> Iterator[str]:
+    """What a peer must not be quoted with: values of headers, and what stands in them."""
+    for name, value in headers.items():
+        if name.lower() in _PUBLIC:
+            continue
+        yield value
+        scheme, _, rest = value.partition(" ")
+        if rest:
+            yield rest.strip()
+        if scheme.lower() == "basic":
+            with contextlib.suppress(ValueError):
+                yield from b64decode(rest).decode("utf-8", "replace").split(":", 1)
+        if name.lower() == "cookie":
+            for pair in value.split(";"):
+                yield unquote(pair.partition("=")[2].strip())
 
 
 class Auth(Protocol):

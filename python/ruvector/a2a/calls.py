@@ -4,47 +4,79 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator
+from functools import partial
 from typing import Any, Callable, TypeVar
 from urllib.parse import urlencode
 
-from ..errors import A2aError, ProtocolError, TransportError
-from .codec import Call, Codec
+from ..errors import A2aError, ProtocolError
+from . import address
+from .codec import Call, Codec, name_task, reason_of
+from .excerpt import visible
+from .messages import Reply, Request, media_type
 from .sse import SseDecoder
-from .transport import Request, Stream, Transport, is_json, media_type
+from .transport import Stream, Transport
 from .trust import Way
 from .types import Task, TaskSpec, TaskUpdate
 
 _T = TypeVar("_T")
 
+_READ = "Timeouts(read=...)"
+
 # Events and answers larger than this are read in a thread, so that the loop goes on.
 _LARGE = 256 * 1024
+_SHOWN = 16 * 1024  # of an event, for errors
+
+_DONE = "[DONE]"  # servers made for another protocol end every stream so
+
+# What event streams begin with: some servers send them as text/plain or text/html.
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 
 class Connection:
     """Events of one open stream."""
 
-    def __init__(self, codec: Codec, call: Call, stream: Stream) -> None:
+    def __init__(
+        self, codec: Codec, call: Call, stream: Stream, request: Request, transport: Transport
+    ) -> None:
         limits = stream.limits
         self._codec = codec
         self._call = call
         self._stream = stream
+        self._request = request
+        self._transport = transport
         self._decoder = SseDecoder(
             max_line=limits.sse_line_bytes,
             max_event=limits.sse_event_bytes,
             max_pending=limits.sse_pending_bytes,
         )
 
+    @property
+    def url(self) -> str:
+        return address.shown(self._request.url)
+
+    def feed(self, data: bytes) -> None:
+        """Takes what was read of the stream before it was known to be one."""
+        self._decoder.feed(data)
+
     async def next(self) -> TaskUpdate | None:
         """The next update, None at the end of the stream."""
-        while (event := self._decoder.next()) is None:
-            data = await self._stream.read()
-            if not data:
+        content = b""
+        try:
+            while (event := self._decoder.next()) is None:
+                data = await self._stream.read()
+                if not data:
+                    return None
+                self._decoder.feed(data)
+            if event.data == _DONE:
                 return None
-            self._decoder.feed(data)
-        if len(event.data) > _LARGE:
-            return await asyncio.to_thread(self._codec.event, self._call, event)
-        return self._codec.event(self._call, event)
+            content = event.data[:_SHOWN].encode("utf-8", "replace")
+            if len(event.data) > _LARGE:
+                return await asyncio.to_thread(self._codec.event, self._call, event)
+            return self._codec.event(self._call, event)
+        except A2aError as why:
+            self._transport.complete(why, self._request, content=content)
+            raise
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -63,7 +95,9 @@ async def _close(opened: Connection | Task) -> None:
 
 def only_stream(opened: Connection | Task) -> Connection:
     if isinstance(opened, Task):
-        raise ProtocolError("the agent answered with a task where a stream was asked for")
+        raise ProtocolError(
+            "the agent answered with a task where a stream was asked for", task_id=opened.id or None
+        )
     return opened
 
 
@@ -95,27 +129,29 @@ class Calls:
     # ---- single calls -----------------------------------------------------------------
 
     async def get(self, task_id: str, history_length: int | None = None) -> Task:
-        return await self._task(lambda codec: codec.get(task_id, history_length))
+        return await self._task(task_id, lambda codec: codec.get(task_id, history_length))
 
     async def cancel(self, task_id: str) -> Task:
-        return await self._task(lambda codec: codec.cancel(task_id))
+        return await self._task(task_id, lambda codec: codec.cancel(task_id))
 
     async def ask_to_cancel(self, task_id: str) -> None:
         """As `cancel`, for peers that answer with something else than the task."""
         await self._with_fallback(
-            lambda codec: self._result(codec, codec.cancel(task_id), self._transport.timeouts.read)
+            lambda codec: self._result(codec, codec.cancel(task_id), lambda result: None, task_id)
         )
 
-    async def send(self, spec: TaskSpec, *, wait: bool, timeout: float) -> Task:
+    async def send(
+        self, spec: TaskSpec, *, wait: bool, timeout: float, allows: str = _READ
+    ) -> Task:
         async def use(codec: Codec) -> Task:
-            return codec.sent(await self._result(codec, codec.send(spec, wait=wait), timeout))
+            call = codec.send(spec, wait=wait)
+            return await self._result(codec, call, codec.sent, spec.id, timeout, allows)
 
         return await self._with_fallback(use)
 
-    async def _task(self, make: Callable[[Codec], Call]) -> Task:
+    async def _task(self, task_id: str, make: Callable[[Codec], Call]) -> Task:
         async def use(codec: Codec) -> Task:
-            result = await self._result(codec, make(codec), self._transport.timeouts.read)
-            return codec.task(result)
+            return await self._result(codec, make(codec), codec.task, task_id)
 
         return await self._with_fallback(use)
 
@@ -123,27 +159,37 @@ class Calls:
 
     async def stream(self, spec: TaskSpec) -> Connection | Task:
         """The events of a new task; the task where the peer answers with that instead."""
-        return await self._open(lambda codec: codec.stream(spec))
+        return await self._open(lambda codec: codec.stream(spec), spec.id)
 
     async def subscribe(self, task_id: str, last_event_id: str | None = None) -> Connection:
-        opened = await self._open(lambda codec: codec.subscribe(task_id, last_event_id))
+        opened = await self._open(lambda codec: codec.subscribe(task_id, last_event_id), task_id)
         return only_stream(opened)
 
-    async def _open(self, make: Callable[[Codec], Call]) -> Connection | Task:
+    async def _open(self, make: Callable[[Codec], Call], task_id: str | None) -> Connection | Task:
         async def use(codec: Codec) -> Connection | Task:
-            opening = self._open_now(codec, make(codec))
+            opening = self._open_now(codec, make(codec), task_id)
             return await self._transport.alone(opening, undo=_close)
 
         return await self._with_fallback(use)
 
-    async def _open_now(self, codec: Codec, call: Call) -> Connection | Task:
-        stream = await self._transport.open(self._request(call, streaming=True))
+    async def _open_now(self, codec: Codec, call: Call, task_id: str | None) -> Connection | Task:
+        timeouts = self._transport.timeouts
+        request = self._request(call, timeouts.idle, "Timeouts(idle=...)", streaming=True)
+        with self._completing(request, task_id):
+            stream = await self._transport.open(request)
         try:
-            if stream.status < 300 and media_type(stream.headers) == "text/event-stream":
-                return Connection(codec, call, stream)
-            content = await stream.read_all(self._transport.limits.response_bytes)
-            result = self._unwrap(codec, call, stream.status, stream.headers, content)
-            task = codec.sent(result)
+            with self._completing(request, task_id):
+                connection = Connection(codec, call, stream, request, self._transport)
+                fine = stream.status < 300
+                if fine and media_type(stream.headers) == "text/event-stream":
+                    return connection
+                first = await stream.read() if fine else b""
+                if first.startswith(_FIELDS):
+                    connection.feed(first)
+                    return connection
+                rest = await stream.read_all(self._transport.limits.response_bytes, first)
+            reply = Reply(stream.status, stream.headers, rest, stream.attempts)
+            task = self._unwrap(codec, call, request, reply, codec.sent, task_id)
         except BaseException:
             await stream.aclose()
             raise
@@ -154,7 +200,7 @@ class Calls:
 
     def _set_way(self, way: Way) -> None:
         self._way = way
-        self._codec = way.codec()
+        self._codec = way.codec(self._transport.masker)
 
     def _fall_back(self, way: Way, error: A2aError) -> bool:
         """Whether the peer refused its first call as unknown and another way is tried."""
@@ -187,7 +233,7 @@ class Calls:
 
     # ---- requests and answers ---------------------------------------------------------
 
-    def _request(self, call: Call, *, streaming: bool = False) -> Request:
+    def _request(self, call: Call, wait: float, allows: str, *, streaming: bool = False) -> Request:
         url = self._way.url
         if call.path:
             url = url.rstrip("/") + call.path
@@ -198,36 +244,80 @@ class Calls:
         content = call.content()
         if content is not None:
             headers.append(("Content-Type", "application/json"))
-        what = f"the answer to {call.name}"
-        return Request(call.verb, url, tuple(headers), content, call.safe, what=what)
-
-    async def _result(self, codec: Codec, call: Call, timeout: float) -> Any:
-        reply = await self._transport.fetch(
-            self._request(call), max_bytes=self._transport.limits.response_bytes, timeout=timeout
+        return Request(
+            call.verb,
+            url,
+            tuple(headers),
+            content,
+            call.safe,
+            what=f"the answer to {call.name}",
+            path=call.path,
+            wait=wait,
+            allows=allows,
         )
-        answer = (codec, call, reply.status, reply.headers, reply.content)
-        if len(reply.content) > _LARGE:
-            return await asyncio.to_thread(self._unwrap, *answer)
-        return self._unwrap(*answer)
+
+    @contextlib.contextmanager
+    def _completing(
+        self, request: Request, task_id: str | None, reply: Reply | None = None
+    ) -> Iterator[None]:
+        """Within: errors say what was asked and answered, and are safe to show."""
+        try:
+            yield
+        except A2aError as why:
+            headers, content = (reply.headers, reply.content[:_SHOWN]) if reply else (None, b"")
+            self._transport.complete(why, request, headers, content, task_id)
+            why.dialect = why.dialect or self._way.dialect
+            raise
+
+    async def _result(
+        self,
+        codec: Codec,
+        call: Call,
+        read: Callable[[Any], _T],
+        task_id: str | None,
+        timeout: float | None = None,
+        allows: str = _READ,
+    ) -> _T:
+        """What `read` makes of the result of `call`."""
+        request = self._request(call, timeout or self._transport.timeouts.read, allows)
+        with self._completing(request, task_id):
+            reply = await self._transport.fetch(request)
+        unwrap = partial(self._unwrap, codec, call, request, reply, read, task_id)
+        return await asyncio.to_thread(unwrap) if len(reply.content) > _LARGE else unwrap()
 
     def _unwrap(
-        self, codec: Codec, call: Call, status: int, headers: Mapping[str, str], content: bytes
-    ) -> Any:
-        facts = {"http_status": status, "dialect": self._way.dialect}
-        if status >= 300:
-            # an error of the protocol may come with a status that says so, too
-            if is_json(headers):
-                with contextlib.suppress(ProtocolError):
-                    codec.result(call, content, status)
-            raise TransportError(
-                f"the answer to {call.name} is HTTP {status}",
-                phase="status",
-                retryable=status >= 500,
-                **facts,
-            )
-        if not is_json(headers):
-            kind = media_type(headers) or "nothing"
+        self,
+        codec: Codec,
+        call: Call,
+        request: Request,
+        reply: Reply,
+        read: Callable[[Any], _T],
+        task_id: str | None,
+    ) -> _T:
+        with self._completing(request, task_id, reply):
+            result = self._json(codec, call, request, reply)
+            try:
+                return read(result)
+            except A2aError as why:
+                name_task(why, result)
+                raise
+
+    def _json(self, codec: Codec, call: Call, request: Request, reply: Reply) -> Any:
+        """The result in an answer, whatever media type it was sent as."""
+        try:
+            result = codec.result(call, reply.content, reply.status)
+        except ProtocolError as why:
+            if why.code is not None or reason_of(why.data) is not None:
+                raise  # the peer's own: such an error may come with a status that says so, too
+            if reply.status >= 300:
+                raise self._transport.refused(request, reply) from None
+            if reply.is_json or why.task_id is not None:
+                raise
+            kind = visible(media_type(reply.headers))[:80] or "nothing"
             raise ProtocolError(
-                f"the answer to {call.name} is {kind} (HTTP {status}), not JSON", **facts
-            )
-        return codec.result(call, content, status)
+                f"{request.named} is {kind} (HTTP {reply.status}), not JSON",
+                http_status=reply.status,
+            ) from None
+        if reply.status >= 300:
+            raise self._transport.refused(request, reply)
+        return result

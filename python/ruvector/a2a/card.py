@@ -12,8 +12,7 @@ from typing import Any
 
 from ..errors import A2aError, ProtocolError
 from .fields import Json, as_list, as_metadata, as_object, optional
-
-MAX_SKILLS = 256
+from .limits import Limits
 
 
 def _strings(value: Any, what: str) -> tuple[str, ...]:
@@ -159,6 +158,7 @@ class AgentCard:
         agent_id: str | None = None,
         signature_kind: str | None = None,
         raw: Json | None = None,
+        max_skills: int = Limits.card_skills,
     ) -> AgentCard:
         """`value` is what may be believed: of a signed card, the part that is signed."""
         obj = as_object(value, "the card")
@@ -166,8 +166,11 @@ class AgentCard:
         if name is None:
             raise ProtocolError("the card has no name")
         skills = as_list(obj.get("skills"), "the card's skills")
-        if len(skills) > MAX_SKILLS:
-            raise A2aError(f"card too large: {len(skills)} skills, at most {MAX_SKILLS} accepted")
+        if len(skills) > max_skills:
+            raise A2aError(
+                f"the card is too large: {len(skills)} skills, at most {max_skills} are accepted; "
+                "Limits(card_skills=...) allows more"
+            )
         return cls(
             name=name,
             description=optional(obj.get("description"), str, "the card's description") or "",
@@ -202,9 +205,12 @@ def _interfaces(card: Json) -> tuple[AgentInterface, ...]:
     if isinstance(card.get("url"), str) and card["url"]:
         main = {"url": card["url"], "transport": card.get("preferredTransport")}
         older.insert(0, AgentInterface.parse(main))
+    # a stranger may list thousands: looked up, not compared with each other
+    told = {(i.url, i.binding, (i.version or "")[:3]) for i in listed}
     for entry in older:
         known = AgentInterface(entry.url, entry.binding, entry.version or version, entry.tenant)
-        same = [i for i in listed if (i.url, i.binding) == (known.url, known.binding)]
-        if not any((i.version or "")[:3] == (known.version or "")[:3] for i in same):
+        key = (known.url, known.binding, (known.version or "")[:3])
+        if key not in told:
+            told.add(key)
             listed.append(known)
     return tuple(listed)

@@ -105,6 +105,7 @@ class A2aClient:
         retry: Retry = _RETRY,
         tls: ssl.SSLContext | None = None,
         http_client: Any = None,
+        proxy: Any = None,
     ) -> A2aClient:
         """Fetches the agent's card, checks it, and chooses how to talk.
 
@@ -119,14 +120,19 @@ class A2aClient:
             endpoint: where to send requests, whatever the card says.
             allow_origins: origins a card may send requests to, besides that of `url`.
             allow_insecure_http: allow http to other machines.
-            auth: :class:`Bearer`, :class:`ApiKey` or an httpx auth object; used for the
-                origin of `url` only.
+            auth: :class:`Bearer`, :class:`ApiKey`, (user, password), an auth object of
+                httpx2 or httpx, or a function that gets the request and returns it; used
+                for the origin of `url` only.
             headers: sent along with every request to the origin of `url`.
             identity: the agent id of the caller, told to rvAgent peers.
             budget: limits over all tasks, may be shared by clients.
             tls: an ``ssl.SSLContext``, for certificates of one's own.
-            http_client: an ``httpx.AsyncClient`` to use and not to close. Addresses are
-                then not checked, and what it logs is its own affair.
+            http_client: an ``AsyncClient`` of httpx2 or httpx to use and not to close.
+                Addresses are then not checked; its own proxies, auth, headers and cookies
+                go with every request, and what it logs is its own affair.
+            proxy: URL of a proxy, such as ``"http://user:password@host:3128"``, for all
+                but this machine. Names are then looked up by the proxy, and the addresses
+                not checked. Proxies in the environment are not used.
 
         Raises:
             CardSignatureInvalid: the card is not signed as it has to be.
@@ -155,6 +161,7 @@ class A2aClient:
             auth_url=url,
             headers=headers,
             http_client=http_client,
+            proxy=proxy,
         )
         try:
             discovery = Discovery(transport, url, demands)
@@ -393,6 +400,8 @@ class A2aClient:
         """Closes all connections. Tasks at the agent go on, but those of an rvAgent peer
         that were started by a stream and have not ended."""
         self._closed = True
+        if not self._is_here():
+            return  # the connections are the parent's, who would miss them
         for call in self._left:
             call.cancel()
         if self._background or self._left:
@@ -410,8 +419,12 @@ class A2aClient:
     ) -> None:
         await self.aclose()
 
+    def _is_here(self) -> bool:
+        """Whether this is the process that made the client, and no child of it."""
+        return os.getpid() == self._pid
+
     def _check_loop(self) -> None:
-        if os.getpid() != self._pid:
+        if not self._is_here():
             raise RuntimeError("this client belongs to the parent process; connect again")
         if asyncio.get_running_loop() is not self._loop:
             raise RuntimeError("this client belongs to another event loop; connect again")
@@ -453,12 +466,13 @@ class A2aClient:
 
     async def _send(self, spec: TaskSpec, *, wait: bool) -> Task:
         timeouts = self._transport.timeouts
-        timeout = timeouts.read
+        timeout, allows = timeouts.read, "Timeouts(read=...)"
         if wait or self.dialect == "rvagent":
-            timeout = timeouts.task
+            timeout, allows = timeouts.task, "Timeouts(task=...)"
             if spec.policy is not None and spec.policy.max_duration_ms is not None:
                 timeout = spec.policy.max_duration_ms / 1000 + 5.0
-        return await self._calls.send(spec, wait=wait, timeout=timeout)
+                allows = "TaskPolicy(max_duration_ms=...)"
+        return await self._calls.send(spec, wait=wait, timeout=timeout, allows=allows)
 
     async def _cancel_rvagent(self, task_id: str, strict: bool) -> Task:
         # the peer would turn a task that has ended into a canceled one
@@ -519,7 +533,12 @@ class A2aClient:
         with need("anyio").move_on_after(min(left, patience)):
             return await work
         if deadline is None or patience < left:
-            raise TransportError(f"no end of the task within {timeout} s", phase="read")
+            known = key()
+            raise TransportError(
+                f"the task did not end within timeout={timeout:g} s; it may be running",
+                phase="read",
+                task_id=known if isinstance(known, str) else None,
+            )
         task_id = key()
         self._gate.gone(task_id)
         if isinstance(task_id, str):

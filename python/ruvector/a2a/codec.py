@@ -7,9 +7,11 @@ the rvAgent dialect and in the official protocol, so each codec maps its own.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -22,6 +24,7 @@ from ..errors import (
     VersionNotSupported,
 )
 from . import jsontext
+from .excerpt import Masker, shorten, visible, words
 from .fields import Json
 from .sse import SseEvent
 from .types import Artifact, Message, Task, TaskSpec, TaskStatus, TaskUpdate, parts_of
@@ -70,7 +73,14 @@ class Codec:
 
     dialect: ClassVar[str]
 
-    def __init__(self, *, tenant: str | None = None, extension: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        tenant: str | None = None,
+        extension: bool = False,
+        masker: Masker | None = None,
+    ) -> None:
+        self.masker = masker or Masker()  #: for what is repeated of a peer's words
         self._tenant = tenant
         self._extension = extension  # the peer's card lists EXTENSION
         self._ids = itertools.count(1)
@@ -119,6 +129,43 @@ class Codec:
         raise NotImplementedError
 
 
+def _short(value: Any) -> str:
+    return shorten(visible(repr(value)), 80)
+
+
+def task_named_in(result: Any) -> str | None:
+    """The id of the task a result speaks of, whatever else is wrong with it."""
+    if not isinstance(result, dict):
+        return None
+    for name in ("task", "statusUpdate", "artifactUpdate"):
+        if isinstance(result.get(name), dict):
+            return task_named_in(result[name])
+    found = result.get("taskId") or (result.get("id") if "status" in result else None)
+    return found if isinstance(found, str) else None
+
+
+def name_task(error: A2aError, result: Any) -> None:
+    """Notes in `error` which task it is about: it runs, whatever is wrong with the answer."""
+    found = task_named_in(result)
+    if found is not None and error.task_id is None:
+        error.task_id = found
+        error.args = (f"{error}; the task's id is {_short(found)}",)
+
+
+@contextlib.contextmanager
+def error_event(event: SseEvent, codec: Codec) -> Iterator[None]:
+    """Within: what cannot be read of an event called "error" is told as that error."""
+    try:
+        yield
+    except ProtocolError as why:
+        if event.name != "error" or why.code is not None:
+            raise
+        said = words(event.data, codec.masker)
+        raise A2aError(
+            f"the agent sent an error: {said}", body=said, dialect=codec.dialect
+        ) from None
+
+
 # ---- JSON-RPC -----------------------------------------------------------------------
 
 
@@ -143,12 +190,13 @@ class JsonRpcCodec(Codec):
             kind = "a batch" if isinstance(answer, list) else type(answer).__name__
             raise ProtocolError(f"the answer to {call.name} is {kind}, not a response", **facts)
         error = answer.get("error")
-        number = answer.get("id")
-        # the peer may not have got as far as reading the id of what it refuses
-        if (number != call.rpc_id or isinstance(number, bool)) and not (error and number is None):
-            raise ProtocolError(
-                f"the answer to {call.name} has id {number!r}, not {call.rpc_id}", **facts
+        if not self._answers(call, answer.get("id")):
+            wrong = ProtocolError(
+                f"the answer to {call.name} has id {_short(answer.get('id'))}, not {call.rpc_id}",
+                **facts,
             )
+            name_task(wrong, answer.get("result"))
+            raise wrong
         if error is None and "result" in answer:
             return answer["result"]
         if error is not None and answer.get("result") is not None:
@@ -164,13 +212,23 @@ class JsonRpcCodec(Codec):
             http_status,
         )
 
+    @staticmethod
+    def _answers(call: Call, number: Any) -> bool:
+        """Whether an id is that of `call`. Each has an HTTP response to itself: the id adds
+        nothing, so one that is missing or was made a string does no harm. Another number
+        is the answer to another question."""
+        if isinstance(number, bool):
+            return False
+        return number is None or number == call.rpc_id or number == str(call.rpc_id)
+
     def error(self, code: int, message: str, data: Any, http_status: int) -> A2aError:
-        return official_error(code, message, data, http_status, self.dialect)
+        return official_error(code, message, data, http_status, self.dialect, self.masker)
 
     def event_result(self, call: Call, event: SseEvent) -> Any:
         """`result` of an event that is a JSON-RPC response, marked as an error or not."""
-        answer = jsontext.parse(event.data.encode(), what="an event", max_depth=MAX_DEPTH)
-        return self.unwrap(call, answer)
+        with error_event(event, self):
+            answer = jsontext.parse(event.data.encode(), what="an event", max_depth=MAX_DEPTH)
+            return self.unwrap(call, answer)
 
 
 # ---- the official protocol ----------------------------------------------------------
@@ -204,8 +262,19 @@ def reason_of(data: Any) -> str | None:
     return None
 
 
+def said(message: str, data: Any, masker: Masker) -> tuple[str, str]:
+    """An error's words, and all of it that is to be shown."""
+    text = words(message, masker) or "an error without words"
+    if isinstance(data, list):  # what is told by the error's class is not repeated
+        data = [entry for entry in data if reason_of([entry]) is None] or None
+    if data in (None, "", {}):
+        return text, text
+    more = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
+    return text, f"{text}; with it came: {words(more, masker)}"
+
+
 def official_error(
-    code: int | None, message: str, data: Any, http_status: int, dialect: str
+    code: int | None, message: str, data: Any, http_status: int, dialect: str, masker: Masker
 ) -> A2aError:
     """The exception for an error of the official protocol; `reason` beats the number,
     which is None where only HTTP has one."""
@@ -215,10 +284,12 @@ def official_error(
         cls = TaskNotFound
     if code == -32600 and "terminal state" in message:
         cls = UnsupportedOperation
+    text, whole = said(message, data, masker)
     return cls(
-        f"the agent answered: {message or 'an error without words'} ({code or http_status})",
+        f"the agent answered: {text} ({code or http_status}){whole[len(text) :]}",
         code=code,
         data=data,
+        body=shorten(whole),
         http_status=http_status,
         dialect=dialect,
     )
@@ -305,4 +376,5 @@ def artifact_update(obj: Json, task_id: str, raw: Json) -> TaskUpdate:
 def unknown_update(what: str, raw: Any) -> TaskUpdate:
     """Something newer than this client: told, not hidden, and no reason to stop."""
     told = raw if isinstance(raw, dict) else {"value": raw}
-    return TaskUpdate("warning", warning=f"an event that is not understood: {what}", raw=told)
+    text = f"an event that is not understood: {shorten(visible(what))}"
+    return TaskUpdate("warning", warning=text, raw=told)

@@ -30,10 +30,13 @@ from .codec import (
     Call,
     JsonRpcCodec,
     artifact_update,
+    error_event,
+    said,
     status_update,
     trace_headers,
     unknown_update,
 )
+from .excerpt import shorten
 from .fields import Json, as_object
 from .sse import SseEvent
 from .types import Part, Task, TaskContext, TaskSpec, TaskUpdate, parts_of
@@ -107,7 +110,10 @@ class CodecRvAgent(JsonRpcCodec):
         return Task.parse(result, self.dialect)
 
     def event(self, call: Call, event: SseEvent) -> TaskUpdate:
-        value = jsontext.parse(event.data.encode(), what="an event", max_depth=MAX_DEPTH)
+        with error_event(event, self):
+            value = jsontext.parse(event.data.encode(), what="an event", max_depth=MAX_DEPTH)
+            if event.name == "error":
+                raise ProtocolError("an error")
         if event.name not in ("status", "artifact", "warning"):
             return unknown_update(event.name, value)
         obj = as_object(value, "an event of the stream")
@@ -125,13 +131,15 @@ class CodecRvAgent(JsonRpcCodec):
         return TaskUpdate("warning", task_id, warning=text, gap=True, raw=obj)
 
     def error(self, code: int, message: str, data: Any, http_status: int) -> A2aError:
+        text, whole = said(message, data, self.masker)
         facts: Json = {
             "code": code,
             "data": data,
+            "body": shorten(whole),
             "http_status": http_status,
             "dialect": self.dialect,
         }
-        text = f"the agent answered: {message or 'an error without words'} ({code})"
+        text = f"the agent answered: {text} ({code}){whole[len(text) :]}"
         if code == -32001:
             return AuthRequired(text, **facts)
         if code == -32002:

@@ -15,6 +15,7 @@ from .codec import (
     Codec,
     JsonRpcCodec,
     artifact_update,
+    error_event,
     message_update,
     official_error,
     official_message,
@@ -171,6 +172,7 @@ class CodecV10Rest(Codec):
                 error.get("details"),
                 http_status,
                 self.dialect,
+                self.masker,
             )
         if http_status >= 300:
             raise ProtocolError(
@@ -186,5 +188,6 @@ class CodecV10Rest(Codec):
         return _sent(result, self.dialect)
 
     def event(self, call: Call, event: SseEvent) -> TaskUpdate:
-        answer = jsontext.parse(event.data.encode(), what="an event", max_depth=MAX_DEPTH)
-        return _update(self._unwrap(call, answer, 200), self.dialect)
+        with error_event(event, self):
+            answer = jsontext.parse(event.data.encode(), what="an event", max_depth=MAX_DEPTH)
+            return _update(self._unwrap(call, answer, 200), self.dialect)

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Iterable
 from functools import partial
 
-from ..errors import A2aError, AuthRequired, ProtocolError, TransportError
+from ..errors import (
+    A2aError,
+    AuthRequired,
+    CardSignatureInvalid,
+    ProtocolError,
+    TransportError,
+)
 from . import address
 from .card import AgentCard
 from .codec_v10 import VERSION_HEADER
-from .transport import Reply, Request, Transport
+from .messages import Reply, Request
+from .transport import Transport
 from .trust import Demands, Way, read_card, ways
 from .types import Trust
 
@@ -23,12 +31,14 @@ _LARGE = 16 * 1024
 
 
 def card_urls(url: str) -> list[str]:
-    """Where the card of the agent at `url` may be: never outside the path given."""
+    """Where the card of the agent at `url` may be: never outside the path given. A key in
+    the query goes along."""
     plain = url.partition("#")[0]
-    if plain.partition("?")[0].endswith(".json"):
+    path, mark, query = plain.partition("?")
+    if path.endswith(".json"):
         return [plain]
-    base = plain.partition("?")[0].rstrip("/")
-    return [base + path for path in _WELL_KNOWN]
+    base = path.rstrip("/")
+    return [base + known + mark + query for known in _WELL_KNOWN]
 
 
 class Discovery:
@@ -52,20 +62,29 @@ class Discovery:
             headers.append(("If-None-Match", self._etag))
 
         async def fetch(authorize: bool) -> Reply:
-            return await self._transport.fetch(
-                Request(
-                    "GET", url, tuple(headers), safe=True, authorize=authorize, what="the card"
-                ),
-                max_bytes=self._transport.limits.card_bytes,
-                timeout=self._transport.timeouts.read,
-            )
+            return await self._transport.fetch(self._request(url, headers, authorize))
 
         try:
             return await fetch(authorize=False)
-        except AuthRequired as why:
-            if why.http_status != 401 or not self._transport.has_auth:
+        except AuthRequired:
+            # gateways say 403 where they miss a token, and 401 where they have one to offer
+            if not self._transport.has_auth:
                 raise
         return await fetch(authorize=True)
+
+    def _request(
+        self, url: str, headers: Iterable[tuple[str, str]] = (), authorize: bool = False
+    ) -> Request:
+        return Request(
+            "GET",
+            url,
+            tuple(headers),
+            safe=True,
+            authorize=authorize,
+            what="the card",
+            size="card_bytes",
+            wait=self._transport.timeouts.read,
+        )
 
     async def refresh(self, *, force: bool = False) -> None:
         """Fetches the card unless it is fresh.
@@ -76,41 +95,66 @@ class Discovery:
         """
         if self.card is not None and not force and time.monotonic() < self._fresh_until:
             return
-        reply = None
-        for url in list(self._urls):
-            reply = await self._get(url)
-            if reply.status in (200, 304):
-                self._urls = [url]
-                break
-            if reply.status not in (404, 405, 410):
-                break
-        assert reply is not None
+        url, reply = await self._look()
         if reply.status == 304 and self.card is not None:
             self._keep(reply, reply.headers.get("etag", self._etag))
             return
-        if reply.status != 200:
-            raise TransportError(
-                f"no card at {self._origin}: HTTP {reply.status}",
-                phase="status",
-                http_status=reply.status,
-                retryable=reply.status >= 500,
-            )
-        if reply.content[:1] in (b"<", b""):
-            raise ProtocolError("the card is not JSON but HTML or empty", http_status=200)
         read = partial(
             read_card,
             reply.content,
             self._demands,
             self._origin,
             certified=self._transport.verifies,
+            max_skills=self._transport.limits.card_skills,
         )
         large = len(reply.content) > _LARGE
-        card, trust = await asyncio.to_thread(read) if large else read()
-        found = ways(card, self._demands, self.url)
+        try:
+            card, trust = await asyncio.to_thread(read) if large else read()
+        except CardSignatureInvalid as why:
+            why.url = address.shown(url)
+            raise
+        except A2aError as why:
+            self._transport.complete(why, self._request(url), reply.headers, reply.content)
+            raise
+        found = ways(card, self._demands, self.url, card_url=url)
         self._check_change(card, trust, found)
+        self._urls = [url]
         self.card, self.ways = card, found
         self.trust = Trust(trust.level, trust.agent_id, found[0].bound, trust.note)
         self._keep(reply, reply.headers.get("etag"))
+
+    async def _look(self) -> tuple[str, Reply]:
+        """The first answer that may be a card, and where it was.
+
+        Raises:
+            TransportError: there is none, with every place that was asked.
+        """
+        missed: list[tuple[str, Reply]] = []
+        for url in self._urls:
+            reply = await self._get(url)
+            if reply.status == 304 or (reply.status == 200 and not _is_page(reply)):
+                return url, reply
+            missed.append((url, reply))
+            if reply.status not in (200, 404, 405, 410):
+                break
+        raise self._none(missed)
+
+    def _none(self, missed: list[tuple[str, Reply]]) -> A2aError:
+        def said(reply: Reply) -> str:
+            return "HTTP 200, no JSON" if reply.status == 200 else f"HTTP {reply.status}"
+
+        places = ", ".join(f"{address.shown(url)} ({said(reply)})" for url, reply in missed)
+        if all(reply.status in (200, 404, 405, 410) for _, reply in missed):
+            places += f"; if it lies elsewhere, connect to its own URL (...json) or {self._origin}"
+        pages = [entry for entry in missed if entry[1].status == 200]
+        url, reply = (pages or missed)[-1]
+        text, facts = self._transport.told(reply.headers, reply.content)
+        facts.update(http_status=reply.status, url=address.shown(url))
+        if pages:
+            return ProtocolError(f"no card at {places}{text}", **facts)
+        refused = self._transport.refused(self._request(url), reply)
+        text = f"no card at {places}{text}"
+        return TransportError(text, phase="status", retryable=refused.retryable, **facts)
 
     def _check_change(self, card: AgentCard, trust: Trust, found: list[Way]) -> None:
         if self.card is None:
@@ -133,3 +177,7 @@ class Discovery:
             fresh = 0.0
         self._fresh_until = time.monotonic() + fresh
         self._etag = etag
+
+
+def _is_page(reply: Reply) -> bool:
+    return reply.content.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"<", b"")

@@ -144,7 +144,7 @@ class RvAgentFeed(Feed):
             await self._reconnect_now(why)
             return
         if update is None:
-            await self._reconnect_now(lost())
+            await self._reconnect_now(lost(self._connection))
             return
         self._failures = 0
         await self._take(update)

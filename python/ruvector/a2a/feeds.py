@@ -19,8 +19,8 @@ from ..errors import (
     UnsupportedOperation,
 )
 from .calls import Connection
-from .fold import Fold
-from .types import Artifact, Part, Task, TaskSpec, TaskState, TaskUpdate
+from .fold import Ahead, Fold
+from .types import Artifact, Task, TaskSpec, TaskState, TaskUpdate
 
 if TYPE_CHECKING:
     from .client import A2aClient
@@ -80,9 +80,9 @@ class Feed:
         self.fold.apply(update)
         if self.fold.task_id or update.message is not None:
             self._named(self.fold.task_id)
-        task = self.fold.task
-        if task is not None:
-            self._client._gate.saw(task)
+        status = self.fold.status
+        if status is not None and status.state.is_terminal:
+            self._client._gate.gone(self.fold.task_id)
         self.out.append(update)
 
     def _warn(self, text: str) -> None:
@@ -103,6 +103,8 @@ class Feed:
         `why` after too many."""
         retry = self._client._retry
         if self._failures >= retry.stream_attempts:
+            times = f"; tried {self._failures} times, Retry(stream_attempts=...) allows more"
+            why.args = (f"{why}{times}",)
             raise why
         pause = min(retry.stream_first_pause * 2**self._failures, retry.stream_longest_pause)
         self._failures += 1
@@ -122,8 +124,10 @@ class Feed:
         return None
 
 
-def lost() -> TransportError:
-    return TransportError("the stream ended before the task did", phase="stream", retryable=True)
+def lost(connection: Connection | None) -> TransportError:
+    url = None if connection is None else connection.url
+    text = "the stream" + (f" from {url}" if url else "") + " ended before the task did"
+    return TransportError(text, phase="stream", retryable=True, url=url)
 
 
 class OfficialFeed(Feed):
@@ -142,13 +146,20 @@ class OfficialFeed(Feed):
         self._reconnect = reconnect
         self._subscribed = False
         self._resumed = False  # connected again, and no update since
+        self._lost: TransportError | None = None  # what the last connection was lost by
         self._last_status_live = False
-        self._ahead: dict[str, tuple[Part, ...]] = {}  # what a task held before the stream did
+        self._ahead: dict[str, Ahead] = {}  # what a task held before the stream did
         self._doubtful = False  # a piece may have been told twice, or not at all
 
     async def _go_on(self) -> None:
         if self._connection is None:
-            await self._open()
+            try:
+                await self._open()
+            except A2aError as why:
+                if self._lost is None or why is self._lost:
+                    raise
+                why.args = (f"{why}; it was asked because {self._lost}",)
+                raise why from self._lost
             return
         try:
             update = await self._connection.next()
@@ -168,7 +179,7 @@ class OfficialFeed(Feed):
             if state.is_interrupted and self._last_status_live:
                 self.done = True
             else:
-                await self._dropped(lost())
+                await self._dropped(lost(self._connection))
             return
         await self._take(update)
 
@@ -204,6 +215,7 @@ class OfficialFeed(Feed):
         if not self._reconnect or not self.fold.task_id:
             raise why
         await self._pause(why)
+        self._lost = why
         self._resumed = True
 
     async def _ended_meanwhile(self) -> None:
@@ -239,7 +251,7 @@ class OfficialFeed(Feed):
             if update.task is None:  # no snapshot: what came in between is asked for
                 task = await self._client._get(fold.task_id)
                 pieces = (piece.artifact for piece in fold.missing(task))
-                self._ahead = {piece.id: piece.parts for piece in pieces if piece is not None}
+                self._ahead = {piece.id: Ahead(piece.parts) for piece in pieces if piece}
             else:
                 task = update.task
             self._catch_up(task)
@@ -285,12 +297,11 @@ class OfficialFeed(Feed):
 
     def _told_piece(self, piece: Artifact) -> bool:
         """Whether the task that was asked for was ahead of the stream by this piece."""
-        ahead, count = self._ahead.pop(piece.id, ()), len(piece.parts)
-        for start in range(len(ahead) - count, -1, -1):
-            if ahead[start : start + count] == piece.parts:
-                self._ahead[piece.id] = ahead[start + count :]
-                return True
-        return False
+        ahead = self._ahead.pop(piece.id, None)
+        if ahead is None or not ahead.skip(piece.parts):
+            return False
+        self._ahead[piece.id] = ahead
+        return True
 
 
 class PollFeed(Feed):

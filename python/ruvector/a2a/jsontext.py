@@ -62,7 +62,7 @@ def _check_depth(data: bytes, limit: int, what: str) -> None:
         if first in b"[{":
             depth += 1
             if depth > limit:
-                raise _fail(what, f"nested more than {limit} levels deep")
+                raise _fail(what, f"nested more than {limit} levels deep, which no setting allows")
         elif first in b"]}":
             depth -= 1
 
@@ -85,9 +85,10 @@ def parse(
 ) -> Any:
     """The value of a JSON text; `what` names it in errors.
 
-    Always refused: bytes that are not UTF-8, a byte order mark, NaN and infinities,
-    numbers beyond a double, nesting beyond `max_depth`. `strict` refuses repeated
-    members and lone surrogates too. With `lexemes`, numbers come as :class:`Number`.
+    Always refused: bytes that are not UTF-8, NaN and infinities, numbers beyond a double,
+    nesting beyond `max_depth`. `strict` refuses repeated members and lone surrogates too.
+    A byte order mark is passed over (RFC 8259, 8.1). With `lexemes`, numbers come as
+    :class:`Number`.
 
     Raises:
         ProtocolError: the text is refused.
@@ -96,8 +97,7 @@ def parse(
         text = data.decode("utf-8")
     except UnicodeDecodeError as why:
         raise _fail(what, f"not UTF-8 ({why.reason} at byte {why.start})") from None
-    if text.startswith("\ufeff"):
-        raise _fail(what, "it starts with a byte order mark")
+    text = text[text.startswith("\ufeff") :]
     _check_depth(data, max_depth, what)
 
     def number(convert: Callable[[str], Any]) -> Callable[[str], Any]:

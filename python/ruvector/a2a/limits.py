@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a peer may send."""
+    """How much a peer may send. Sizes of compressed answers are those of what is in them."""
 
     card_bytes: int = 256 * 1024
+    card_skills: int = 256
     response_bytes: int = 16 * 1024 * 1024
-    sse_line_bytes: int = 1024 * 1024
+    sse_line_bytes: int = 4 * 1024 * 1024  #: an event of JSON is mostly one line
     sse_event_bytes: int = 4 * 1024 * 1024
-    sse_pending_bytes: int = 8 * 1024 * 1024
+    sse_pending_bytes: int = 8 * 1024 * 1024  #: that came and were not asked for yet
     connections: int = 100  #: for calls; every stream has a connection of its own
     idle_connections: int = 20
 
@@ -36,7 +37,7 @@ class Retry:
 
     attempts: int = 3
     first_pause: float = 0.4  #: doubled each time, give or take a quarter
-    longest_retry_after: float = 30.0
+    longest_retry_after: float = 30.0  #: a peer that asks for more gets an error instead
     stream_attempts: int = 5  #: to get back to a stream, without any progress
     stream_first_pause: float = 0.5
     stream_longest_pause: float = 10.0

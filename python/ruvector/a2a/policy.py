@@ -7,8 +7,10 @@ sent. No I/O but for the wait of a budget that queues.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from dataclasses import dataclass
 from typing import Callable, NamedTuple
@@ -137,6 +139,13 @@ class GlobalBudget:
         self._lock = threading.Lock()
         self._entries: deque[tuple[float, dict[str, float]]] = deque()
         self._waiting = 0
+        _budgets.add(self)
+
+    def _in_child(self) -> None:
+        """Another thread may have held the lock when the process forked. Its tasks and
+        those that wait are the parent's."""
+        self._lock = threading.Lock()
+        self._waiting = 0
 
     def _exceeded(self, new: dict[str, float]) -> tuple[str, float, float] | None:
         """The first limit that `new` would break: its name, the sum and the limit."""
@@ -184,8 +193,8 @@ class GlobalBudget:
             "tokens": spec.estimated_tokens or 0,
             "tasks": 1,
         }
-        full = self._admit(new, waiting=False)
         until = self._clock() + self._max_wait_s
+        full = self._admit(new, waiting=False)
         try:
             while full is not None:
                 if self._clock() + full.pause > until:
@@ -206,6 +215,18 @@ class GlobalBudget:
                 if entry is charged:
                     del self._entries[i]
                     return
+
+
+_budgets: weakref.WeakSet[GlobalBudget] = weakref.WeakSet()
+
+
+def _in_child() -> None:
+    for budget in list(_budgets):
+        budget._in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,9 @@ class SseEvent(NamedTuple):
     id: str | None  #: of this very event, for diagnostics
 
 
-def _too_large(what: str, limit: int) -> TransportError:
-    return TransportError(f"sse limit: {what} of more than {limit} bytes", phase="sse limit")
-
-
 class SseDecoder:
     def __init__(
-        self, *, max_line: int = 2**20, max_event: int = 2**22, max_pending: int = 2**23
+        self, *, max_line: int = 2**22, max_event: int = 2**22, max_pending: int = 2**23
     ) -> None:
         self._max_line = max_line
         self._max_event = max_event
@@ -46,6 +42,19 @@ class SseDecoder:
         self._size = 0
         self._id: str | None = None
 
+    def _too_large(self, what: str, limit: int) -> TransportError:
+        """Names every limit that has to be raised: those that are no higher than `limit`."""
+        limits = {
+            "sse_line_bytes": self._max_line,
+            "sse_event_bytes": self._max_event,
+            "sse_pending_bytes": self._max_pending,
+        }
+        names = ", ".join(f"{name}=..." for name, value in limits.items() if value <= limit)
+        return TransportError(
+            f"sse limit: {what} of more than {limit} bytes; Limits({names}) allows more",
+            phase="sse limit",
+        )
+
     def feed(self, data: bytes) -> None:
         """Takes bytes as they came from the network.
 
@@ -53,7 +62,7 @@ class SseDecoder:
             TransportError: more than `max_pending` bytes wait.
         """
         if len(self._pending) + len(data) > self._max_pending:
-            raise _too_large("unread events", self._max_pending)
+            raise self._too_large("unread events", self._max_pending)
         self._pending += data
 
     def _line(self) -> bytes | None:
@@ -72,7 +81,7 @@ class SseDecoder:
         end = _LINE_END.search(pending, self._searched)
         length = end.start() if end else len(pending)
         if length > self._max_line:
-            raise _too_large("a line", self._max_line)
+            raise self._too_large("a line", self._max_line)
         if end is None:
             self._searched = length
             return None
@@ -105,7 +114,7 @@ class SseDecoder:
     def _field(self, line: bytes) -> None:
         self._size += len(line)
         if self._size > self._max_event:
-            raise _too_large("an event", self._max_event)
+            raise self._too_large("an event", self._max_event)
         if line[0] == 0x3A:  # a comment
             self._size -= len(line)
             return

@@ -8,8 +8,8 @@ import warnings
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PolicyViolation, TransportError
-from .types import Task, TaskUpdate
+from ..errors import A2aError, PolicyViolation, TransportError
+from .types import Task, TaskStatus, TaskUpdate
 
 if TYPE_CHECKING:
     from .client import A2aClient
@@ -51,6 +51,11 @@ class TaskStream:
         """The task as the updates so far describe it; None before the first status."""
         return self._feed.fold.task
 
+    @property
+    def status(self) -> TaskStatus | None:
+        """That of `task`, without the work of putting the whole task together."""
+        return self._feed.fold.status
+
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
         return f"TaskStream(task_id={self.task_id!r}, {state})"
@@ -70,9 +75,10 @@ class TaskStream:
             return await self._next()
         except GeneratorExit:  # the loop drops this task: nothing can be awaited any more
             raise
-        except TransportError:
-            if self._closed:  # by another task, meanwhile
+        except A2aError as why:
+            if self._closed and isinstance(why, TransportError):  # by another task, meanwhile
                 raise StopAsyncIteration from None
+            why.task_id = why.task_id or self.task_id
             await self.aclose()
             raise
         except BaseException:
@@ -88,6 +94,8 @@ class TaskStream:
                 raise StopAsyncIteration
             try:
                 await self._client._before_deadline(lambda: feed.key, feed.step())
+            except StopAsyncIteration as why:  # of a token function: it would end the loop
+                raise RuntimeError("a callback raised StopAsyncIteration") from why
             except PolicyViolation as why:
                 if why.field == "max_duration_ms" and not why.remote:
                     self._cancel_remote = False  # done already
@@ -128,7 +136,7 @@ class TaskStream:
         await self.aclose()
 
     def __del__(self, _warn: Any = warnings.warn) -> None:
-        if self._closed or not self._started or self._feed.done:
+        if self._closed or not self._started or self._feed.done or not self._client._is_here():
             return
         _warn(f"{self!r} was not closed; use 'async with'", ResourceWarning, source=self)
         with contextlib.suppress(RuntimeError):  # the loop is gone, and the socket with it

@@ -6,6 +6,7 @@ One loop runs in a daemon thread for each client; any thread may call.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import warnings
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from .card import AgentCard
 from .client import A2aClient
 from .stream import TaskStream
-from .types import Input, Task, TaskSpec, TaskUpdate, Trust
+from .types import Input, Task, TaskSpec, TaskStatus, TaskUpdate, Trust
 
 _T = TypeVar("_T")
 
@@ -26,13 +27,18 @@ class _Loop:
 
     def __init__(self) -> None:
         self._pid = os.getpid()
+        self._stopped = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="ruvector-a2a", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_forever()
+        # What a callback raises ends its call and comes out there. SystemExit and
+        # KeyboardInterrupt end the loop as well, and the call would wait for ever.
+        while not self._stopped:
+            with contextlib.suppress(BaseException):
+                self._loop.run_forever()
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
@@ -67,13 +73,17 @@ class _Loop:
 
     def stop(self) -> None:
         if self.usable:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop.call_soon_threadsafe(self._end)
             self._thread.join()
+
+    def _end(self) -> None:
+        self._stopped = True
+        self._loop.stop()
 
     def stop_after(self, work: Coroutine[Any, Any, None]) -> None:
         """Ends the thread when `work` is done, without waiting for either."""
         last = asyncio.run_coroutine_threadsafe(work, self._loop)
-        last.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._loop.stop))
+        last.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._end))
 
 
 class SyncTaskStream:
@@ -91,6 +101,10 @@ class SyncTaskStream:
     @property
     def task(self) -> Task | None:
         return self._stream.task
+
+    @property
+    def status(self) -> TaskStatus | None:
+        return self._stream.status
 
     def __iter__(self) -> Iterator[TaskUpdate]:
         return self

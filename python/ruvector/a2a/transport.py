@@ -2,8 +2,9 @@
 
 One pair of HTTP clients for each origin: one for calls, one for streams, which have a
 connection each and never make calls wait. A request goes to an address that was looked
-up and checked right before (:class:`_Checked`); certificates are still checked against
-the host's name. Credentials are added below everything that logs, so they show nowhere.
+up and checked right before (:class:`httplib.Checked`); certificates are still checked
+against the host's name. Credentials are added below everything that logs, so they show
+nowhere; what a peer says of them is masked.
 """
 
 from __future__ import annotations
@@ -11,115 +12,47 @@ from __future__ import annotations
 import asyncio
 import random
 import ssl
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
-from http.cookiejar import CookieJar, DefaultCookiePolicy
+from collections.abc import Coroutine, Iterator, Mapping
 from typing import Any, Callable, TypeVar
 
-from ..errors import AuthRequired, ProtocolError, TransportError
-from . import address
-from .auth import Auth, encoded_headers
-from .extra import http, need
+from ..errors import A2aError, AuthRequired, ProtocolError, TransportError
+from . import address, httplib
+from .auth import Auth, encoded_headers, secrets_in
+from .excerpt import Masker, of_body
+from .extra import need
+from .inflate import CODINGS, Inflater
 from .limits import Limits, Retry, Timeouts
+from .messages import Reply, Request, advice, coding_of, media_type
+from .retryafter import retry_after
 
 _T = TypeVar("_T")
 
-_SECRETS = "ruvector.credentials"  # a request's extension that only _Checked reads
 _RETRIED = (502, 503, 504)
+_LATER = (408, 425, 429)  # statuses below 500 by which a peer may mean: try again
 
-# Shorter than any common server's: a connection the server is about to close must not
-# be used for a task, which cannot be sent twice.
-_KEEP_ALIVE_S = 2.0
+_UNKNOWN = ("read", "idle", "write", "closed", "encoding")  # phases: the request may have arrived
 
-
-@dataclass(frozen=True)
-class Request:
-    verb: str
-    url: str
-    headers: tuple[tuple[str, str], ...] = ()
-    content: bytes | None = None
-    safe: bool = False  #: may be sent again when it is not known whether it arrived
-    authorize: bool = True
-    what: str = "the answer"  #: names the answer in errors
-
-
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    @property
-    def is_json(self) -> bool:
-        return is_json(self.headers)
-
-
-def media_type(headers: Mapping[str, str]) -> str:
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-def is_json(headers: Mapping[str, str]) -> bool:
-    kind = media_type(headers)
-    return kind == "application/json" or kind.endswith("+json")
-
-
-class _Checked:
-    """An httpx transport that connects to checked addresses and adds credentials."""
-
-    def __init__(self, httpx: Any, inner: Any, insecure: bool) -> None:
-        self._httpx = httpx
-        self._inner = inner
-        self._insecure = insecure
-
-    async def __aenter__(self) -> _Checked:
-        await self._inner.__aenter__()
-        return self
-
-    async def __aexit__(self, *about: Any) -> None:
-        await self._inner.__aexit__(*about)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def handle_async_request(self, request: Any) -> Any:
-        origin, _ = address.split(str(request.url))
-        extensions = dict(request.extensions)
-        headers, query = extensions.pop(_SECRETS, ({}, {}))
-        url = request.url.copy_merge_params(query) if query else request.url
-        if origin.scheme == "https":
-            extensions["sni_hostname"] = origin.host
-        addresses = await address.resolve(origin, insecure=self._insecure)
-        for last, host in enumerate(addresses, 1 - len(addresses)):
-            checked = self._httpx.Request(
-                request.method,
-                url.copy_with(host=host),
-                headers=[*request.headers.raw, *_encoded(headers)],
-                stream=request.stream,
-                extensions=extensions,
-            )
-            try:
-                return await self._inner.handle_async_request(checked)
-            except (self._httpx.ConnectError, self._httpx.ConnectTimeout):
-                if last == 0:
-                    raise
-        raise AssertionError("unreachable")
-
-
-def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.encode(), value.encode()) for name, value in headers.items()]
+_EXCERPT_BYTES = 16 * 1024  # of an answer that is read only for what it says
+_EXCERPT_S = 2.0
 
 
 class Stream:
     """The open body of a response."""
 
-    def __init__(self, transport: Transport, response: Any, what: str) -> None:
+    def __init__(
+        self, transport: Transport, response: Any, request: Request, attempts: int = 1
+    ) -> None:
+        self.attempts = attempts  #: so often it was asked for
         self.status: int = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.limits = transport.limits
         self._transport = transport
         self._response = response
         self._chunks = response.aiter_raw()
-        self._what = what
+        self._request = request
+        coding = coding_of(response.headers)
+        self._inflater = Inflater(coding, request.named) if coding else None
+        self._pieces: Iterator[bytes] = iter(())
         self._reading: asyncio.Task[bytes] | None = None
         self._cut = False  # its reading was cancelled already
 
@@ -129,6 +62,7 @@ class Stream:
 
         Raises:
             TransportError: with phase "idle" when nothing came for too long.
+            ProtocolError: it is not compressed as its headers say.
         """
         reading = self._reading = asyncio.ensure_future(self._read())
         try:
@@ -138,23 +72,41 @@ class Stream:
             raise
         self._reading = None
         if reading.cancelled():
-            raise TransportError(f"{self._what}: closed while it was read", phase="closed")
+            raise TransportError(f"{self._request.named}: closed while it was read", phase="closed")
         return reading.result()
 
     async def _read(self) -> bytes:
-        with self._transport.errors(self._what, idle=True):
-            async for chunk in self._chunks:
-                if chunk:
-                    return bytes(chunk)
+        with self._transport.errors(self._request, idle=True):
+            while (piece := next(self._pieces, None)) is None:
+                chunk = await self._chunk()
+                if not chunk:
+                    if self._inflater is not None:
+                        self._inflater.end()
+                    return b""
+                self._pieces = iter((chunk,))
+                if self._inflater is not None:
+                    self._pieces = self._inflater.pieces(chunk)
+            return piece
+
+    async def _chunk(self) -> bytes:
+        async for chunk in self._chunks:
+            if chunk:
+                return bytes(chunk)
         return b""
 
-    async def read_all(self, limit: int) -> bytes:
-        """The whole body, at most `limit` bytes."""
-        content = bytearray()
+    async def read_all(self, limit: int, before: bytes = b"") -> bytes:
+        """The whole body, at most `limit` bytes, `before` included."""
+        content = bytearray(before)
         while chunk := await self._read():
             content += chunk
             if len(content) > limit:
-                raise ProtocolError(f"{self._what} too large: more than {limit} bytes")
+                beginning = bytes(content[:_EXCERPT_BYTES])
+                raise ProtocolError(
+                    f"{self._request.named} is too large: more than {limit} bytes; "
+                    f"Limits({self._request.size}=...) allows more",
+                    http_status=self.status,
+                    body=self._transport.told(self.headers, beginning)[1]["body"],
+                )
         return bytes(content)
 
     async def aclose(self) -> None:
@@ -185,18 +137,29 @@ class Transport:
         auth_url: str,
         headers: Mapping[str, str] | None = None,
         http_client: Any = None,
+        proxy: Any = None,
     ) -> None:
         self.limits = limits
         self.timeouts = timeouts
-        self._httpx = http()
+        self.masker = Masker()
+        self._httpx = httplib.library(http_client, auth)
         self._anyio = need("anyio")
         self._retry = retry
         self._insecure = insecure
         self._tls = tls
-        self._auth: Auth | None = auth if hasattr(auth, "credentials") else None
-        self._httpx_auth = None if self._auth else self._library_auth(auth)
+        ours = hasattr(auth, "credentials") and not isinstance(auth, self._httpx.Auth)
+        self._auth: Auth | None = auth if ours else None
+        self._httpx_auth = None if ours else httplib.library_auth(self._httpx, auth)
+        if proxy is not None and http_client is not None:
+            name = self._httpx.__name__
+            raise TypeError(
+                f"http_client brings its own proxy: http_client={name}.AsyncClient(proxy=...)"
+            )
+        self._proxy = httplib.proxy_of(self._httpx, proxy)
         self._auth_origin = self._origin(auth_url)
         self._headers = encoded_headers(headers)
+        self.masker.add(httplib.proxy_secrets(self._proxy))
+        self.masker.add(secrets_in(headers or {}))
         self._closed = False
         self._given = http_client
         self._clients: dict[tuple[address.Origin, bool], Any] = {}
@@ -213,12 +176,6 @@ class Transport:
     def has_auth(self) -> bool:
         return self._auth is not None or self._httpx_auth is not None
 
-    def _library_auth(self, auth: Any) -> Any:
-        """What the HTTP library takes for `auth` as well; its own refusal would repeat it."""
-        if auth is None or callable(auth) or isinstance(auth, (self._httpx.Auth, tuple)):
-            return auth
-        raise TypeError(f"auth is a Bearer, ApiKey or httpx auth object, not {type(auth).__name__}")
-
     # -- clients
 
     async def _client(self, origin: address.Origin, streaming: bool) -> Any:
@@ -228,29 +185,19 @@ class Transport:
             return self._given
         if origin.scheme == "https" and self._tls is None:
             # reads the system's certificates, long enough to hold the loop up
-            self._tls = await asyncio.to_thread(_default_tls)
+            self._tls = await asyncio.to_thread(httplib.default_tls)
         key = (origin, streaming)
         if key not in self._clients:
-            self._clients[key] = self._make_client(origin, streaming)
+            self._clients[key] = httplib.make_client(
+                self._httpx,
+                self.limits,
+                origin,
+                streaming=streaming,
+                tls=self._tls,
+                insecure=self._insecure,
+                proxy=self._proxy,
+            )
         return self._clients[key]
-
-    def _make_client(self, origin: address.Origin, streaming: bool) -> Any:
-        httpx, limits = self._httpx, self.limits
-        pool = httpx.Limits(
-            max_connections=None if streaming else limits.connections,
-            max_keepalive_connections=0 if streaming else limits.idle_connections,
-            keepalive_expiry=_KEEP_ALIVE_S,
-        )
-        # the client of an http origin meets no TLS, for it follows no redirects
-        tls = self._tls if origin.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        inner = httpx.AsyncHTTPTransport(verify=tls, limits=pool, trust_env=False)
-        no_cookies = DefaultCookiePolicy(allowed_domains=[])
-        return httpx.AsyncClient(
-            transport=_Checked(httpx, inner, self._insecure),
-            trust_env=False,
-            follow_redirects=False,
-            cookies=CookieJar(no_cookies),
-        )
 
     async def aclose(self) -> None:
         self._closed = True
@@ -287,13 +234,14 @@ class Transport:
     def _origin(self, url: str) -> address.Origin:
         """The origin of `url` as the HTTP library will understand it: two readings of one
         URL must not lead to two hosts."""
-        with self.errors("the URL"):
+        with self.errors(Request("GET", url, what="the URL")):
             return address.split(str(self._httpx.URL(url)))[0]
 
-    def errors(self, what: str, *, idle: bool = False) -> _Errors:
-        return _Errors(self._httpx, what, idle)
+    def errors(self, request: Request, *, idle: bool = False) -> httplib.Errors:
+        wait, allows = request.wait or self.timeouts.read, request.allows
+        return httplib.Errors(self._httpx, request.named, self.timeouts, wait, allows, idle)
 
-    async def _start(self, request: Request, read: float, streaming: bool) -> Any:
+    async def _start(self, request: Request, streaming: bool) -> Any:
         """The response to `request`, its body not yet read."""
         origin = self._origin(request.url)
         if origin.scheme == "http" and not (
@@ -310,10 +258,12 @@ class Transport:
             headers.extend(self._headers)
             if request.authorize and self._auth is not None:
                 secrets = await self._auth.credentials()
+                for part in secrets:
+                    self.masker.add(secrets_in(part))
                 if self._given is None:
-                    extensions[_SECRETS] = secrets
+                    extensions[httplib.SECRETS] = secrets
                 else:
-                    headers.extend(_encoded(secrets[0]))
+                    headers.extend(httplib.encoded(secrets[0]))
                     url = str(self._httpx.URL(url).copy_merge_params(secrets[1]))
             elif request.authorize and self._httpx_auth is not None:
                 auth = {"auth": self._httpx_auth}
@@ -329,11 +279,14 @@ class Transport:
             ],
             content=request.content,
             timeout=self._httpx.Timeout(
-                connect=wait.connect, read=read, write=wait.write, pool=wait.pool
+                connect=wait.connect, read=request.wait, write=wait.write, pool=wait.pool
             ),
             extensions=extensions,
         )
+        before = set(built.headers.multi_items())
         response = await client.send(built, stream=True, follow_redirects=False, **auth)
+        added = set(response.request.headers.multi_items()) - before
+        self.masker.add(secrets_in(dict(added)))
         try:
             self._check_head(response, request)
         except BaseException:
@@ -343,22 +296,25 @@ class Transport:
 
     def _check_head(self, response: Any, request: Request) -> None:
         status = response.status_code
+        facts = {"http_status": status, "url": address.shown(request.url)}
         if 300 <= status < 400 and status != 304:
-            target = response.headers.get("location", "nowhere").partition("?")[0][:200]
+            location = response.headers.get("location")
             raise TransportError(
-                f"{request.what}: HTTP {status} to {target}; redirects are not followed",
+                f"{request.named}: HTTP {status} to {address.shown(location or 'nowhere')}; "
+                f"redirects are not followed{advice(request, location)}",
                 phase="redirect",
-                http_status=status,
+                **facts,
             )
-        encoding = response.headers.get("content-encoding", "identity").lower()
-        if encoding != "identity":
+        coding = coding_of(response.headers)
+        if coding is not None and coding not in CODINGS:
             raise TransportError(
-                f"{request.what} is compressed ({encoding[:40]}), which was not asked for",
+                f"{request.named} is compressed ({coding[:40]!r}), which was not asked for; gzip "
+                "and deflate are understood all the same",
                 phase="encoding",
-                http_status=status,
+                **facts,
             )
 
-    async def _attempts(self, request: Request, read: float, streaming: bool) -> Any:
+    async def _attempts(self, request: Request, streaming: bool) -> Stream:
         """As `_start`, again where that is safe and may help."""
         renewed = False
         attempt = 0
@@ -367,76 +323,160 @@ class Transport:
             last = attempt >= self._retry.attempts
             pause = self._retry.first_pause * 2 ** (attempt - 1) * random.uniform(0.75, 1.25)
             try:
-                with self.errors(request.what):
-                    response = await self._start(request, read, streaming)
+                with self.errors(request):
+                    response = await self._start(request, streaming)
             except TransportError as why:
                 unsent = why.phase == "connect"
-                if last or not why.retryable or not (unsent or request.safe):
+                if not why.retryable or not (unsent or request.safe):
+                    raise
+                if last:
+                    times = f"; tried {attempt} times, Retry(attempts=...) allows more"
+                    why.args = (f"{why}{times}",)
                     raise
                 await asyncio.sleep(pause)
                 continue
             status = response.status_code
-            if status in (401, 403):
-                await response.aclose()
-                if status == 401 and self._auth and not renewed and request.authorize:
+            if status in (401, 403, 407):
+                body = await self._said(response, request)
+                if status != 407 and self._auth and not renewed and request.authorize:
                     renewed = True
                     if self._auth.renew():
                         attempt -= 1
                         continue
-                raise AuthRequired(
-                    f"{request.what}: HTTP {status}, the agent wants other credentials",
-                    http_status=status,
-                    challenge=response.headers.get("www-authenticate"),
-                )
+                raise self._unauthorized(response, request, body)
             again = status in (429, 503) or (request.safe and status in _RETRIED)
-            wanted = _retry_after(response.headers)
-            if last or not again or (wanted or 0) > self._retry.longest_retry_after:
-                return response
+            wanted = retry_after(response.headers) or 0.0
+            if last or not again or wanted > self._retry.longest_retry_after:
+                return Stream(self, response, request, attempt)
             await response.aclose()
-            await asyncio.sleep(pause if wanted is None else wanted)
+            await asyncio.sleep(max(pause, wanted))
 
-    async def fetch(self, request: Request, *, max_bytes: int, timeout: float) -> Reply:
+    # -- what a peer refuses
+
+    async def _said(self, response: Any, request: Request) -> bytes:
+        """The beginning of a body that is read for what it says; closes the response."""
+        stream, body = Stream(self, response, request), bytearray()
+        try:
+            with self._anyio.move_on_after(_EXCERPT_S):
+                while len(body) < _EXCERPT_BYTES and (piece := await stream.read()):
+                    body += piece
+        except A2aError:
+            pass  # what there is has to do
+        finally:
+            await stream.aclose()
+        return bytes(body[:_EXCERPT_BYTES])
+
+    def _unauthorized(self, response: Any, request: Request, body: bytes) -> AuthRequired:
+        status, headers = response.status_code, response.headers
+        if status == 407:
+            text = (
+                "the proxy wants other credentials; they go into its URL, as in "
+                "proxy='http://user:password@host:3128'"
+            )
+            challenge = headers.get("proxy-authenticate")
+        else:
+            text = "the agent wants other credentials"
+            challenge = headers.get("www-authenticate")
+        told, facts = self.told(headers, body)
+        return AuthRequired(
+            f"{request.named}: HTTP {status}, {text}{told}",
+            http_status=status,
+            challenge=challenge and self.masker.known(challenge),
+            url=address.shown(request.url),
+            **facts,
+        )
+
+    def complete(
+        self,
+        error: A2aError,
+        request: Request,
+        headers: Mapping[str, str] | None = None,
+        content: bytes = b"",
+        task_id: str | None = None,
+    ) -> None:
+        """Adds to `error` what its maker did not know, and masks what it repeats."""
+        url, text = address.shown(request.url), self.masker.known(str(error))
+        of_peer = error.code is not None or error.body is not None  # its words, not ours
+        if not of_peer and url not in text:
+            text += f"; asked {url}"
+        if isinstance(error, ProtocolError) and not of_peer and content:
+            error.body = of_body(content, media_type(headers or {}), self.masker)
+            text += f"; it says: {error.body}"
+        if error.retry_after is None and headers is not None:
+            error.retry_after = retry_after(headers)
+            text += self._wish(error.retry_after)
+        unknown = isinstance(error, TransportError) and error.phase in _UNKNOWN
+        if unknown and request.content is not None and not request.safe:
+            text += "; the task may have been started"
+        error.args = (text,)
+        error.data = self.masker.value(error.data)
+        error.url = error.url or url
+        error.task_id = error.task_id or task_id
+
+    def _wish(self, wanted: float | None) -> str:
+        """How long a peer asks to wait, for a message."""
+        if wanted is None:
+            return ""
+        longest = self._retry.longest_retry_after
+        text = f"; it asks to wait {wanted:g} s"
+        if wanted > longest:
+            text += f", and Retry(longest_retry_after={longest:g}) waits no longer"
+        return text
+
+    def told(self, headers: Mapping[str, str], content: bytes) -> tuple[str, dict[str, Any]]:
+        """What an answer of no use says, as the end of a message and as facts of an error."""
+        body = of_body(content, media_type(headers), self.masker) or None
+        text = f"; it says: {body}" if body else ""
+        wanted = retry_after(headers)
+        return text + self._wish(wanted), {"body": body, "retry_after": wanted}
+
+    def refused(self, request: Request, reply: Reply) -> TransportError:
+        """The error for a status that is none of success."""
+        text, facts = self.told(reply.headers, reply.content)
+        if reply.attempts > 1:
+            text += f"; asked {reply.attempts} times, Retry(attempts=...) allows more"
+        return TransportError(
+            f"{request.named} is HTTP {reply.status}{text}",
+            phase="status",
+            http_status=reply.status,
+            retryable=reply.status >= 500 or reply.status in _LATER,
+            url=address.shown(request.url),
+            **facts,
+        )
+
+    # -- answers
+
+    async def fetch(self, request: Request) -> Reply:
         """The whole answer to `request`, whatever its status.
 
         Raises:
             TransportError: it did not come, or not as it should.
-            AuthRequired: HTTP 401 or 403.
-            ProtocolError: it is larger than `max_bytes`.
+            AuthRequired: HTTP 401, 403 or 407.
+            ProtocolError: it is too large.
         """
 
         async def work() -> Reply:
-            response = await self._attempts(request, timeout, streaming=False)
-            stream = Stream(self, response, request.what)
+            stream = await self._attempts(request, streaming=False)
             try:
-                content = await stream.read_all(max_bytes)
+                content = await stream.read_all(getattr(self.limits, request.size))
             finally:
                 await stream.aclose()
-            return Reply(stream.status, stream.headers, content)
+            return Reply(stream.status, stream.headers, content, stream.attempts)
 
         try:
-            with self._anyio.fail_after(timeout):
+            with self._anyio.fail_after(request.wait):
                 return await self.alone(work())
         except TimeoutError:
             raise TransportError(
-                f"{request.what}: not there after {timeout:g} s", phase="read"
+                f"{request.named} is not there after {request.wait:g} s; {request.allows} allows "
+                "longer",
+                phase="read",
             ) from None
 
     async def open(self, request: Request) -> Stream:
         """The answer to `request`, to be read piece by piece and closed. To be called by
         what runs :meth:`alone`."""
-        response = await self._attempts(request, self.timeouts.idle, streaming=True)
-        return Stream(self, response, request.what)
-
-
-def _default_tls() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("retry-after", "")
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 9 else None
+        return await self._attempts(request, streaming=True)
 
 
 async def _leave(
@@ -450,35 +490,3 @@ async def _leave(
 def _look_at(task: asyncio.Future[Any]) -> bool:
     """Whether a task failed or was cancelled; asyncio complains of failures not looked at."""
     return task.cancelled() or task.exception() is not None
-
-
-class _Errors:
-    """Turns the HTTP library's exceptions into TransportError."""
-
-    def __init__(self, httpx: Any, what: str, idle: bool) -> None:
-        self._httpx = httpx
-        self._what = what
-        self._idle = idle
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, cls: Any, error: BaseException | None, traceback: Any) -> None:
-        httpx = self._httpx
-        if not isinstance(error, (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)):
-            return
-        retryable = not isinstance(error, httpx.TimeoutException)
-        if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):
-            phase, retryable = "connect", True
-        elif isinstance(error, httpx.InvalidURL):
-            phase, retryable = "url", False
-        elif isinstance(error, (httpx.WriteError, httpx.WriteTimeout)):
-            phase = "write"
-        else:
-            phase = "idle" if self._idle and isinstance(error, httpx.ReadTimeout) else "read"
-        words = str(error) or type(error).__name__
-        cause: BaseException | None = error
-        if isinstance(error, httpx.LocalProtocolError):  # it repeats the header it refuses
-            words, cause, retryable = "the request cannot be written as HTTP", None, False
-        told = TransportError(f"{self._what}: {words}", phase=phase, retryable=retryable)
-        raise told from cause

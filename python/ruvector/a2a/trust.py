@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 from ..errors import A2aError, CardSignatureInvalid, UnsupportedOperation
 from . import address, identity, jsontext, jws
@@ -14,13 +16,18 @@ from .codec import EXTENSION, Codec
 from .codec_rvagent import CodecRvAgent
 from .codec_v03 import CodecV02, CodecV03
 from .codec_v10 import CodecV10, CodecV10Rest
+from .excerpt import Masker
 from .fields import Json, as_object
+from .limits import Limits
 from .types import Trust
 
 CODECS: dict[str, type[Codec]] = {
     codec.dialect: codec for codec in (CodecRvAgent, CodecV02, CodecV03, CodecV10, CodecV10Rest)
 }
 MAX_CARD_DEPTH = 64
+
+# Each may cost a request before a call succeeds, and a stranger's card lists them.
+_MOST_WAYS = 16
 
 _PREFERRED = ("1.0", "0.3", "0.2", "1.0-rest")  # official dialects, best first
 
@@ -102,7 +109,12 @@ def _unsigned(demands: Demands, rvagent: bool, why: str) -> None:
 
 
 def read_card(
-    data: bytes, demands: Demands, origin: address.Origin, *, certified: bool
+    data: bytes,
+    demands: Demands,
+    origin: address.Origin,
+    *,
+    certified: bool,
+    max_skills: int = Limits.card_skills,
 ) -> tuple[AgentCard, Trust]:
     """The card in `data` as far as it may be believed, and how far that is.
 
@@ -119,6 +131,9 @@ def read_card(
         )
         return as_object(value, "the card")
 
+    def of(value: Json, **signed: Any) -> AgentCard:
+        return AgentCard.parse(value, max_skills=max_skills, **signed)
+
     raw, exact = parse(lexemes=False), parse(lexemes=True)
     rvagent = is_rvagent(raw)
     envelope = identity.check_envelope(exact)
@@ -128,7 +143,7 @@ def read_card(
                 f"the card is signed by agent {envelope.agent_id}, not by one that is trusted",
                 reason="agent_id",
             )
-        card = AgentCard.parse(
+        card = of(
             jsontext.plain(envelope.card),
             agent_id=envelope.agent_id,
             signature_kind="ruvector",
@@ -138,15 +153,15 @@ def read_card(
     if rvagent:
         _unsigned(demands, True, "it has no signature")
         _warn(f"the card from {origin} is not signed; anybody could have written it")
-        return AgentCard.parse(raw), Trust("none")
+        return of(raw), Trust("none")
     signed = jws.check_jws(exact, demands.keys)
     if signed.state == "invalid":
         raise CardSignatureInvalid(f"the card's JWS is wrong: {signed.note}", reason="signature")
     if signed.state == "valid" and not demands.agents:
-        card = AgentCard.parse(jsontext.plain(signed.card), signature_kind="jws", raw=raw)
+        card = of(jsontext.plain(signed.card), signature_kind="jws", raw=raw)
         return card, Trust("pinned", note=f"JWS key {signed.kid}" if signed.kid else "JWS")
     _unsigned(demands, False, signed.note or "it has no signature")
-    card = AgentCard.parse(raw)
+    card = of(raw)
     if origin.scheme == "https" and certified:
         return card, Trust("tls", note=signed.note)
     if not address.is_loopback_name(origin.host):
@@ -167,19 +182,21 @@ class Way:
     bound: bool = True  #: the address is the card's own
     extension: bool = field(default=False, compare=False)
 
-    def codec(self) -> Codec:
-        return CODECS[self.dialect](tenant=self.tenant, extension=self.extension)
+    def codec(self, masker: Masker | None = None) -> Codec:
+        make = CODECS[self.dialect]
+        return make(tenant=self.tenant, extension=self.extension, masker=masker)
 
 
 def _dialect_of(interface: AgentInterface) -> str | None:
     version = interface.version or ""
+    major = version.partition(".")[0]
     if interface.binding == "JSONRPC":
-        if version.startswith("1."):
+        if major == "1":
             return "1.0"
         if version.startswith("0.3"):
             return "0.3"
         return "0.2" if version.startswith("0.2") else None
-    if interface.binding == "HTTP+JSON" and version.startswith("1."):
+    if interface.binding == "HTTP+JSON" and major == "1":
         return "1.0-rest"
     return None
 
@@ -209,8 +226,27 @@ def _base(typed: str) -> str:
     return url
 
 
+def _absolute(url: str, card: AgentCard, card_url: str) -> str:
+    """The address in a card, which may be relative to the card's own (RFC 3986, 5).
+
+    A signature says who wrote a card and not where it is to be found: a relative address
+    in it would follow whoever serves a copy.
+
+    Raises:
+        A2aError: it is relative in a card that is signed.
+    """
+    if urlsplit(url).scheme or not url:
+        return url
+    if card.signature_kind is not None:
+        raise A2aError(
+            f"the card is signed and says '{address.shown(url)}', which is no address of its own; "
+            f"endpoint='{address.shown(urljoin(card_url, url))}' says where to send requests"
+        )
+    return urljoin(card_url, url)
+
+
 def _bind(
-    dialect: str, url: str, card: AgentCard, demands: Demands, typed: str
+    dialect: str, url: str, card: AgentCard, demands: Demands, typed: str, card_url: str
 ) -> tuple[str, bool]:
     """The address to use for one that the card names, and whether it is that one.
 
@@ -220,8 +256,10 @@ def _bind(
     here, _ = address.split(typed)
     there: address.Origin | None = None
     try:
+        if dialect != "rvagent" and demands.endpoint is None:
+            url = _absolute(url, card, card_url)
         there, _ = address.split(url)
-    except A2aError:
+    except (A2aError, ValueError):
         if dialect != "rvagent" and demands.endpoint is None:
             raise
     if demands.endpoint is not None:
@@ -231,20 +269,29 @@ def _bind(
     if dialect != "rvagent":
         raise A2aError(
             f"endpoint origin: the card at {here} sends requests to {there}; allow that with "
-            f"allow_origins=[...] or name the endpoint with endpoint=",
+            f"allow_origins=['{there}'], or send them to the host you typed with "
+            f"endpoint='{_moved(url, typed)}'",
             dialect=dialect,
         )
     if demands.agents:
         raise A2aError(
-            f"endpoint origin: the card is that of an agent at {there or url[:80]!r}, and {here} "
-            "serves it; name the endpoint with endpoint= if that is meant to be",
+            f"endpoint origin: the card is that of an agent at {there or address.shown(url)}, and "
+            f"{here} serves it; endpoint='{_moved(url, typed)}' says that this is meant to be",
             dialect=dialect,
         )
     return _base(typed), False
 
 
-def ways(card: AgentCard, demands: Demands, typed: str) -> list[Way]:
-    """How to talk to an agent, best first.
+def _moved(url: str, typed: str) -> str:
+    """`url` at the host of `typed`."""
+    with contextlib.suppress(ValueError):
+        path = urlsplit(url).path
+        return address.shown(urljoin(typed, path if path.startswith("/") else "/"))
+    return address.shown(_base(typed))
+
+
+def ways(card: AgentCard, demands: Demands, typed: str, card_url: str | None = None) -> list[Way]:
+    """How to talk to an agent, best first; `card_url` is where its card was found.
 
     Raises:
         UnsupportedOperation: it speaks nothing that is spoken here, or requires an
@@ -265,11 +312,15 @@ def ways(card: AgentCard, demands: Demands, typed: str) -> list[Way]:
     refused: A2aError | None = None
     for dialect, interface in spoken:
         try:
-            url, bound = _bind(dialect, interface.url, card, demands, typed)
+            url, bound = _bind(dialect, interface.url, card, demands, typed, card_url or typed)
         except A2aError as why:
             refused = refused or why
             continue
-        found.append(Way(dialect, url, interface.tenant, bound, extended))
+        way = Way(dialect, url, interface.tenant, bound, extended)
+        if way not in found:
+            found.append(way)
+        if len(found) == _MOST_WAYS:
+            break
     if not found:
         assert refused is not None
         raise refused

@@ -136,8 +136,10 @@ def parts_of(value: Input | None) -> tuple[Part, ...]:
         return (Part("data", data=dict(value)),)
     if isinstance(value, (list, tuple)):
         return tuple(part for item in value for part in parts_of(item))
+    more = "; bytes go into Part('file', bytes=...)" if isinstance(value, bytes) else ""
     raise TypeError(
-        f"a task's input is str, dict, Part, Message or a list of them, not {type(value).__name__}"
+        "a task's input is str, dict, Part, Message or a list of them, "
+        f"not {type(value).__name__}{more}"
     )
 
 

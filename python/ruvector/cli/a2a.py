@@ -65,6 +65,7 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
     way.add_argument("--endpoint", metavar="URL", help="send requests here")
     way.add_argument("--allow-origin", metavar="URL", action="append", default=[])
     way.add_argument("--insecure-http", action="store_true", help="allow http to other machines")
+    way.add_argument("--proxy", metavar="URL", help="such as http://host:3128; not for loopback")
     way.add_argument("--dialect", default="auto", help="auto, rvagent, 0.2, 0.3, 1.0, 1.0-rest")
 
 
@@ -89,6 +90,7 @@ async def _connect(args: argparse.Namespace) -> A2aClient:
         endpoint=args.endpoint,
         allow_origins=args.allow_origin,
         allow_insecure_http=args.insecure_http,
+        proxy=args.proxy,
         auth=auth,
     )
 
@@ -184,7 +186,7 @@ async def _follow(stream: TaskStream, as_json: bool) -> int:
                 print(clean(text), end="", flush=True)
                 printed = text
             said = _words(update) or said
-            state = stream.task.status.state if stream.task else TaskState.UNKNOWN
+            state = stream.status.state if stream.status else TaskState.UNKNOWN
             progress.tell(f"{state}: {said}" if said else str(state))
     if printed and not printed.endswith("\n"):
         print()
