@@ -8,7 +8,6 @@ is imported when it is asked for.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -16,6 +15,7 @@ from typing import cast
 
 from ruvector import __version__
 from ruvector.cli.report import Usage, words
+from ruvector.cli.streams import standard_streams
 from ruvector.errors import RuVectorError
 
 #: name: what it is for; the module is of the same name
@@ -28,6 +28,9 @@ COMMANDS = {
     "models": "fetch, find and check models",
     "a2a": "talk to agents",
 }
+
+#: How a command ends that does not return.
+_ENDS = (SystemExit, RuVectorError, ImportError, ValueError, OSError, MemoryError)
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -50,17 +53,27 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. 0 is success, 1 a failure that was told, 2 wrong usage."""
     argv = sys.argv[1:] if argv is None else argv
-    try:
-        args = _parser(argv).parse_args(argv)
-        code = cast(int, args.run(args))
-        sys.stdout.flush()
-        return code
-    except BrokenPipeError:
-        # whoever read the output has had enough; nothing may be written at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except (RuVectorError, ImportError, ValueError, OSError, MemoryError) as why:
-        print(f"ruvector: {words(why)}", file=sys.stderr)
-        return 2 if isinstance(why, Usage) else 1
-    except KeyboardInterrupt:
-        return 130
+    with standard_streams() as results:
+        try:
+            results.check()
+            args = _parser(argv).parse_args(argv)
+            code = cast(int, args.run(args))
+            results.flush()
+            return code
+        except KeyboardInterrupt:
+            results.finish()
+            return 130
+        except _ENDS as end:
+            lost = results.finish()
+            if isinstance(lost, BrokenPipeError):
+                return 1  # whoever read the results has had enough, and knows
+            return _told(lost or end)
+
+
+def _told(why: BaseException) -> int:
+    """Says why a command ended; its exit code."""
+    if isinstance(why, SystemExit):  # argparse has said it, or printed help
+        raise why
+    assert isinstance(why, Exception)
+    print(f"ruvector: {words(why)}", file=sys.stderr)
+    return 2 if isinstance(why, Usage) else 1

@@ -13,6 +13,7 @@ from typing import Any
 from ..a2a import A2aClient, AgentCard, Bearer, Task, TaskPolicy, TaskSpec, TaskState, TaskUpdate
 from ..a2a.stream import TaskStream
 from .progress import Progress, clean, one_line
+from .report import tell_json
 
 WAITING = 3  #: exit code of a task that needs something from the caller
 
@@ -109,7 +110,7 @@ async def _card(args: argparse.Namespace) -> int:
                 "agent_id": client.card.agent_id,
                 "card": client.card.raw,
             }
-            print(json.dumps(told, ensure_ascii=False))
+            tell_json(told)
         else:
             _show_card(client, client.card)
     return 0
@@ -141,7 +142,7 @@ def _show_card(client: A2aClient, card: AgentCard) -> None:
 
 
 async def _send(args: argparse.Namespace) -> int:
-    text = sys.stdin.read() if args.text == "-" else args.text
+    text = _from_stdin() if args.text == "-" else args.text
     parts: list[Any] = [text]
     if args.data:
         data = json.loads(args.data)
@@ -156,10 +157,18 @@ async def _send(args: argparse.Namespace) -> int:
     async with await _connect(args) as client:
         if args.no_wait:
             task = await client.send_task(spec)
-            told = {"task_id": task.id, "state": str(task.status)}
-            print(json.dumps(told) if args.json else clean(task.id))
+            if args.json:
+                tell_json({"task_id": task.id, "state": str(task.status)})
+            else:
+                print(clean(task.id))
             return 0
         return await _follow(client.stream_task(spec), args.json)
+
+
+def _from_stdin() -> str:
+    if sys.stdin is None:
+        raise ValueError("TEXT is -, and standard input is closed")
+    return sys.stdin.read()
 
 
 async def _watch(args: argparse.Namespace) -> int:
@@ -176,7 +185,7 @@ async def _follow(stream: TaskStream, as_json: bool) -> int:
         async for update in stream:
             count += 1
             if as_json:
-                print(json.dumps(_as_json(update), ensure_ascii=False), flush=True)
+                tell_json(_as_json(update), flush=True)
                 continue
             text = _text(update)
             if text:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from .. import FlatF32Index, cpu_features, set_num_threads
 from .build import add_build_options, given_options
 from .indexes import CLASSES
-from .report import Usage, add_json, add_threads, bar, positive, table
+from .report import Usage, add_json, add_threads, bar, positive, table, tell_json
 from .search import add_search_options, recall, search_options
 from .vectors import FORMATS, read_vectors
 
@@ -72,7 +71,7 @@ def _run(args: argparse.Namespace) -> int:
         "results": results,
     }
     if args.json:
-        print(json.dumps(told))
+        tell_json(told)
     else:
         _show(told)
     return 0

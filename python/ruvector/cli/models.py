@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from ..embed.image_folder import IMAGE_MODEL, ImageModel
 from ..embed.models import Model, cache_root, find_model, locked_folders, pull
 from ..embed.registry import HUB_MODELS
 from ..errors import EmbedError
-from .report import add_json
+from .report import add_json, tell_json
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +52,7 @@ def _list(args: argparse.Namespace) -> int:
             here = "-"
         if args.json:
             told = {"name": name, "dim": dim, "licence": licence, "pinned": pinned, "here": here}
-            print(json.dumps({key: None if value == "-" else value for key, value in told.items()}))
+            tell_json({key: None if value == "-" else value for key, value in told.items()})
         else:
             print(f"{name:<24}{dim:>4}  {licence:<12}{pinned[:8]:<10}{here}")
     return 0
@@ -77,7 +76,10 @@ def _where(args: argparse.Namespace) -> int:
 def _print_files(model: Model, as_json: bool) -> None:
     paths = (model.weights,) if isinstance(model, ImageModel) else (model.graph, model.tokenizer)
     files = [str(path) for path in paths]
-    print(json.dumps({"files": files}) if as_json else "\n".join(files))
+    if as_json:
+        tell_json({"files": files})
+    else:
+        print("\n".join(files))
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -94,7 +96,7 @@ def _verify(args: argparse.Namespace) -> int:
         wrong = [*verify(folder), *_against_registry(folder)]
         bad += bool(wrong)
         if args.json:
-            print(json.dumps({"folder": str(folder), "ok": not wrong, "why": wrong}))
+            tell_json({"folder": str(folder), "ok": not wrong, "why": wrong})
             continue
         print(f"{'BAD' if wrong else 'ok '} {folder}")
         for reason in wrong:

@@ -56,10 +56,16 @@ def one_line(why: object) -> str:
     return " ".join(str(why).split())
 
 
+def tell_json(facts: Mapping[str, Any], *, flush: bool = False) -> None:
+    """Prints one JSON object as a line of ASCII: any encoding has it, half a pair of
+    surrogates included, and a parser gives every character back."""
+    print(json.dumps(facts), flush=flush)
+
+
 def tell(facts: Mapping[str, Any], as_json: bool) -> None:
     """Prints facts: one JSON object, or a line for each that is known."""
     if as_json:
-        print(json.dumps(facts, ensure_ascii=False))
+        tell_json(facts)
         return
     for name, value in facts.items():
         if isinstance(value, Mapping):

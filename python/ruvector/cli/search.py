@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy.typing as npt
 
 from .. import NO_ID, FlatF32Index, RabitqIndex, set_num_threads
 from .indexes import open_index
-from .report import Usage, add_json, add_threads, bar, positive, tell
+from .report import Usage, add_json, add_threads, bar, positive, tell, tell_json
 from .vectors import (
     FORMATS,
     check_output,
@@ -134,6 +133,6 @@ def _show(ids: npt.NDArray[np.uint64], scores: npt.NDArray[np.float32], as_json:
     for query, (row, values) in enumerate(zip(ids.tolist(), scores.tolist())):
         hits = [(id, score) for id, score in zip(row, values) if id != NO_ID]
         if as_json:
-            print(json.dumps({"query": query, "hits": [{"id": i, "score": s} for i, s in hits]}))
+            tell_json({"query": query, "hits": [{"id": i, "score": s} for i, s in hits]})
         else:
             print("".join(f"{query}\t{id}\t{score:.6g}\n" for id, score in hits), end="")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from .. import FsBackend, RuLake, RuLakeBundle
 from ..errors import RuVectorError
 from ..lake.lake import SNAPSHOT_FILENAME
 from .indexes import NATIVE_MAGIC, V1_MAGIC, has_digest, open_index
-from .report import add_json, one_line, words
+from .report import add_json, one_line, tell_json, words
 
 _RUVEC1_MAGIC = b"ruvec1\0\0"
 
@@ -40,7 +39,7 @@ def _run(args: argparse.Namespace) -> int:
         bad |= bool(why)
         if args.json:
             told = {"file": str(path), "ok": not why, "checked": what or None, "why": why or None}
-            print(json.dumps(told, ensure_ascii=False))
+            tell_json(told)
         else:
             print(f"{'BAD' if why else 'ok '} {path}: {why or what}")
     return 1 if bad else 0
