@@ -126,7 +126,10 @@ class Embedder:
         else:
             with OPENING:
                 tokenizer = Tokenizer(
-                    model.tokenizer, model.max_length, lower_case=model.lower_case
+                    model.tokenizer,
+                    model.max_length,
+                    lower_case=model.lower_case,
+                    cut=model.cut,
                 )
                 session = Session(model.graph)
             made = cls(model, tokenizer, session, threads=count)

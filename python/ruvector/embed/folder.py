@@ -41,6 +41,17 @@ DEFAULT_MAX_LENGTH = 512
 # transformers writes 1e30 for "no limit"; nothing real comes near this.
 MAX_LENGTH_LIMIT = 1_000_000
 
+# Models whose first token has the position after that of padding (`pad_token_id`, 1 where
+# config.json has none), so that many of the table's rows are not for tokens: transformers'
+# `create_position_ids_from_input_ids`.
+COUNT_AFTER_PADDING = (
+    *("camembert", "data2vec-text", "ibert", "layoutlmv3", "lilt", "longformer", "luke"),
+    *("markuplm", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl"),
+    "xmod",
+)
+# Models with a table of positions that begins with the first token.
+COUNT_FROM_ZERO = ("albert", "bert", "convbert", "distilbert", "electra", "ernie", "mobilebert")
+
 # Flags of 1_Pooling/config.json as sentence-transformers wrote them before 6.0.
 POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
@@ -67,6 +78,8 @@ class TextModel:
     pooling: str = "mean"
     normalize: bool = True
     max_length: int = DEFAULT_MAX_LENGTH
+    # The side of a long text that is cut off; None where tokenizer.json says.
+    cut: str | None = None
     lower_case: bool = False
     revision: str | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +101,7 @@ def read_folder(
     pooling, normalize = _read_modules(folder)
     prompts, default_prompt = _read_prompts(folder)
     transformer = _read_object(folder / "sentence_bert_config.json")
+    tokenizing = _read_object(folder / "tokenizer_config.json")
     return TextModel(
         name=name,
         source=source,
@@ -95,7 +109,8 @@ def read_folder(
         tokenizer=folder / TOKENIZER,
         pooling=pooling,
         normalize=normalize,
-        max_length=_read_max_length(folder, transformer),
+        max_length=_read_max_length(folder, transformer, tokenizing),
+        cut=_read_cut(folder, tokenizing),
         lower_case=transformer.get("do_lower_case") is True,
         revision=revision,
         prompts=prompts,
@@ -259,14 +274,37 @@ def _read_pooling(path: Path) -> str:
     return str(modes[0])
 
 
-def _read_max_length(folder: Path, transformer: dict[str, Any]) -> int:
+def _read_max_length(folder: Path, transformer: dict[str, Any], tokenizing: dict[str, Any]) -> int:
     """Tokens a text is cut to, special tokens included."""
+    config = _read_object(folder / "config.json")
+    positions = _positions(config)
     chosen = _lengths(transformer.get("max_seq_length"))
-    limits = _lengths(
-        _read_object(folder / "tokenizer_config.json").get("model_max_length"),
-        _read_object(folder / "config.json").get("max_position_embeddings"),
-    )
-    return min(chosen or limits, default=DEFAULT_MAX_LENGTH)
+    limits = _lengths(tokenizing.get("model_max_length"), positions)
+    length = min(chosen or limits, default=DEFAULT_MAX_LENGTH)
+    # A table of positions has an end, whatever was chosen.
+    return min([length, *_lengths(positions)]) if _has_position_table(config) else length
+
+
+def _positions(config: dict[str, Any]) -> Any:
+    """How many tokens have a position, as `config.json` tells it."""
+    positions = config.get("max_position_embeddings")
+    if type(positions) is int and config.get("model_type") in COUNT_AFTER_PADDING:
+        padding = config.get("pad_token_id", 1)
+        positions -= (padding if type(padding) is int else 1) + 1
+    return positions
+
+
+def _has_position_table(config: dict[str, Any]) -> bool:
+    kind = config.get("model_type")
+    learned = config.get("position_embedding_type", "absolute") == "absolute"
+    return learned and (kind in COUNT_AFTER_PADDING or kind in COUNT_FROM_ZERO)
+
+
+def _read_cut(folder: Path, tokenizing: dict[str, Any]) -> str | None:
+    side = tokenizing.get("truncation_side")
+    if side not in (None, "left", "right"):
+        raise Unusable(f"{folder / 'tokenizer_config.json'}: truncation_side is {side!r}")
+    return side
 
 
 def _lengths(*values: Any) -> list[int]:

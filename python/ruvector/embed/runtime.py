@@ -12,6 +12,7 @@ import numpy as np
 
 from .._extras import install_command
 from ..errors import EmbedError
+from .beginning import MARGIN, Beginnings, count
 from .quiet import before_import
 
 _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
@@ -25,9 +26,14 @@ def _missing(package: str) -> EmbedError:
 
 
 class Tokenizer:
-    """Text to token ids, cut to `max_length`; padding is the batch's business."""
+    """Text to token ids, cut to `max_length`; padding is the batch's business.
 
-    def __init__(self, path: Path, max_length: int, *, lower_case: bool = False) -> None:
+    cut: the side that loses tokens, "left" or "right"; None for the file's own.
+    """
+
+    def __init__(
+        self, path: Path, max_length: int, *, lower_case: bool = False, cut: str | None = None
+    ) -> None:
         try:
             import tokenizers
         except ImportError as why:
@@ -36,10 +42,20 @@ class Tokenizer:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as why:  # the library raises plain Exception
             raise EmbedError(f"{path}: not a tokenizer ({why})") from why
-        # The file may ask for its own padding and cut; the model's settings decide.
+        own = self._tokenizer.truncation or {}
+        cut = cut or str(own.get("direction", "right")).lower()
+        self._special = self._tokenizer.num_special_tokens_to_add(False)
+        self._room = max_length - self._special
+        if self._room < 1:
+            raise EmbedError(
+                f"{path}: a length of {max_length} tokens leaves no room for text beside "
+                f"{self._special} special ones"
+            )
+        # The file may ask for its own padding and length; the model's settings decide.
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(max_length)
+        self._tokenizer.enable_truncation(max_length, direction=cut)
         self._lower_case = lower_case
+        self._beginnings = Beginnings(self._tokenizer) if cut == "right" else None
 
     def encode(self, text: str) -> tuple[np.ndarray, bool]:
         """Token ids (int64) and whether the text was cut.
@@ -47,8 +63,13 @@ class Tokenizer:
         One text at a time: the library's batch call would use a thread pool of its own
         that ignores the caller's thread count, and saves about 1 % of a text's time.
         """
-        encoding = self._tokenizer.encode(text.lower() if self._lower_case else text)
-        return np.array(encoding.ids, dtype=np.int64), bool(encoding.overflowing)
+        begun = self._beginnings.of(text, self._room) if self._beginnings else (text,)
+        for part in begun:
+            encoding = self._tokenizer.encode(part.lower() if self._lower_case else part)
+            left_over = encoding.overflowing
+            if len(part) == len(text) or count(left_over, self._special) >= MARGIN:
+                break
+        return np.array(encoding.ids, dtype=np.int64), bool(left_over)
 
 
 class Session:
