@@ -51,6 +51,8 @@ QUESTIONS = [
 
 def main() -> None:
     options = parse_arguments()
+    # passages may have characters that the terminal lacks
+    sys.stdout.reconfigure(errors="backslashreplace")
     clock = Clock()
     passages, places = _corpus.collect(options.passages)
     texts = [passage.text for passage in passages]

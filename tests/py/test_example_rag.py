@@ -44,6 +44,7 @@ def run_rag(tmp_path: Path):
                 "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path]),
                 "RUVECTOR_CACHE": str(tmp_path),
                 "HF_HUB_CACHE": str(tmp_path),
+                "PYTHONIOENCODING": "ascii",  # passages have more
             },
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -91,9 +92,10 @@ def test_long_text_is_cut_between_sentences(corpus) -> None:
 def test_it_answers_and_names_what_it_used(run_rag, tmp_path: Path) -> None:
     need(*MINILM)
     index = tmp_path / "rag.rbpx"
-    done = run_rag("--passages", "400", "--index", str(index), "What is an assert statement for?")
+    done = run_rag("--passages", "400", "--index", str(index), "What is an “assert” for?")
     assert done.returncode == 0, done.stderr
     out = done.stdout
+    assert r"What is an \u201cassert\u201d for?" in out
     scores = [float(s) for s in re.findall(r"^  (\d\.\d{3})  ", out, re.MULTILINE)]
     assert len(scores) == 3
     assert scores == sorted(scores, reverse=True)

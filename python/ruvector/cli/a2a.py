@@ -71,7 +71,7 @@ def _add_connection(command: argparse.ArgumentParser) -> None:
 
 
 def _key(path: Path) -> Any:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     return json.loads(text) if text.lstrip().startswith("{") else text
 
 
