@@ -313,6 +313,21 @@ RV_API rv_status rv_lake_save(rv_lake *lake, rv_key key, const char *directory,
 RV_API rv_status rv_lake_warm(rv_lake *lake, rv_key key, const char *directory,
                               uint64_t *n, rv_error *err);
 
+/* ---- threads of a backend's own -------------------------------------------------- */
+
+/* A backend that is being called may search lakes, but for what only its own call could
+ * bring: that is RV_ERR_BACKEND, and never waited for. Where it lets other threads do so
+ * and waits for them, they have to know what it is being called for: they do its
+ * errand. */
+typedef struct rv_errand rv_errand;
+/* That of the calling thread, to be freed; *out is NULL where no backend is being called.
+ */
+RV_API rv_status rv_errand_here(rv_errand **out, rv_error *err);
+/* The calling thread does it from now on, or none (NULL). Returns what it did before, to
+ * be begun again when it is done. */
+RV_API rv_errand *rv_errand_begin(rv_errand *errand);
+RV_API void rv_errand_free(rv_errand *errand);
+
 /* ---- what is in the cache ------------------------------------------------------- */
 
 typedef struct rv_lake_stats {

@@ -188,6 +188,45 @@ static rv_status adapter_pull(void *ctx, const char *collection, rv_pull *out,
     return status;
 }
 
+/* ---- threads that work for an adapter ---------------------------------------- */
+
+static const char errand_name[] = "ruvector._errand";
+
+static void free_errand(PyObject *capsule) {
+    rv_errand_free(PyCapsule_GetPointer(capsule, errand_name));
+}
+
+/* _errand() -> what this thread is being asked for by a lake, or None. */
+PyObject *rvpy_errand(PyObject *module, PyObject *unused) {
+    (void)unused;
+    rv_errand *errand;
+    rv_error error = {0};
+    if (rv_errand_here(&errand, &error) != RV_OK)
+        return rvpy_lake_raise(rvpy_module_state(module), &error, NULL);
+    if (!errand) Py_RETURN_NONE;
+    PyObject *capsule = PyCapsule_New(errand, errand_name, free_errand);
+    if (!capsule) rv_errand_free(errand);
+    return capsule;
+}
+
+/* _on_errand(errand, function, *args): the call, made by a thread that does an errand. */
+PyObject *rvpy_on_errand(PyObject *module, PyObject *args) {
+    (void)module;
+    PyObject *errand_arg = PyTuple_GetItem(args, 0), *function = PyTuple_GetItem(args, 1);
+    if (!function) return NULL;
+    rv_errand *errand = NULL;
+    if (rvpy_given(errand_arg) &&
+        !(errand = PyCapsule_GetPointer(errand_arg, errand_name)))
+        return NULL;
+    PyObject *rest = PyTuple_GetSlice(args, 2, PyTuple_Size(args));
+    if (!rest) return NULL;
+    rv_errand *before = rv_errand_begin(errand);
+    PyObject *result = PyObject_Call(function, rest, NULL);
+    (void)rv_errand_begin(before);
+    Py_DECREF(rest);
+    return result;
+}
+
 /* ---- the object ------------------------------------------------------------- */
 
 rv_status rvpy_adapter_register(rvpy_lake *lake, PyObject *adapter, const char *id,

@@ -162,6 +162,8 @@ static PyMethodDef module_methods[] = {
     {"_mobilenet_embed", rvpy_mobilenet_embed, METH_VARARGS, NULL},
     {"_mobilenet_stage", rvpy_mobilenet_stage, METH_VARARGS, NULL},
     {"_image_prepare", rvpy_image_prepare, METH_O, NULL},
+    {"_errand", rvpy_errand, METH_NOARGS, NULL},
+    {"_on_errand", rvpy_on_errand, METH_VARARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -125,6 +125,8 @@ int rvpy_backend_init(PyObject *module, rvpy_state *state);
 PyObject *rvpy_adapter_new(rvpy_lake *lake, PyObject *calls);
 rv_status rvpy_adapter_register(rvpy_lake *lake, PyObject *adapter, const char *id,
                                 bool has_bundle, rv_error *err);
+PyObject *rvpy_errand(PyObject *module, PyObject *unused);
+PyObject *rvpy_on_errand(PyObject *module, PyObject *args);
 int rvpy_adapter_init(PyObject *module, rvpy_state *state);
 
 /* ---- searches (lake_search.c, lake_federated.c, lake_pin.c) ----------------- */

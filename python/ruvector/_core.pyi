@@ -1,5 +1,5 @@
-from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Literal, NoReturn, TypedDict, final, type_check_only
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ClassVar, Literal, NoReturn, TypedDict, TypeVar, final, type_check_only
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +61,11 @@ def _mobilenet_embed(
 def _mobilenet_stage(
     model: object, image: tuple[npt.NDArray[np.uint8], int, int], stage: int, /
 ) -> F32Array: ...
+
+_T = TypeVar("_T")
+
+def _errand() -> object: ...
+def _on_errand(errand: object, function: Callable[..., _T], /, *args: Any) -> _T: ...
 def _image_prepare(image: tuple[npt.NDArray[np.uint8], int, int], /) -> F32Array: ...
 
 # What the small records share: what a namedtuple has.

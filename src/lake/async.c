@@ -23,7 +23,7 @@ static struct {
 static bool same_work(const rvl_task *a, const rvl_task *b) {
     return a->lake == b->lake && a->queries && b->queries && !a->job.federated &&
            !b->job.federated && a->job.k == b->job.k &&
-           a->job.cached_only == b->job.cached_only &&
+           a->job.cached_only == b->job.cached_only && a->errand == b->errand &&
            (a->pins ? b->pins && a->pins[0] == b->pins[0]
                     : !b->pins && a->keys[0] == b->keys[0]);
 }
@@ -243,19 +243,23 @@ static rv_status prime(rvl_task *task, rv_error *err) {
                          task->result.witness, err);
 }
 
+static void run_alone(rvl_task *task) {
+    rv_error error = {0};
+    set(task, task->queries ? search_shards(task, &error) : prime(task, &error), &error);
+    finish_all(task);
+}
+
 static void run(rvl_task *group) {
     rvl_task *cancelled = NULL;
     group = weed(group, NULL, &cancelled);
     finish_all(cancelled);
     if (!group) return;
-    if (group->queries && !group->job.federated) {
+    rv_errand *none = rv_errand_begin(group->errand);
+    if (group->queries && !group->job.federated)
         search(group);
-        return;
-    }
-    rv_error error = {0};
-    set(group, group->queries ? search_shards(group, &error) : prime(group, &error),
-        &error);
-    finish_all(group);
+    else
+        run_alone(group);
+    (void)rv_errand_begin(none);
 }
 
 /* ---- the queue --------------------------------------------------------------------- */
@@ -397,6 +401,7 @@ static rv_status make_task(rv_lake *lake, rv_completions *completions, const rv_
     t->lake = rvl_lake_retain(lake);
     t->completions = completions;
     *out = t;
+    RVB_TRY(rv_errand_here(&t->errand, err));
     return copy_job(t, j, err);
 }
 
@@ -419,6 +424,10 @@ rv_status rv_lake_submit(rv_lake *lake, rv_completions *completions, const rv_jo
                          size_t n, rv_error *err) {
     rvl_task *tasks = NULL, **end = &tasks;
     rv_status status = RV_OK;
+    if (rvl_completions_lost(completions))
+        return rvb_fail(err, RV_ERR_ARGUMENT,
+                        "these completions are of the process that forked this one: make "
+                        "others here");
     for (size_t i = 0; i < n && status == RV_OK; i++) {
         status = make_task(lake, completions, &jobs[i], end, err);
         if (*end) end = &(*end)->next;

@@ -1,11 +1,14 @@
 /*
  * completions.c - where finished jobs wait to be taken, and how somebody learns that
- * there are some. Owned by who made it and by every job on its way.
+ * there are some. Owned by who made it and by every job on its way. In the child of a
+ * fork those of the parent are left alone, and nothing comes out of them: jobs and the
+ * descriptor that is watched are the parent's.
  */
 #include "lake/lake_i.h"
 
 struct rv_completions {
     _Atomic uint32_t owners;
+    unsigned life; /* of the process that made it */
     rvb_mutex lock;
     rvb_cond finished;
     rvb_wake wake; /* raised while there is a result */
@@ -13,6 +16,10 @@ struct rv_completions {
     rvl_task *under_way; /* by next_own */
     bool closed;
 };
+
+bool rvl_completions_lost(const rv_completions *c) {
+    return c->life != rvb_process_life();
+}
 
 static void give_up(rv_completions *c) {
     if (atomic_fetch_sub(&c->owners, 1) != 1) return;
@@ -27,6 +34,7 @@ rv_status rv_completions_new(rv_completions **out, rv_error *err) {
     rv_completions *c = rvb_alloc_zero(1, sizeof *c);
     if (!c) return rvb_fail_memory(err, sizeof *c);
     atomic_init(&c->owners, 1);
+    c->life = rvb_process_life();
     c->last = &c->first;
     int failed = rvb_mutex_init(&c->lock);
     if (!failed && (failed = rvb_cond_init(&c->finished)) != 0)
@@ -56,6 +64,7 @@ void rvl_task_free(rvl_task *task) {
     rvb_free(task->pins);
     rvb_free(task->keys);
     rvb_free(task->queries);
+    rv_errand_free(task->errand);
     rv_lake_free(task->lake);
     rvb_free(task);
 }
@@ -90,6 +99,7 @@ void rvl_task_finish(rvl_task *task) {
 }
 
 void rv_completions_cancel(rv_completions *c, uint64_t tag) {
+    if (rvl_completions_lost(c)) return;
     rvb_mutex_lock(&c->lock);
     for (rvl_task *t = c->under_way; t; t = t->next_own)
         if (t->job.tag == tag) atomic_store(&t->cancelled, true);
@@ -99,6 +109,7 @@ void rv_completions_cancel(rv_completions *c, uint64_t tag) {
 /* ---- results ---------------------------------------------------------------------- */
 
 int rv_completions_wait(rv_completions *c, unsigned timeout_ms) {
+    if (rvl_completions_lost(c)) return 0;
     uint64_t end = rvb_now_ns() + (uint64_t)timeout_ms * 1000000, now;
     rvb_mutex_lock(&c->lock);
     while (!c->first && (now = rvb_now_ns()) < end)
@@ -109,6 +120,7 @@ int rv_completions_wait(rv_completions *c, unsigned timeout_ms) {
 }
 
 int rv_completions_take(rv_completions *c, rv_completion *out) {
+    if (rvl_completions_lost(c)) return 0;
     rvb_mutex_lock(&c->lock);
     rvl_task *task = c->first;
     if (task && !(c->first = task->next)) {
@@ -134,6 +146,10 @@ void rv_completion_clear(rv_completion *completion) {
 
 void rv_completions_free(rv_completions *c) {
     if (!c) return;
+    if (rvl_completions_lost(c)) {
+        rvb_wake_close(&c->wake); /* the child's copies; the rest may be in any state */
+        return;
+    }
     rvb_mutex_lock(&c->lock);
     c->closed = true;
     for (rvl_task *t = c->under_way; t; t = t->next_own)

@@ -34,7 +34,7 @@ rv_status rv_lake_new(const rv_lake_options *options, rv_lake **out, rv_error *e
     atomic_init(&lake->owners, 1);
     lake->last_key = &lake->first_key;
     lake->state = rvb_rwlock_create();
-    if (!lake->state || rvb_cond_init(&lake->loaded) != 0) {
+    if (!lake->state || rvl_loads_init(lake) != 0) {
         rvb_rwlock_free(lake->state);
         rvb_free(lake);
         return rvb_fail_memory(err, sizeof *lake);
@@ -53,7 +53,7 @@ void rv_lake_free(rv_lake *lake) {
     rvl_cache_clear(lake);
     for (size_t i = 0; i < lake->n_backends; i++) rv_backend_free(lake->backends[i]);
     rvb_free(lake->backends);
-    rvb_cond_destroy(&lake->loaded);
+    rvl_loads_clear(lake);
     rvb_rwlock_free(lake->state);
     rvb_free(lake);
 }

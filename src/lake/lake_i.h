@@ -74,9 +74,10 @@ typedef struct rv_pin rvl_entry;
 typedef struct rvl_load {
     struct rvl_load *next;
     const rvl_key *key;
-    rv_witness witness;         /* "" until it is known */
-    struct rvl_load *waits_for; /* by the thread at work here */
-    unsigned watchers;          /* that will read the outcome */
+    uint64_t number;    /* among all loads, from 1 on */
+    uint64_t seen;      /* by which inquiry, of who waits for whom */
+    rv_witness witness; /* "" until it is known */
+    unsigned watchers;  /* that will read the outcome */
     bool done;
     rv_status status;
     rv_error error;
@@ -87,8 +88,31 @@ typedef struct rvl_frame {
     struct rvl_frame *outer;
     const rv_lake *lake;
     const rvl_key *key;
-    rvl_load *load; /* NULL while only asking */
+    rvl_load *load;    /* NULL while only asking */
+    rv_errand *errand; /* that tells others of this frame; NULL = nobody asked */
 } rvl_frame;
+
+/* The same as a thread that works for this one has to know it. */
+typedef struct rvl_asked {
+    const rv_lake *lake;
+    const rvl_key *key;
+    uint64_t load; /* 0 = none */
+} rvl_asked;
+struct rv_errand {
+    _Atomic uint32_t owners;
+    _Atomic bool over;       /* the call it began in has returned */
+    struct rv_errand *outer; /* owned: of the thread it began on */
+    size_t n;
+    rvl_asked asked[];
+};
+
+/* One thread that waits for a load. */
+typedef struct rvl_wait {
+    struct rvl_wait *next;
+    const rvl_frame *frame;
+    const rv_errand *errand;
+    rvl_load *target;
+} rvl_wait;
 
 #define RVL_BUCKETS 1024u
 
@@ -110,6 +134,7 @@ struct rv_lake {
 
     rvb_cond loaded;
     rvl_load *loads; /* under way; guarded, as what they hold, by a lock of flight.c */
+    rvb_inherited inherited;
 };
 
 /* ---- cache.c -------------------------------------------------------------------- */
@@ -169,9 +194,12 @@ void rvl_forget_meaning(rv_lake *lake, const char *collection);
 
 /* ---- flight.c ------------------------------------------------------------------- */
 
+int rvl_loads_init(rv_lake *lake); /* 0 or errno */
+void rvl_loads_clear(rv_lake *lake);
 void rvl_frame_enter(rvl_frame *frame, const rv_lake *lake, const rvl_key *key);
 void rvl_frame_leave(const rvl_frame *frame);
-/* Whether this thread is in a call to the key's backend about it. */
+/* Whether this thread, or one it works for, is in a call to the key's backend about it.
+ */
 bool rvl_being_asked(const rv_lake *lake, const rvl_key *key);
 rv_status rvl_calls_itself(const rvl_key *key, rv_error *err);
 /* Makes `own` the load of this thread's frame, or returns the one to wait for. */
@@ -208,10 +236,13 @@ typedef struct rvl_task {
     rvl_key **keys;
     rv_pin **pins;
     float *queries;
+    rv_errand *errand; /* of the thread that submitted it */
     _Atomic bool cancelled;
     rv_completion result;
 } rvl_task;
 
+/* Whether they were made before a fork, by the parent of this process. */
+bool rvl_completions_lost(const rv_completions *completions);
 void rvl_task_free(rvl_task *task);
 /* Makes the task known to its completions, which it holds from now on. */
 void rvl_task_begin(rvl_task *task);

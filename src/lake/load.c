@@ -262,7 +262,8 @@ typedef struct batch {
     rv_pin **out;
     const size_t *todo;
     rv_acquire_options options;
-    size_t failed; /* lowest so far; state lock */
+    rv_errand *errand; /* of the caller, for threads that help it */
+    size_t failed;     /* lowest so far; state lock */
 } batch;
 
 static rv_status acquire_one(batch *b, size_t i, const rv_progress *progress,
@@ -282,8 +283,12 @@ static rv_status acquire_some(void *ctx, unsigned worker, size_t begin, size_t e
                               rv_error *err) {
     batch *b = ctx;
     (void)worker;
-    for (size_t i = begin; i < end; i++) RVB_TRY(acquire_one(b, b->todo[i], NULL, err));
-    return RV_OK;
+    rv_errand *before = rv_errand_begin(b->errand);
+    rv_status status = RV_OK;
+    for (size_t i = begin; i < end && status == RV_OK; i++)
+        status = acquire_one(b, b->todo[i], NULL, err);
+    (void)rv_errand_begin(before);
+    return status;
 }
 
 /* Keys that must be loaded: those that may be on any thread to the front of `todo`. */
@@ -315,12 +320,14 @@ static rv_status acquire_batch(batch *b, size_t n, size_t *todo, rv_error *err) 
     for (size_t i = n; i-- > n - here;)
         RVB_TRY(acquire_one(b, todo[i], b->options.progress, err));
     if (anywhere == 1) return acquire_one(b, todo[0], b->options.progress, err);
+    RVB_TRY(rv_errand_here(&b->errand, err));
     rvb_pool *pool = anywhere ? rvb_pool_acquire() : NULL;
     rv_progress quiet = {0};
     if (b->options.progress) quiet = *b->options.progress;
     rv_status status = rvb_pool_for(pool, anywhere, 1, acquire_some, b,
                                     b->options.progress ? &quiet : NULL, err);
     rvb_pool_release(pool);
+    rv_errand_free(b->errand);
     return status;
 }
 

@@ -28,7 +28,7 @@ typedef struct rows {
 /* Fields from `rows` on are read under either lock and written under both. */
 typedef struct collection {
     rvl_named named;
-    rvb_mutex writing;
+    rvb_mutex *writing;
     rows *rows; /* NULL while there are none */
     size_t n;
     uint32_t dim; /* 0: of the first row to come */
@@ -37,9 +37,9 @@ typedef struct collection {
 } collection;
 
 typedef struct local {
-    rvb_rwlock *lock;   /* of names, and of what collections hold */
-    rvb_mutex creating; /* one new collection at a time */
-    rvl_names names;    /* of collections; these stay as long as the backend */
+    rvb_rwlock *lock;    /* of names, and of what collections hold */
+    rvb_mutex *creating; /* one new collection at a time */
+    rvl_names names;     /* of collections; these stay as long as the backend */
     char id[];
 } local;
 
@@ -185,7 +185,7 @@ static rv_status find_stored(id_set *s, const collection *c, rv_error *err) {
 
 static void free_collection(collection *c) {
     release_rows(c->rows);
-    rvb_mutex_destroy(&c->writing);
+    rvb_mutex_free(c->writing);
     rvb_free(c);
 }
 
@@ -196,7 +196,7 @@ static void release_local(void *ctx) {
         free_collection(c);
     }
     rvb_free(l->names.records);
-    rvb_mutex_destroy(&l->creating);
+    rvb_mutex_free(l->creating);
     rvb_rwlock_free(l->lock);
     rvb_free(l);
 }
@@ -224,7 +224,7 @@ static rv_status prepare(const char *name, collection **out, rv_error *err) {
     if (!c) return rvb_fail_memory(err, sizeof *c + length);
     memcpy(c->name, name, length);
     c->named.name = c->name;
-    if (rvb_mutex_init(&c->writing) != 0) {
+    if (!(c->writing = rvb_mutex_create())) {
         rvb_free(c);
         return rvb_fail_memory(err, sizeof *c + length);
     }
@@ -263,9 +263,9 @@ typedef rv_status (*changer)(local *l, collection *c, change *what, rv_error *er
 
 static rv_status change_known(local *l, collection *c, changer apply, change *what,
                               rv_error *err) {
-    rvb_mutex_lock(&c->writing);
+    rvb_mutex_lock(c->writing);
     rv_status status = apply(l, c, what, err);
-    rvb_mutex_unlock(&c->writing);
+    rvb_mutex_unlock(c->writing);
     return status;
 }
 
@@ -294,11 +294,11 @@ static rv_status change_or_create(local *l, const char *name, changer apply, cha
                                   rv_error *err) {
     collection *c;
     if (known(l, name, &c, NULL) == RV_OK) return change_known(l, c, apply, what, err);
-    rvb_mutex_lock(&l->creating);
+    rvb_mutex_lock(l->creating);
     rv_status status = known(l, name, &c, NULL) == RV_OK
                            ? change_known(l, c, apply, what, err)
                            : create(l, name, apply, what, err);
-    rvb_mutex_unlock(&l->creating);
+    rvb_mutex_unlock(l->creating);
     return status;
 }
 
@@ -551,13 +551,10 @@ rv_status rv_local_backend_new(const char *id, rv_backend **out, rv_error *err) 
     local *l = rvb_alloc_zero(1, sizeof *l + length);
     if (!l) return rvb_fail_memory(err, sizeof *l + length);
     memcpy(l->id, id, length);
-    if (rvb_mutex_init(&l->creating) != 0) {
-        rvb_free(l);
-        return rvb_fail_memory(err, sizeof *l);
-    }
+    l->creating = rvb_mutex_create();
     l->lock = rvb_rwlock_create();
-    rv_status status = l->lock ? rv_backend_new(id, &calls, l, out, err)
-                               : rvb_fail_memory(err, sizeof *l);
+    rv_status status = l->creating && l->lock ? rv_backend_new(id, &calls, l, out, err)
+                                              : rvb_fail_memory(err, sizeof *l);
     if (status != RV_OK) release_local(l);
     return status;
 }

@@ -9,6 +9,7 @@ the futures. Only adapters, which run Python, are asked on threads made here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import threading
@@ -18,6 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar, Union
 
 from ruvector import _core
+from ruvector.errors import LakeError
+
+from .adapter import errand
 
 if TYPE_CHECKING:
     from ruvector._core import _Job, _Pin
@@ -119,6 +123,15 @@ class _Channel:
         if future.tag is not None and self._futures.pop(future.tag, None) is not None:
             self._queue.cancel(future.tag)
 
+    def fail(self, error: Exception) -> None:
+        """All that waits raises it, should its loop go on."""
+        for future in [*self._futures.values(), *(waiting[0] for waiting in self._waiting)]:
+            with contextlib.suppress(RuntimeError):  # a loop of another thread, or closed
+                if not future.done():
+                    future.set_exception(error)
+        self._futures.clear()
+        self._waiting.clear()
+
     def drop(self) -> None:
         """Of a loop that is closed: its futures would keep it alive."""
         for tag in self._futures:
@@ -180,23 +193,61 @@ def _channel_of(loop: asyncio.AbstractEventLoop) -> _Channel:
 _threads: ThreadPoolExecutor | None = None
 
 
-def _forget_threads() -> None:
+def _executor(alone: bool) -> ThreadPoolExecutor:
     global _threads
-    _threads = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_threads)
-
-
-async def _in_thread(function: Callable[..., T], *args: Any) -> T:
-    global _threads
+    if alone:
+        return ThreadPoolExecutor(1, "ruvector-adapter")
     with _lock:
         if _threads is None:
             _threads = ThreadPoolExecutor(ADAPTER_THREADS, "ruvector-adapter")
-        threads = _threads
+        return _threads
+
+
+async def _in_thread(function: Callable[..., T], *args: Any) -> T:
+    """The call, made on a thread for adapters.
+
+    What an adapter asks for in its turn gets a thread of its own: with all of the others
+    waiting for such answers, none would ever be free.
+    """
+    asked = errand()
     run = contextvars.copy_context().run
-    return await asyncio.get_running_loop().run_in_executor(threads, lambda: run(function, *args))
+
+    def work() -> tuple[Any, BaseException | None]:
+        # a future takes no StopIteration, and would never be done
+        try:
+            return run(_core._on_errand, asked, function, *args), None
+        except BaseException as error:
+            return None, error
+
+    threads = _executor(asked is not None)
+    working = asyncio.get_running_loop().run_in_executor(threads, work)
+    if asked is not None:
+        threads.shutdown(wait=False)
+    value, error = await working
+    try:
+        if error is not None:
+            raise error
+        result: T = value
+        return result
+    finally:
+        del error  # it knows this frame
+
+
+# ---- fork ---------------------------------------------------------------------------
+
+
+def _start_anew() -> None:
+    """In the child of a fork: who held the lock, and who was to answer, is not there."""
+    global _threads, _lock
+    _threads = None
+    _lock = threading.Lock()
+    for channel in list(_channels.values()):
+        channel.fail(LakeError("the process forked while this search was under way; ask again"))
+    _channels.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_start_anew)
 
 
 # ---- searches ----------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -37,6 +38,7 @@ class Session:
         self._staged: LocalBackend
         self._open = False
         self._in_use = threading.Lock()
+        self._process = os.getpid()
 
     # ---- the block -----------------------------------------------------------------
 
@@ -55,6 +57,7 @@ class Session:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._open = False
         self._lake._in_session.session = None
+        self._check_process()
         self._in_use.acquire()  # another thread's search goes on with what is held
         try:
             if kind is None:
@@ -70,12 +73,19 @@ class Session:
     def _used(self) -> Iterator[None]:
         if not self._open:
             raise LakeError("the session is not open: use it inside its `with` block")
+        self._check_process()
         if not self._in_use.acquire(blocking=False):
             raise LakeError("a session serves one thread at a time")
         try:
             yield
         finally:
             self._in_use.release()
+
+    def _check_process(self) -> None:
+        """In the child of a fork, threads that used the session are not there."""
+        if self._process != os.getpid():
+            self._in_use = threading.Lock()
+            self._process = os.getpid()
 
     # ---- searches ------------------------------------------------------------------
 

@@ -7,11 +7,13 @@ to: to learn whether a collection has changed, and to pull it when it has.
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ruvector import _core
 
 from .bundle import RuLakeBundle
 
@@ -82,20 +84,14 @@ def backend_id(backend: BackendAdapter) -> str:
     return value
 
 
-# What is being asked on this thread, outermost first. The library knows that too, for its
-# own searches; where they go through further threads, these have to be told.
-_Question = tuple[BackendAdapter, str]
-_here = threading.local()
+# What a lake asks an adapter for, as the library knows it. The library finds it on the
+# thread of the call; threads and event loops that work for it are told by their context.
+_asked: ContextVar[object] = ContextVar("ruvector_asked", default=None)
 
 
-def being_asked() -> tuple[_Question, ...]:
-    """The adapters, and their collections, that this thread is in calls to."""
-    asked: tuple[_Question, ...] = getattr(_here, "asked", ())
-    return asked
-
-
-def set_being_asked(asked: tuple[_Question, ...]) -> None:
-    _here.asked = asked
+def errand() -> object:
+    """What the adapter is being asked for that this code works for, or None."""
+    return _asked.get()
 
 
 class Calls:
@@ -109,30 +105,30 @@ class Calls:
         return type(self._adapter).current_bundle is not BackendAdapter.current_bundle
 
     @contextmanager
-    def _asking_for(self, collection: str) -> Iterator[BackendAdapter]:
-        outer = being_asked()
-        set_being_asked((*outer, (self._adapter, collection)))
+    def _asking(self) -> Iterator[BackendAdapter]:
+        token = _asked.set(_core._errand())
         try:
             yield self._adapter
         finally:
-            set_being_asked(outer)
+            _asked.reset(token)
 
     def list(self) -> list[str]:
-        return list(self._adapter.list_collections())
+        with self._asking() as adapter:
+            return list(adapter.list_collections())
 
     def generation(self, collection: str) -> int:
-        with self._asking_for(collection) as adapter:
+        with self._asking() as adapter:
             return adapter.generation(collection)
 
     def pull(self, collection: str) -> tuple[Any, ...]:
-        with self._asking_for(collection) as adapter:
+        with self._asking() as adapter:
             batch: object = adapter.pull_vectors(collection)
         if not isinstance(batch, PulledBatch):
             raise TypeError(f"pull_vectors() must return a PulledBatch, got {_name(batch)}")
         return tuple(batch)
 
     def bundle(self, collection: str, options: tuple[int, int]) -> tuple[Any, ...]:
-        with self._asking_for(collection) as adapter:
+        with self._asking() as adapter:
             bundle: object = adapter.current_bundle(collection, *options)
         if not isinstance(bundle, RuLakeBundle):
             raise TypeError(f"current_bundle() must return a RuLakeBundle, got {_name(bundle)}")

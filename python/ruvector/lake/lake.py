@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ruvector import _core
 from ruvector._core import FsBackend, LocalBackend
-from ruvector.errors import BackendError
 
-from .adapter import BackendAdapter, Calls, backend_id, being_asked, set_being_asked
+from . import _async  # not when first awaited: a fork amid the import leaves it locked
+from ._session import Session
+from .adapter import BackendAdapter, Calls, backend_id, errand
 from .bundle import RuLakeBundle, telling_witnesses
 from .records import (
     CacheEntry,
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from ruvector._core import LakeHit, _Pin
     from ruvector._types import IndexClass, Key, PathLike, QueryLike
 
-    from ._session import Session
 
 _INDEXES = (
     _core.FlatF32Index,
@@ -125,21 +126,10 @@ class RuLake(_core._Lake):
 
     def _acquire_in_threads(self, keys: list[tuple[Any, ...]], cached_only: bool) -> list[_Pin]:
         """Holds the entries of several keys, each brought up to date by a thread."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        asked = being_asked()
-        for backend, collection in (key[:2] for key in keys):
-            if (self._adapters.get(backend), collection) in asked:
-                raise BackendError(
-                    f"backend error ({backend}): searches its own collection {collection} "
-                    "while being asked for it",
-                    backend=backend,
-                    collection=collection,
-                )
+        asked = errand()
 
         def acquire(key: tuple[Any, ...]) -> _Pin:
-            set_being_asked(asked)
-            return self._acquire(key[:2], bool(cached_only))
+            return _core._on_errand(asked, self._acquire, key[:2], bool(cached_only))
 
         with ThreadPoolExecutor(min(len(keys), _ADAPTER_THREADS)) as threads:
             jobs = [threads.submit(acquire, key) for key in keys]
@@ -185,8 +175,6 @@ class RuLake(_core._Lake):
         the session first touched it. `s.upsert` and `s.put_collection` are made when the
         block ends, and then what was touched is primed; an exception discards them.
         """
-        from ._session import Session
-
         return Session(self)
 
     # ---- files ---------------------------------------------------------------------
@@ -238,8 +226,6 @@ class RuLake(_core._Lake):
         not in the cache. Cancelling one stops its search. The query must not change until
         it is answered.
         """
-        from . import _async
-
         job = _core._Job(self, _async.ONE, query, k, None, cached_only)
         result: list[LakeHit] = await _async.search(self, job, collection, backend, cached_only)
         return result
@@ -254,8 +240,6 @@ class RuLake(_core._Lake):
         cached_only: bool = False,
     ) -> list[list[LakeHit]]:
         """As `search_batch`, without stopping the event loop."""
-        from . import _async
-
         job = _core._Job(self, _async.BATCH, queries, k, None, cached_only)
         result: list[list[LakeHit]] = await _async.search(
             self, job, collection, backend, cached_only
@@ -273,8 +257,6 @@ class RuLake(_core._Lake):
         cached_only: bool = False,
     ) -> list[LakeHit]:
         """As `search_federated`, without stopping the event loop."""
-        from . import _async
-
         if query is None:
             raise TypeError("search_federated_async() needs a query")
         job = _core._Job(self, _async.FEDERATED, query, k, per_shard_rerank, cached_only)
@@ -285,8 +267,6 @@ class RuLake(_core._Lake):
 
     async def prime_async(self, key: Key) -> str:
         """As `prime`, without stopping the event loop."""
-        from . import _async
-
         return await _async.prime(self, key)
 
 
