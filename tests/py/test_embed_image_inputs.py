@@ -29,19 +29,18 @@ def of(*shape: int, dtype: object = np.uint8) -> np.ndarray:
 @pytest.mark.parametrize(
     ("image", "says"),
     [
-        (of(9, 8, 3, dtype=np.float32), r"float32 of shape \(9, 8, 3\); np\.clip\(image \* 255"),
-        (of(9, 8, 3, dtype=np.int64), r"int64 of shape \(9, 8, 3\); np\.clip\(image, 0, 255\)"),
-        (of(9, 8, 3, dtype=bool), r"bool of shape"),
-        (of(9, 8), r"shape \(9, 8\); np\.stack\(\[image\] \* 3, axis=-1\)"),
-        (of(9, 8, 1), r"np\.repeat\(image, 3, axis=2\) makes three channels of grey"),
-        (of(9, 8, 4), r"image\[\.\.\., :3\] leaves out alpha"),
-        (of(3, 9, 8), r"image\.transpose\(1, 2, 0\) puts channels last"),
-        (of(9, 8, 2), r"three channels are red, green and blue"),
-        (of(2, 9, 8, 3), r"pass list\(images\)"),
+        (of(9, 8, 5), r"three channels are red, green and blue"),
+        (of(2, 9, 8, 3), r"pass list\(image\)"),
         (of(8), r"shape \(8,\); pass one image"),
         (of(0, 8, 3), r"sides must be 1 to 1000000 pixels, got shape \(0, 8, 3\)"),
+        (of(0, 8), r"shape \(0, 8\); use np\.stack"),
         (of(1_000_001, 1, 3), r"sides must be 1 to 1000000"),
+        (of(9, 8, 3, dtype=np.float32) - 1, r"values from -1\.0 to -1\.0 must be scaled"),
+        (of(9, 8, 3, dtype=np.float32) + np.nan, r"values from nan to nan must be scaled"),
+        (of(9, 8, 3, dtype=np.int32) + 70_000, r"values from 70000 to 70000 must be scaled"),
+        (of(9, 8, 3, dtype=complex), r"values must be numbers of 0 to 255"),
         (np.float32(3), r"shape \(\)"),
+        (np.ma.masked_equal(of(9, 8, 3), 0), r"masked; use image\.filled\(255\)"),
         (7, r"images: expected arrays or paths, got int"),
         (None, r"images: expected arrays or paths, got NoneType"),
     ],
@@ -51,7 +50,7 @@ def test_one_wrong_image_is_named(embedder, image, says: str) -> None:
         embedder.embed_image(image)
 
 
-@pytest.mark.parametrize("wrong", [of(9, 8), 3, [[1, 2, 3]], b"bytes", None])
+@pytest.mark.parametrize("wrong", [of(9, 8), 3, [[1, 2, 3]], None])
 def test_one_wrong_image_of_many_is_named_before_any_work(embedder, wrong) -> None:
     before = embedder.stats
     with pytest.raises(EmbedError, match=r"^images\[2\]: expected"):
@@ -104,6 +103,7 @@ def test_grey_and_transparent_files_become_three_channels(embedder, tmp_path, rn
     got = embedder.embed_image(save(grey, tmp_path / "grey.png"))
     assert np.array_equal(got, embedder.embed_image(np.stack([grey] * 3, axis=-1)))
     rgba = rng.integers(0, 256, (40, 50, 4), dtype=np.uint8)
+    rgba[..., 3] = 255
     got = embedder.embed_image(save(rgba, tmp_path / "rgba.png"))
     assert np.array_equal(got, embedder.embed_image(rgba[..., :3]))
 

@@ -36,7 +36,7 @@ from .runtime import Session, Tokenizer
 from .turns import OPENING, Turns
 
 if TYPE_CHECKING:
-    from .image import ImageLike
+    from .pixels import ImageLike
 
 # Padded tokens in one batch: measured throughput of a 6-layer model is flat from 256 to
 # 512 and falls slowly beyond, where the activations leave the core's cache.
