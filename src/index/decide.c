@@ -67,10 +67,25 @@ static float row_norm(const rvx_scratch *s, size_t row) {
     return norm;
 }
 
-float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot) {
-    double length = (double)s->query_norm * row_norm(s, row);
+static float cosine_key(float dot, float query_norm, float norm) {
+    double length = (double)query_norm * norm;
     float cosine = length > 0 ? (float)(dot / length) : 0;
     return -(cosine > 1 ? 1 : cosine < -1 ? -1 : cosine);
+}
+
+/* Of a row whose inner product may be too small for float32, or which is 0. */
+static float lifted_key(const rvx_scratch *s, size_t row) {
+    float room[RV_MAX_DIM], norm;
+    size_t dim = s->index->dim;
+    memcpy(room, rvx_cell(&s->index->rows.column[RVX_VECTORS], row), dim * sizeof *room);
+    const float *v = rvx_lifted(s->ops, room, dim, room, &norm);
+    return cosine_key(s->ops->dot(s->query, v, dim), s->query_norm, norm);
+}
+
+float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot) {
+    float norm = row_norm(s, row);
+    if (norm < RVX_TINY_NORM && s->index->vector_bits == 32) return lifted_key(s, row);
+    return cosine_key(dot, s->query_norm, norm);
 }
 
 float rvx_exact_key(const rvx_scratch *s, size_t row) {

@@ -66,10 +66,20 @@ static bool open_screen(screen *c, size_t n_queries, size_t dim) {
     return true;
 }
 
+static bool is_zero(const uint8_t *vector, size_t dim) {
+    for (size_t j = 0; j < dim; j++) {
+        float x;
+        memcpy(&x, vector + j * sizeof x, sizeof x);
+        if (x != 0) return false;
+    }
+    return true;
+}
+
 /* Upper bounds of the lengths, from sums in float: these are off by less than 2^-10, and
  * by 2^-67 where squares underflow. A cosine is the product of vectors of length 1; those
- * whose length is too small to divide by are never ruled out. */
-static void finish_pack(rvk_pack *p, size_t n, size_t dim, bool unit) {
+ * whose length is too small to divide by are never ruled out, but for zeros. */
+static void finish_pack(rvk_pack *p, const void *vectors, size_t stride, size_t n,
+                        size_t dim, bool unit) {
     for (size_t i = 0; i < n; i++) {
         float norm = sqrtf(p->norm2[i]), error = p->error[i] * (1 + 0x1p-10f) + 0x1p-66f;
         p->length[i] = (norm + error) * (1 + 0x1p-10f) + 0x1p-66f;
@@ -79,7 +89,8 @@ static void finish_pack(rvk_pack *p, size_t n, size_t dim, bool unit) {
         p->scale[i] *= by;
         p->length[i] *= by;
         p->error[i] *= by;
-        if (by == 0 && p->norm2[i] != 0) p->error[i] = INFINITY;
+        if (by == 0 && !is_zero((const uint8_t *)vectors + i * stride, dim))
+            p->error[i] = INFINITY;
     }
 }
 
@@ -89,8 +100,9 @@ static void pack_queries(screen *c, const rvx_scratch *s, size_t n_queries) {
     for (size_t i = 0; i < n_queries; i += RVK_PACK) {
         rvk_pack *p = &c->queries[i / RVK_PACK];
         size_t n = n_queries - i < RVK_PACK ? n_queries - i : RVK_PACK;
-        s->ops->pack(s[i].query, index->dim * sizeof(float), n, index->dim, false, p);
-        finish_pack(p, n, index->dim, index->metric == RV_COSINE);
+        size_t row = index->dim * sizeof(float);
+        s->ops->pack(s[i].query, row, n, index->dim, false, p);
+        finish_pack(p, s[i].query, row, n, index->dim, index->metric == RV_COSINE);
         for (size_t k = 0; k < n; k++) {
             c->own[i + k] = l2 ? lowered(p->norm2[k], index->dim) : 0;
             c->limit[i + k] = s[i + k].top.worst - c->own[i + k];
@@ -106,8 +118,9 @@ static void screen_pack(screen *c, rvx_scratch *s, size_t n_queries,
     const rv_index *index = s->index;
     const rvx_column *v = &index->rows.column[RVX_VECTORS];
     float term[RVK_PACK] = {0};
-    s->ops->pack(rvx_cell(v, first), v->stride, n, index->dim, true, &c->rows);
-    finish_pack(&c->rows, n, index->dim, index->metric == RV_COSINE);
+    const void *at = rvx_cell(v, first);
+    s->ops->pack(at, v->stride, n, index->dim, true, &c->rows);
+    finish_pack(&c->rows, at, v->stride, n, index->dim, index->metric == RV_COSINE);
     for (size_t r = 0; index->metric == RV_L2 && r < n; r++)
         term[r] = lowered(c->rows.norm2[r], index->dim);
     for (size_t i = 0; i < n_queries; i += RVK_PACK) {

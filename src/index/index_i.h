@@ -26,6 +26,22 @@
 #define RVX_MAX_BITS 8u
 #define RVX_MAX_RERANK_FACTOR 1024u
 
+/* ---- norm.c ------------------------------------------------------------------ */
+
+/* Largest squared norm accepted: squares of sums of a few such rows stay in float32. */
+#define RVX_MAX_NORM2 0x1p112f
+/* Below it squares may be too small for float32. */
+#define RVX_TINY_NORM 0x1p-40f
+/* The norm of a row or query; 0 for a vector of zeros only. RV_ERR_VALUE for NaN,
+ * infinity, or a norm above 2^56, where squares would leave float32; the message calls it
+ * "<what> <number>". */
+rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const char *what,
+                   uint64_t number, float *norm, rv_error *err);
+/* A vector in the same direction and its norm, whose square float32 can hold: the vector
+ * itself, or, below RVX_TINY_NORM, a multiple in `room`, which may be the vector. */
+const float *rvx_lifted(const rvk_ops *ops, const float *vector, size_t dim, float *room,
+                        float *norm);
+
 /* ---- halves.c -------------------------------------------------------------- */
 
 /* Vectors where they lie. */
@@ -575,20 +591,14 @@ uint32_t rvx_default_nprobe(const rv_index *index);
 /* Makes the scan blocks for the instruction set in use, if they are not there. */
 rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
                                  rv_error *err);
-/* Largest squared norm accepted: squares of sums of a few such rows stay in float32. */
-#define RVX_MAX_NORM2 0x1p112f
-/* The norm of a row or query. RV_ERR_VALUE for NaN, infinity, or a norm above 2^56,
- * where squares would leave float32; the message calls it "<what> <number>". */
-rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const char *what,
-                   uint64_t number, float *norm, rv_error *err);
 /* update.c: the common path of build, add and upsert. The writer lock is held. */
 rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,
                      bool replace, const rv_progress *progress, rv_error *err);
 /* Codes every row anew from its vector, with a quantizer trained on all of them.
  * Takes rows as they are: one that rvx_norm refuses is never ruled out by its code. */
 rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err);
-/* upkeep.c: after a change that has succeeded, with the writer lock held. When there is no
- * memory for it now, the index is merely slower or larger until the next change. */
+/* upkeep.c: after a change that has succeeded, with the writer lock held. When there is
+ * no memory for it now, the index is merely slower or larger until the next change. */
 void rvx_tidy(rv_index *index);
 
 #endif

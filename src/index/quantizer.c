@@ -127,9 +127,13 @@ void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops,
                          const float *const *rows, const float *norms, size_t n,
                          float *scratch, float *y, uint32_t *lists) {
     float value[RVX_NEAREST_ROWS];
-    for (size_t i = 0; i < n; i++)
-        rvx_quantizer_rotate(q, ops, rows[i], scale_for(q->metric, norms[i]),
-                             y + i * q->padded);
+    for (size_t i = 0; i < n; i++) {
+        float *to = y + i * q->padded, norm = norms[i];
+        const float *row = rows[i];
+        if (q->metric == RV_COSINE && norm < RVX_TINY_NORM)
+            row = rvx_lifted(ops, row, q->dim, to, &norm);
+        rvx_quantizer_rotate(q, ops, row, scale_for(q->metric, norm), to);
+    }
     memset(lists, q->n_lists == 1 ? 0 : 0xff, n * sizeof *lists);
     if (q->n_lists == 1) return;
     rvx_nearest(&q->near, y, n, scratch, lists, value);
@@ -190,12 +194,14 @@ typedef struct training {
 /* NULL for a row to be taken as zero. */
 static const float *training_row(const training *t, size_t row, float *room,
                                  float *scale) {
-    const float *v = rvx_source_row(t->vectors, t->ops, row, t->q->dim, room);
+    size_t dim = t->q->dim;
+    const float *v = rvx_source_row(t->vectors, t->ops, row, dim, room);
+    float norm;
     *scale = 1;
-    if (t->q->metric != RV_COSINE && !t->skip_bad) return v;
-    float norm2 = t->ops->dot(v, v, t->q->dim);
-    if (t->skip_bad && !(norm2 <= RVX_MAX_NORM2)) return NULL;
-    *scale = scale_for(t->q->metric, sqrtf(norm2));
+    if (t->skip_bad && !(t->ops->dot(v, v, dim) <= RVX_MAX_NORM2)) return NULL;
+    if (t->q->metric != RV_COSINE) return v;
+    v = rvx_lifted(t->ops, v, dim, room, &norm);
+    *scale = scale_for(RV_COSINE, norm);
     return v;
 }
 

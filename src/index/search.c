@@ -10,8 +10,9 @@
 typedef struct search {
     const rv_index *index;
     const rvk_ops *ops;
-    const float *queries;
+    const float *queries; /* as given, or those of `lifted` */
     float *query_norms;
+    float *lifted; /* a copy, where some are too short to be multiplied with */
     rv_search_options options;
     uint64_t k;
     rvx_params params;
@@ -204,6 +205,23 @@ static rv_status check_queries(search *c, uint64_t m, rv_error *err) {
     return RV_OK;
 }
 
+/* A cosine does not change with a query's length: short ones are made longer. */
+static rv_status lift_queries(search *c, uint64_t m, rv_error *err) {
+    size_t dim = c->index->dim, cells = 0;
+    bool wanted = false;
+    for (uint64_t i = 0; i < m; i++) wanted |= c->query_norms[i] < RVX_TINY_NORM;
+    if (c->index->metric != RV_COSINE || !wanted) return RV_OK;
+    if (rvb_mul(m, dim, &cells)) c->lifted = rvb_alloc(cells, sizeof *c->lifted);
+    if (!c->lifted) return rvb_fail_memory(err, m * dim * sizeof *c->lifted);
+    memcpy(c->lifted, c->queries, cells * sizeof *c->lifted);
+    for (uint64_t i = 0; i < m; i++) {
+        float *query = c->lifted + i * dim;
+        rvx_lifted(c->ops, query, dim, query, &c->query_norms[i]);
+    }
+    c->queries = c->lifted;
+    return RV_OK;
+}
+
 static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, uint64_t k,
                              rv_error *err) {
     if (k == 0) return rvb_fail(err, RV_ERR_ARGUMENT, "k must be at least 1, got 0");
@@ -279,6 +297,7 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
     RVB_TRY(check_options(&c, options, err));
     if (m == 0) return RV_OK;
     rv_status status = check_queries(&c, m, err);
+    if (status == RV_OK) status = lift_queries(&c, m, err);
     if (status == RV_OK) status = build_filters(&c, m, err);
     if (status == RV_OK) {
         rvb_pool *pool = m > 1 ? rvb_pool_acquire() : NULL;
@@ -290,6 +309,7 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
     for (size_t i = 0; i < c.n_filters; i++) rvx_filter_clear(&c.filters[i]);
     rvb_free(c.filters);
     rvb_free(c.query_norms);
+    rvb_free(c.lifted);
     if (cost) *cost = atomic_load(&sum);
     return status;
 }

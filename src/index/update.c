@@ -12,24 +12,6 @@
 
 #define ENCODE_ROWS 512u /* per unit of parallel work: some 100 us */
 
-rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const char *what,
-                   uint64_t number, float *norm, rv_error *err) {
-    float norm2 = ops->dot(vector, vector, dim);
-    *norm = sqrtf(norm2);
-    if (norm2 <= RVX_MAX_NORM2) return RV_OK;
-    for (size_t j = 0; j < dim; j++)
-        if (!isfinite(vector[j]))
-            return rvb_fail_numbers(
-                err, RV_ERR_VALUE, 0, number,
-                "%s %llu holds %s at position %zu; vectors must be finite", what,
-                (unsigned long long)number, isnan(vector[j]) ? "NaN" : "infinity", j);
-    return rvb_fail_numbers(
-        err, RV_ERR_VALUE, 0, number,
-        "%s %llu has a norm above 2^56 (7.2e16), beyond which float32 "
-        "squares overflow; scale the vectors down",
-        what, (unsigned long long)number);
-}
-
 /* ---- coding rows -------------------------------------------------------------- */
 
 typedef struct encoding {

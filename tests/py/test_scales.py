@@ -114,3 +114,114 @@ def test_flat_batches_of_many_lengths(metric, m):
         assert [(h.id, h.score) for h in index.search(q[i], k=K)] == list(
             zip(ids[i].tolist(), scores[i].tolist())
         )
+
+
+# ---- scaling does not change a cosine --------------------------------------------------
+
+SMALLEST = -149  # 2^-149 is the smallest float32
+CLASSES = [
+    (ruvector.FlatF32Index, {}),
+    (ruvector.RabitqIndex, {"bits": 4}),
+    (ruvector.RabitqPlusIndex, {"epsilon": 10}),
+    (ruvector.RabitqPlusIndex, {"epsilon": 10, "n_lists": 16, "bits": 4}),
+    (ruvector.RabitqAsymIndex, {"rerank_factor": 5, "epsilon": 10}),
+]
+NAMES = ["flat", "codes", "plus", "plus-lists", "asym"]
+each_class = pytest.mark.parametrize(("cls", "options"), CLASSES, ids=NAMES)
+
+
+def of_few_bits(rng, n):
+    """Rows of whole numbers: no bit is lost down to 2^-149."""
+    rows = rng.integers(-127, 128, (n, DIM)).astype(np.float32)
+    rows[:, 0] = 1
+    return rows
+
+
+def times(rows, powers):
+    """Exactly: float64 holds every step."""
+    return (rows.astype(np.float64) * 2.0 ** np.asarray(powers, np.float64)).astype(np.float32)
+
+
+def same(a, b):
+    return (a[0] == b[0]).all() and (a[1] == b[1]).all()
+
+
+@each_class
+@pytest.mark.parametrize("m", [1, 2, 8, 20])
+def test_scaled_vectors_have_the_same_cosines(cls, options, m):
+    rng = np.random.default_rng(m)
+    x, q = of_few_bits(rng, 400), of_few_bits(rng, m)
+    plain = cls.build(x, metric="cosine", **options)
+    wanted = plain.search_batch(q, k=K)
+    for power in (SMALLEST, -140, -126, -110, -90, -75, -64, -50, -40, -20, 40):
+        index = cls.build(times(x, power), metric="cosine", **options)
+        for other in (SMALLEST, -120, -70, 0, 40):
+            assert same(index.search_batch(times(q, other), k=K), wanted), (power, other)
+        hits = index.search(times(q[0], power), k=K)
+        assert [(h.id, h.score) for h in hits] == list(
+            zip(wanted[0][0].tolist(), wanted[1][0].tolist())
+        )
+
+
+@each_class
+def test_rows_of_all_lengths_in_one_index(cls, options, tmp_path):
+    """Built, added, replaced, from bytes and from a file."""
+    rng = np.random.default_rng(5)
+    x, q = of_few_bits(rng, 600), of_few_bits(rng, 12)
+    powers = rng.integers(SMALLEST, 40, (600, 1))
+    rows, queries = times(x, powers), times(q, rng.integers(SMALLEST, 40, (12, 1)))
+    plain = cls.build(x[:400], metric="cosine", **options)
+    index = cls.build(rows[:400], metric="cosine", **options)
+    for one, those in ((plain, x), (index, rows)):
+        one.add_batch(those[400:])
+        one.upsert(np.arange(50), those[100:150])
+    wanted = plain.search_batch(q, k=K)
+    assert same(index.search_batch(queries, k=K), wanted)
+    assert same(index.search_batch(queries, k=K, allow=plain.ids), wanted)
+    index.save(tmp_path / "x.rbpx")
+    for copy in (cls.from_bytes(index.to_bytes()), cls.load(tmp_path / "x.rbpx")):
+        assert same(copy.search_batch(queries, k=K), wanted)
+
+
+@each_class
+@pytest.mark.parametrize("scale", [1e-18, 1e-22, 1e-30, 1e-38, 1e-42])
+def test_short_rows_have_their_cosines(cls, options, scale):
+    """Against long double, for the numbers as float32 has them: the last lose bits."""
+    rng = np.random.default_rng(2)
+    x = (rng.standard_normal((300, DIM)) * scale).astype(np.float32)
+    q = (rng.standard_normal((9, DIM)) * scale).astype(np.float32)
+    index = cls.build(x, metric="cosine", **options)
+    ids, scores = index.search_batch(q, k=K)
+    true = scores_of("cosine", x, q)
+    off = np.abs(np.take_along_axis(true, ids.astype(np.int64), 1) - scores).max()
+    if cls is ruvector.RabitqIndex:
+        assert off < 0.1
+    else:
+        assert off < 2e-6
+        assert_exact("cosine", x, q, ids)
+        assert index.search(x[3], k=1)[0].score == pytest.approx(1, abs=1e-6)
+    lengths = np.sqrt((x.astype(np.longdouble) ** 2).sum(1))
+    assert (np.abs(index.norms - lengths) <= lengths * 1e-6 + 2.0**SMALLEST).all()
+
+
+@each_class
+def test_zeros_among_short_rows(cls, options):
+    x = np.zeros((40, DIM), np.float32)
+    x[::2, 3] = 2.0**SMALLEST
+    x[::4] *= -1
+    index = cls.build(x, metric="cosine", **{**options, "n_lists": 1} if options else options)
+    assert (index.norms == np.abs(x[:, 3])).all()
+    for m in (1, 8):
+        scores = index.search_batch(np.tile(x[2], (m, 1)), k=40)[1]
+        assert (np.sort(scores) == np.repeat([-1, 0, 1], [10, 20, 10])).all()
+        assert not index.search_batch(np.zeros((m, DIM), np.float32), k=40)[1].any()
+
+
+def test_tuning_with_short_vectors():
+    rng = np.random.default_rng(3)
+    x, q = of_few_bits(rng, 2000), of_few_bits(rng, 60)
+    tunings = []
+    for power in (0, -145):
+        index = ruvector.RabitqPlusIndex.build(times(x, power), metric="cosine", n_lists=16)
+        tunings.append(index.tune(times(q, power), recall=0.9))
+    assert tunings[0] == tunings[1]
