@@ -7,6 +7,7 @@ hangs ends the process with the stacks of all threads.
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import faulthandler
 import json
@@ -77,9 +78,21 @@ def another(idx):
     assert len(ruvector.RabitqPlusIndex.load(FOLDER / "other.rbpx")) == 5999
 
 
+def through_lake(idx):
+    lake = ruvector.RuLake(consistency=ruvector.Consistency.STALE)
+    lake.install(("own", "docs"), idx)
+    assert lake.search_one("docs", ROWS[3], k=1, backend="own")[0].id == 3
+    assert len(lake.search_batch("docs", QUERIES, k=1, backend="own")) == 64
+    found = lake.search_federated(None, ROWS[3], 1, targets=[("own", "docs")])
+    assert found[0].id == 3
+    found = asyncio.run(lake.search_one_async("docs", ROWS[3], k=1, backend="own"))
+    assert found[0].id == 3
+
+
 OF_INDEX = {
     "`len`, `in`, `idx[id]`, `iter`, `==`, arrays, properties": ask,
     "`search`, `search_batch`": searches,
+    "searches of it through a lake, also awaited": through_lake,
     "`add`": lambda idx: idx.add(None, ROWS[0]),
     "`add_batch`": lambda idx: idx.add_batch(ROWS[:9]),
     "`upsert`": lambda idx: idx.upsert([5], ROWS[5:6]),
@@ -170,7 +183,144 @@ INDEX_SITUATIONS = {
 if os.name != "posix":
     del INDEX_SITUATIONS["writing"]["signal"]
 
-COLUMNS = {**INDEX_SITUATIONS}
+
+# ---- a lake ------------------------------------------------------------------------
+
+
+class Adapter(ruvector.BackendAdapter):
+    def __init__(self, name, inside=None):
+        self.name, self.inside = name, {} if inside is None else inside
+
+    @property
+    def id(self):
+        return self.name
+
+    def met(self, method):
+        self.inside.get(method, lambda: None)()
+
+    def list_collections(self):
+        self.met("list")
+        return ["c", "d"] if self.name == "a" else ["e"]
+
+    def generation(self, collection):
+        self.met("generation")
+        return 1
+
+    def pull_vectors(self, collection):
+        self.met("pull")
+        return ruvector.PulledBatch(range(3000), ROWS, 16, 1)
+
+
+def awaited(lake, collection):
+    hits = asyncio.run(lake.search_one_async(collection, ROWS[3], k=1, backend="a"))
+    assert hits[0].id == 3
+
+
+def others(lake):
+    assert lake.search_one("d", ROWS[3], k=1, backend="a")[0].id == 3
+    assert len(lake.search_batch("l", QUERIES, k=1, backend="local")) == 64
+    targets = [("a", "d"), ("b", "e"), ("local", "l")]
+    assert lake.search_federated(None, ROWS[3], 1, targets=targets)[0].id == 3
+    awaited(lake, "d")
+    with lake.session() as session:
+        assert session.search_one("l", ROWS[3], k=1, backend="local")[0].id == 3
+
+
+def knows(lake):
+    lake.cache_stats()
+    lake.cache_stats_by_collection()
+    lake.cache_entry(("a", "d"))
+    lake.cache_entry_count()
+    lake.backend_ids()
+    assert repr(lake)
+    assert ("a", "nothing") not in lake
+
+
+def files(lake):
+    lake.publish_bundle(("local", "l"), FOLDER)
+    lake.refresh_from_bundle_dir(("local", "l"), FOLDER)
+    lake.save_cache_to_dir(("local", "l"), FOLDER)
+    lake.warm_from_dir(("local", "l"), FOLDER)
+
+
+def writes(lake):
+    lake._backend("local").upsert("l", [3], ROWS[3:4])
+    lake._backend("local").put_collection("new", range(3000), ROWS)
+
+
+OF_LAKE = {
+    "searches of other collections, also awaited": others,
+    "`search_one`": lambda lake: lake.search_one("c", ROWS[3], k=1, backend="a"),
+    "`search_batch`": lambda lake: lake.search_batch("c", QUERIES, k=1, backend="a"),
+    "`search_federated`": lambda lake: lake.search_federated(
+        None, ROWS[3], 1, targets=[("a", "c"), ("b", "e")]
+    ),
+    "`search_one_async`": lambda lake: awaited(lake, "c"),
+    "`prime`": lambda lake: lake.prime(("a", "c")),
+    "`cache_stats` and other questions": knows,
+    "`install`": lambda lake: lake.install(("own", "o"), index()),
+    "`register_backend`": lambda lake: lake.register_backend(ruvector.LocalBackend("more")),
+    "files of other collections": files,
+    "changes of a `LocalBackend`": writes,
+    "`invalidate_cache`": lambda lake: lake.invalidate_cache(("a", "c")),
+}
+
+
+def lake_with(inside=None):
+    lake = ruvector.RuLake()
+    local = ruvector.LocalBackend("local")
+    local.put_collection("l", range(3000), ROWS)
+    for backend in (Adapter("a", inside), Adapter("b"), local):
+        lake.register_backend(backend)
+    return lake
+
+
+def in_adapter(method, search):
+    inside = {}
+    lake = lake_with(inside)
+    calls = Once(OF_LAKE, lake)
+    inside[method] = calls
+    search(lake)
+    return calls.outcomes
+
+
+BOTH = [("a", "c"), ("b", "e")]
+
+
+def while_loading(collection="c"):
+    """Of the index that is built, before the first search."""
+    lake = lake_with()
+    calls = Once(OF_LAKE, lake)
+    lake.search_batch(collection, QUERIES, k=1, backend="a", progress=calls)
+    return calls.outcomes
+
+
+def while_searching():
+    lake = lake_with()
+    lake.prime(("a", "c"))
+    calls = Once(OF_LAKE, lake)
+    lake.search_batch("c", MORE[:5000], k=1, backend="a", progress=calls)
+    return calls.outcomes
+
+
+LAKE_SITUATIONS = {
+    "asked": {
+        "generation": lambda: in_adapter(
+            "generation", lambda lake: lake.search_one("c", ROWS[3], k=1, backend="a")
+        ),
+        "pull": lambda: in_adapter(
+            "pull", lambda lake: lake.search_one("c", ROWS[3], k=1, backend="a")
+        ),
+        "pull, federated": lambda: in_adapter(
+            "pull", lambda lake: lake.search_federated(None, ROWS[3], 1, targets=BOTH)
+        ),
+        "pull, awaited": lambda: in_adapter("pull", lambda lake: awaited(lake, "c")),
+        "progress": while_loading,
+    },
+    "searching": {"progress": while_searching},
+}
+
+COLUMNS = {**INDEX_SITUATIONS, **LAKE_SITUATIONS}
 
 
 def main(column, situation):

@@ -17,6 +17,8 @@ DOCS = HERE.parents[1] / "docs" / "threading.md"
 HEADINGS = {
     "free": "`build`, `search_batch`, `tune`",
     "writing": "`add_batch`, `upsert`",
+    "asked": "an adapter's method; `progress` while loading",
+    "searching": "`progress` while searching",
 }
 
 

@@ -35,8 +35,9 @@ class BackendAdapter(ABC):
 
     All methods may be called from several threads at once. A collection that does not
     exist is `ruvector.UnknownCollection`; whatever else they raise reaches the caller of
-    the lake as the ``__cause__`` of a `ruvector.BackendError`. A method must not search the
-    collection it is being asked for.
+    the lake as the ``__cause__`` of a `ruvector.BackendError`, but for what is no `Exception`,
+    which comes as it is. A method that searches the collection it is being asked for gets a
+    `ruvector.BackendError`.
     """
 
     @property
@@ -90,8 +91,11 @@ _asked: ContextVar[object] = ContextVar("ruvector_asked", default=None)
 
 
 def errand() -> object:
-    """What the adapter is being asked for that this code works for, or None."""
-    return _asked.get()
+    """What the lake is asking for, of an adapter that this code works for, or None.
+
+    A progress callback of a search that loads counts as asked, too.
+    """
+    return _core._errand() or _asked.get()
 
 
 class Calls:
