@@ -494,6 +494,89 @@ static void two_backends_that_search_each_other(void **state) {
     rv_lake_free(lake);
 }
 
+/* ---- backends whose threads search ---- */
+
+typedef struct errand_runner {
+    searcher *searcher;
+    rv_errand *errand;
+} errand_runner;
+
+static void *run_errand(void *ctx) {
+    errand_runner *r = ctx;
+    rv_errand *before = rv_errand_begin(r->errand);
+    search_it(r->searcher);
+    rv_errand_begin(before);
+    return NULL;
+}
+
+static void search_it_in_a_thread(void *ctx) {
+    errand_runner r = {ctx, NULL};
+    pthread_t thread;
+    assert_ok(rv_errand_here(&r.errand, err));
+    pthread_create(&thread, NULL, run_errand, &r);
+    pthread_join(thread, NULL);
+    rv_errand_free(r.errand);
+}
+
+static void a_thread_on_an_errand_counts_as_who_sent_it(void **state) {
+    (void)state;
+    source a = {.id = "a", .rows = 9, .during_pull = search_it_in_a_thread},
+           b = {.id = "b", .rows = 9, .during_pull = search_it_in_a_thread};
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &a);
+    add_source(lake, &b);
+    /* a's thread searches b, whose thread comes back to a */
+    searcher in_a = {lake, docs_of(&b), RV_ERR_IO, NULL, false};
+    searcher in_b = {lake, docs_of(&a), RV_OK, NULL, false};
+    a.ctx = &in_a;
+    b.ctx = &in_b;
+    found_at(lake, docs_of(&a), 0, 1);
+    assert_int_equal(in_a.status, RV_OK);
+    assert_int_equal(in_b.status, RV_ERR_BACKEND);
+    rv_errand *errand;
+    assert_ok(rv_errand_here(&errand, err)); /* of nobody */
+    assert_null(errand);
+    rv_errand_free(NULL);
+    rv_lake_free(lake);
+}
+
+typedef struct several {
+    rv_lake *lake;
+    rv_key keys[2];
+    rv_status status;
+} several;
+
+static void acquire_several(void *ctx) {
+    several *s = ctx;
+    rv_pin *pins[2];
+    s->status = rv_lake_acquire_all(s->lake, s->keys, 2, NULL, pins, NULL, NULL);
+    for (int i = 0; i < 2 && s->status == RV_OK; i++) rv_pin_release(pins[i]);
+}
+
+/* Threads of the pool bring b and c up to date, and both come back to a. */
+static void the_pool_works_for_who_gave_it_work(void **state) {
+    (void)state;
+    source a = {.id = "a", .rows = 9, .during_pull = acquire_several},
+           b = {.id = "b", .rows = 9, .during_pull = search_it},
+           c = {.id = "c", .rows = 9, .during_pull = search_it};
+    assert_int_equal(rv_set_num_threads(4, NULL), RV_OK);
+    rv_lake *lake = new_lake(NULL);
+    add_source(lake, &a);
+    add_source(lake, &b);
+    add_source(lake, &c);
+    several in_a = {lake, {docs_of(&b), docs_of(&c)}, RV_ERR_IO};
+    searcher in_b = {lake, docs_of(&a), RV_OK, NULL, false}, in_c = in_b;
+    a.ctx = &in_a;
+    b.ctx = &in_b;
+    c.ctx = &in_c;
+    found_at(lake, docs_of(&a), 0, 1);
+    assert_int_equal(in_a.status, RV_OK);
+    assert_int_equal(in_b.status, RV_ERR_BACKEND);
+    assert_int_equal(in_c.status, RV_ERR_BACKEND);
+    assert_int_equal(rv_set_num_threads(0, NULL), RV_OK);
+    rv_lake_free(lake);
+}
+
 /* ---- several keys ---- */
 
 static void all_or_none(void **state) {
@@ -555,6 +638,8 @@ int main(void) {
         cmocka_unit_test(a_backend_that_searches_itself),
         cmocka_unit_test(a_backend_that_searches_another),
         cmocka_unit_test(two_backends_that_search_each_other),
+        cmocka_unit_test(a_thread_on_an_errand_counts_as_who_sent_it),
+        cmocka_unit_test(the_pool_works_for_who_gave_it_work),
         cmocka_unit_test(all_or_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
