@@ -222,6 +222,11 @@ def test_no_file_gets_the_number_of_a_closed_stream(folder):
     """Else what a library prints to stderr would go into an index or a connection."""
     code = (
         "import os, sys, ruvector.cli\n"
+        "run = ruvector.cli._parser\n"
+        "def looked_at(argv):\n"
+        "    assert not (sys.stderr.closed or sys.stderr.isatty()) and sys.stderr.encoding\n"
+        "    return run(argv)\n"
+        "ruvector.cli._parser = looked_at\n"
         "assert ruvector.cli.main(['info', sys.argv[1]]) == 0\n"
         "print([os.readlink(f'/proc/self/fd/{n}') for n in (0, 2)])"
     )

@@ -67,26 +67,24 @@ def _failure(number: int | None, words: str | None) -> OSError:
 
 
 class _Messages:
-    """stderr, or nothing where that is closed. What cannot be written there stops no work."""
+    """stderr. What cannot be written there stops no work."""
 
-    def __init__(self, stream: TextIO | None) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        self._try("write", text)
+        with self._forgiving():
+            self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        self._try("flush")
+        with self._forgiving():
+            self._stream.flush()
 
-    def isatty(self) -> bool:
-        return self._stream is not None and self._stream.isatty()
-
-    def _try(self, name: str, *given: str) -> None:
-        if self._stream is None:
-            return
+    @contextmanager
+    def _forgiving(self) -> Iterator[None]:
         try:
-            getattr(self._stream, name)(*given)
+            yield
         except OSError:
             _drop(self._stream)
 
@@ -105,13 +103,19 @@ def standard_streams() -> Iterator[Results]:
     try:
         if escaping:
             cast(Any, out).reconfigure(errors=_ESCAPED)
-        sys.stdout, sys.stderr = cast(TextIO, results), cast(TextIO, _Messages(err))
+        sys.stdout = cast(TextIO, results)
+        sys.stderr = cast(TextIO, _Messages(_nowhere() if err is None else err))
         yield results
     finally:
         sys.stdout, sys.stderr = out, err
         if escaping:
             with contextlib.suppress(OSError):
                 cast(Any, out).reconfigure(errors=errors)
+
+
+def _nowhere() -> TextIO:
+    """For a closed stderr: its descriptor now leads to the null device."""
+    return open(2, "w", encoding="utf-8", errors=_ESCAPED, closefd=False)
 
 
 def _drop(stream: TextIO) -> None:
