@@ -133,3 +133,38 @@ def test_without_pillow_a_path_says_what_to_install(embedder, monkeypatch) -> No
     with pytest.raises(EmbedError, match=r'pip install "pillow>=9\.1"'):
         embedder.embed_image("image.png")
     assert embedder.embed_image(of(4, 4, 3)).shape == (576,)
+
+
+# ---- progress ----------------------------------------------------------------------
+
+
+class Own(BaseException):
+    """One that `except Exception` lets pass."""
+
+
+@pytest.mark.parametrize(
+    "kind", [Own, StopIteration, GeneratorExit, KeyboardInterrupt, SystemExit, MemoryError]
+)
+def test_what_progress_and_iterables_raise_comes_out(embedder, kind) -> None:
+    error = kind("told")
+
+    def tell(done: int, total: int) -> None:
+        raise error
+
+    class Images:
+        def __iter__(self):
+            return self
+
+        def __next__(self) -> np.ndarray:
+            raise error
+
+    for threads in (1, 2):
+        embedder._threads = threads
+        with pytest.raises(kind) as caught:
+            embedder.embed_image([of(5, 5, 3)] * 3, progress=tell)
+        assert caught.value is error
+    if kind is not StopIteration:  # which ends the images, as of any iterator
+        with pytest.raises(kind) as caught:
+            embedder.embed_image(Images())
+        assert caught.value is error
+    assert embedder.embed_image(of(5, 5, 3)).shape == (576,)

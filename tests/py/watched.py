@@ -88,7 +88,7 @@ def watch(code: str, folder: Path, **env: str) -> Seen:
 
 def _written(calls: str, folder: Path) -> list[str]:
     opened = re.findall(
-        r'(?:open(?:at2?)?)\((?:AT_FDCWD, )?"([^"]+)", [^)]*O_(?:WRONLY|RDWR|CREAT)', calls
+        r'(?:open(?:at2?)?)\((?:AT_FDCWD, )?"([^"]+)", [^)]*O_(?:W|RDWR|CREAT)', calls
     )
     made = re.findall(r'(?:mkdir(?:at)?|creat)\((?:AT_FDCWD, )?"([^"]+)"', calls)
     places = {Path(os.path.normpath(folder / path)) for path in (*opened, *made)}

@@ -63,13 +63,13 @@ class Tokenizer:
         One text at a time: the library's batch call would use a thread pool of its own
         that ignores the caller's thread count, and saves about 1 % of a text's time.
         """
-        begun = self._beginnings.of(text, self._room) if self._beginnings else (text,)
-        for part in begun:
+        begun = self._beginnings.of(text, self._room) if self._beginnings else iter((text,))
+        while True:
+            part = next(begun)  # the last one is the text
             encoding = self._tokenizer.encode(part.lower() if self._lower_case else part)
             left_over = encoding.overflowing
             if len(part) == len(text) or count(left_over, self._special) >= MARGIN:
-                break
-        return np.array(encoding.ids, dtype=np.int64), bool(left_over)
+                return np.array(encoding.ids, dtype=np.int64), bool(left_over)
 
 
 class Session:
