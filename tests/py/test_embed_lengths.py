@@ -163,7 +163,7 @@ TEXT = st.lists(st.tuples(PIECE, GAP), min_size=20, max_size=200).map(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(text=TEXT)
 @example(text="x" * 3000)
 @example(text="漢字" * 1000)
