@@ -86,9 +86,12 @@ typedef struct rv_search_options {
     uint64_t allow_mask_len;   /* must equal the number of live rows */
     int allow_mask_per_query;  /* non-zero: the mask holds one such row per query */
     const rv_progress *progress;
+    uint64_t allow_version; /* rv_index_info.changes of the rows the mask was made for: a
+                               search of other rows fails with RV_ERR_ARGUMENT; 0 = the
+                               caller knows that they are the same */
 } rv_search_options;
 #define RV_SEARCH_DEFAULT                                                                \
-    { sizeof(rv_search_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL }
+    { sizeof(rv_search_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, 0 }
 
 /* queries: m x dim. ids, scores: m x k, best first; places beyond min(k, live
  * allowed rows) hold RV_NO_ID and the worst value (+inf for L2, -inf else).
@@ -146,7 +149,10 @@ typedef struct rv_index_info {
     uint64_t n;    /* live rows */
     uint64_t dead; /* removed rows not yet vacuumed */
     uint64_t next_id;
-    uint64_t changes; /* times rows were added, removed or moved; not kept in files */
+    uint64_t changes; /* grows whenever rows are added, removed or moved, and equals that
+                         of no other rows in the process; above 0, not kept in files */
+    int moved; /* rows were removed or replaced since the index was made or read, so
+                  that an earlier state may have had as many others */
 } rv_index_info;
 RV_API void rv_index_get_info(const rv_index *index, rv_index_info *out);
 

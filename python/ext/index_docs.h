@@ -85,7 +85,9 @@
 #define DOC_ALLOW(mask)                                                                  \
     "allow: search these only: ids (integers; unknown ones are ignored, negative ones\n" \
     "    too) or a boolean mask" mask ", in the order of `ids`. Evaluated inside the\n"  \
-    "    scan.\n"
+    "    scan.\n"                                                                        \
+    "allow_version: `version` of the index when a mask was made; ValueError if rows\n"   \
+    "    changed since. A mask needs it once rows have been removed or replaced.\n"
 #define DOC_NPROBE                                                                       \
     "nprobe: groups to look into on average, the nearest first, 1..65536 or 'all';\n"    \
     "    None takes the attribute `nprobe`. A query looks into half to twice as many,\n" \
@@ -96,7 +98,7 @@
     "max_rerank: at most this many exact distances per query, at least k.\n"
 
 #define DOC_SEARCH(options, what)                                                        \
-    "search($self, query, k=10, *, allow=None" options ")\n--\n\n"                       \
+    "search($self, query, k=10, *, allow=None, allow_version=None" options ")\n--\n\n"   \
     "The k best vectors, best first, as a list of Hit(id, score).\n\n"                   \
     "query: (dim,) or (1, dim), any real dtype, finite; searched as float32.\n"          \
     "k: at least 1. Fewer hits come where fewer vectors are allowed.\n" DOC_ALLOW(       \
@@ -105,7 +107,7 @@
         "ValueError, TypeError."
 
 #define DOC_SEARCH_BATCH(options, what)                                                  \
-    "search_batch($self, queries, k=10, *, allow=None" options                           \
+    "search_batch($self, queries, k=10, *, allow=None, allow_version=None" options       \
     ", progress=None)\n--\n\n"                                                           \
     "The k best vectors of each query, as arrays (ids, scores).\n\n"                     \
     "queries: (m, dim), or (dim,) for one, any real dtype, finite; searched as "         \
@@ -268,6 +270,10 @@
     "Groups that searches look into which name no number, or 'all'."
 #define DOC_MEMORY "Bytes allocated or mapped; `memory_usage` splits them."
 #define DOC_IDS "Ids in insertion order, a new (n,) uint64 array."
+#define DOC_VERSION                                                                      \
+    "A number for the rows as they are: it grows with every change of them, and no "     \
+    "other\n"                                                                            \
+    "index of the process has it. For `allow_version`; not kept in files."
 #define DOC_NORMS "Euclidean norms of the vectors, a new (n,) float32 array."
 #define DOC_CODES                                                                        \
     "Codes, a new (n, bits * padded_dim / 8) uint8 array.\n\n"                           \

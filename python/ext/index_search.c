@@ -8,8 +8,8 @@
 #define STACK_HITS 64 /* results that need no allocation */
 
 typedef struct search_args {
-    PyObject *query, *k, *allow, *nprobe, *epsilon, *rerank_factor, *max_rerank,
-        *progress;
+    PyObject *query, *k, *allow, *allow_version, *nprobe, *epsilon, *rerank_factor,
+        *max_rerank, *progress;
 } search_args;
 
 /* Everything a search borrows. */
@@ -24,16 +24,44 @@ static void release(search *s) {
     rvpy_array_release(&s->allow);
 }
 
-static int take_allow(PyObject *self, search *s, PyObject *arg, Py_ssize_t queries) {
+/* A mask means the rows of a version. Without one it can only mean those at hand if no
+ * earlier rows of the index could have been as many: if rows were added only. */
+static int take_mask_version(uint64_t given, const rv_index_info *info,
+                             rv_search_options *o) {
+    if (!given && info->moved && o->allow_mask_len == info->n) {
+        PyErr_SetString(
+            PyExc_ValueError,
+            "allow: rows have been removed or replaced, so a mask alone could mean other "
+            "rows; read index.version, make the mask from index.ids then, and give that "
+            "number as allow_version; or allow ids, which stay good: index.ids[mask]");
+        return -1;
+    }
+    o->allow_version = given ? given : info->changes;
+    return 0;
+}
+
+static int take_allow(PyObject *self, search *s, const search_args *a,
+                      Py_ssize_t queries) {
     rvpy_allow form;
     rv_index_info info;
     rv_search_options *o = &s->options;
-    if (!rvpy_given(arg)) return 0;
-    if (rvpy_take_allow(arg, queries, &s->allow, &form) < 0) return -1;
+    uint64_t version;
+    if (rvpy_parse_count(a->allow_version, "allow_version", UINT64_MAX, &version) < 0)
+        return -1;
+    form = RVPY_ALLOW_IDS;
+    if (rvpy_given(a->allow)) {
+        if (rvpy_take_allow(a->allow, queries, &s->allow, &form) < 0) return -1;
+        rvpy_info(self, &info);
+    }
+    if (version && form == RVPY_ALLOW_IDS) {
+        PyErr_SetString(PyExc_ValueError,
+                        "allow_version goes with a mask; ids stay good without");
+        return -1;
+    }
+    if (!rvpy_given(a->allow)) return 0;
     static const uint64_t none;
     if (form == RVPY_ALLOW_IDS) {
-        rvpy_info(self, &info);
-        if (rvpy_refuse_flags(arg, "allow", &s->allow, info.n) < 0) return -1;
+        if (rvpy_refuse_flags(a->allow, "allow", &s->allow, info.n) < 0) return -1;
         o->allow_ids = s->allow.shape[0] ? s->allow.data : &none;
         o->allow_count = (uint64_t)s->allow.shape[0];
         return 0;
@@ -43,7 +71,7 @@ static int take_allow(PyObject *self, search *s, PyObject *arg, Py_ssize_t queri
     o->allow_mask_len = (uint64_t)s->allow.shape[per_query ? 1 : 0];
     o->allow_mask = o->allow_mask_len ? s->allow.data : &no_rows;
     o->allow_mask_per_query = per_query;
-    return 0;
+    return take_mask_version(version, &info, o);
 }
 
 static int parse_options(search *s, rv_kind kind, const char *method,
@@ -123,18 +151,19 @@ static PyObject *search_many(PyObject *self, search *s) {
 }
 
 PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {
-        "query", "k", "allow", "nprobe", "epsilon", "rerank_factor", "max_rerank", NULL};
+    static char *keywords[] = {"query",         "k",          "allow",
+                               "allow_version", "nprobe",     "epsilon",
+                               "rerank_factor", "max_rerank", NULL};
     search_args a = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOOO:search", keywords, &a.query,
-                                     &a.k, &a.allow, &a.nprobe, &a.epsilon,
-                                     &a.rerank_factor, &a.max_rerank))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O|O$OOOOOO:search", keywords, &a.query, &a.k, &a.allow,
+            &a.allow_version, &a.nprobe, &a.epsilon, &a.rerank_factor, &a.max_rerank))
         return NULL;
     search s = {0};
     PyObject *hits = NULL;
     if (parse_options(&s, ((rvpy_index *)self)->kind, "search", &a) == 0 &&
         rvpy_take_queries(a.query, "query", RVPY_VECTOR, &s.query) == 0 &&
-        take_allow(self, &s, a.allow, -1) == 0) {
+        take_allow(self, &s, &a, -1) == 0) {
         uint64_t ids[STACK_HITS];
         float scores[STACK_HITS];
         hits = s.k <= STACK_HITS ? search_into(self, &s, ids, scores)
@@ -205,19 +234,20 @@ static PyObject *search_batch(PyObject *self, const search *s, PyObject *progres
 }
 
 PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwargs) {
-    static char *keywords[] = {"queries",    "k",        "allow",
-                               "nprobe",     "epsilon",  "rerank_factor",
-                               "max_rerank", "progress", NULL};
+    static char *keywords[] = {"queries",  "k",       "allow",         "allow_version",
+                               "nprobe",   "epsilon", "rerank_factor", "max_rerank",
+                               "progress", NULL};
     search_args a = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOOOO:search_batch", keywords,
-                                     &a.query, &a.k, &a.allow, &a.nprobe, &a.epsilon,
-                                     &a.rerank_factor, &a.max_rerank, &a.progress))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O$OOOOOOO:search_batch", keywords,
+                                     &a.query, &a.k, &a.allow, &a.allow_version,
+                                     &a.nprobe, &a.epsilon, &a.rerank_factor,
+                                     &a.max_rerank, &a.progress))
         return NULL;
     search s = {0};
     PyObject *result = NULL;
     if (parse_options(&s, ((rvpy_index *)self)->kind, "search_batch", &a) == 0 &&
         rvpy_take_queries(a.query, "queries", RVPY_MATRIX, &s.query) == 0 &&
-        take_allow(self, &s, a.allow, s.query.shape[0]) == 0)
+        take_allow(self, &s, &a, s.query.shape[0]) == 0)
         result = search_batch(self, &s, a.progress);
     release(&s);
     return result;

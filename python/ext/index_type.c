@@ -162,6 +162,13 @@ static PyObject *get_seed(PyObject *self, void *unused) {
     return PyLong_FromUnsignedLongLong(info.seed);
 }
 
+static PyObject *get_version(PyObject *self, void *unused) {
+    (void)unused;
+    rv_index_info info;
+    rvpy_info(self, &info);
+    return PyLong_FromUnsignedLongLong(info.changes);
+}
+
 static PyObject *get_epsilon(PyObject *self, void *unused) {
     (void)unused;
     rv_index_info info;
@@ -286,6 +293,7 @@ static PyMethodDef reranked_methods[] = {
     GETTER("dim", get_dim, DOC_DIM), GETTER("metric", get_metric, DOC_METRIC),           \
         GETTER("seed", get_seed, DOC_SEED),                                              \
         GETTER("memory_bytes", get_memory_bytes, DOC_MEMORY),                            \
+        GETTER("version", get_version, DOC_VERSION),                                     \
         GETTER("ids", rvpy_index_ids, DOC_IDS),                                          \
         GETTER("norms", rvpy_index_norms, DOC_NORMS)
 #define CODED_GETTERS                                                                    \

@@ -118,6 +118,8 @@ class _Index:
     @property
     def memory_bytes(self) -> int: ...
     @property
+    def version(self) -> int: ...
+    @property
     def ids(self) -> U64Array: ...
     @property
     def norms(self) -> F32Array: ...
@@ -205,6 +207,7 @@ class _Reranked(_Coded):
         k: int = 10,
         *,
         allow: AllowLike = None,
+        allow_version: int | None = None,
         nprobe: Probes | None = None,
         epsilon: float | None = None,
         rerank_factor: int | None = None,
@@ -216,6 +219,7 @@ class _Reranked(_Coded):
         k: int = 10,
         *,
         allow: AllowLike = None,
+        allow_version: int | None = None,
         nprobe: Probes | None = None,
         epsilon: float | None = None,
         rerank_factor: int | None = None,
@@ -236,13 +240,21 @@ class FlatF32Index(_Index):
         convert: bool = False,
         progress: Progress = None,
     ) -> Self: ...
-    def search(self, query: QueryLike, k: int = 10, *, allow: AllowLike = None) -> list[Hit]: ...
+    def search(
+        self,
+        query: QueryLike,
+        k: int = 10,
+        *,
+        allow: AllowLike = None,
+        allow_version: int | None = None,
+    ) -> list[Hit]: ...
     def search_batch(
         self,
         queries: QueryLike,
         k: int = 10,
         *,
         allow: AllowLike = None,
+        allow_version: int | None = None,
         progress: Progress = None,
     ) -> tuple[U64Array, F32Array]: ...
     def tune(
@@ -270,6 +282,7 @@ class RabitqIndex(_Coded):
         k: int = 10,
         *,
         allow: AllowLike = None,
+        allow_version: int | None = None,
         nprobe: Probes | None = None,
     ) -> list[Hit]: ...
     def search_batch(
@@ -278,6 +291,7 @@ class RabitqIndex(_Coded):
         k: int = 10,
         *,
         allow: AllowLike = None,
+        allow_version: int | None = None,
         nprobe: Probes | None = None,
         progress: Progress = None,
     ) -> tuple[U64Array, F32Array]: ...

@@ -127,6 +127,7 @@ rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *
     index->vector_bits = index->has_vectors ? o->originals_bits : 0;
     rvx_rows_init(&index->rows, o->dim, index->bits, index->vector_bits);
     atomic_init(&index->owners, 1);
+    index->changes = rvx_next_change();
     index->writer = rvb_baton_create();
     index->making = rvb_mutex_create();
     index->state = rvb_rwlock_create();
@@ -212,6 +213,7 @@ void rv_index_get_info(const rv_index *index, rv_index_info *out) {
         .dead = index->rows.n - index->rows.n_live,
         .next_id = index->next_id,
         .changes = index->changes,
+        .moved = index->moved,
     };
     rvb_rwlock_unread(lock);
 }

@@ -564,7 +564,8 @@ struct rv_index {
     rvx_idmap ids;
     rvx_lists lists;
     uint64_t next_id;
-    uint64_t changes;  /* of the rows, so far */
+    uint64_t changes;  /* as in rv_index_info */
+    bool moved;        /* as there */
     bool repeated_ids; /* while it is built: an id may stand twice */
     uint8_t *note;     /* of the file it was read from */
     uint32_t note_size;
@@ -591,6 +592,9 @@ uint32_t rvx_default_nprobe(const rv_index *index);
 /* Makes the scan blocks for the instruction set in use, if they are not there. */
 rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
                                  rv_error *err);
+/* update.c: a number for rows as they are from now on, none twice in the process. */
+uint64_t rvx_next_change(void);
+
 /* update.c: the common path of build, add and upsert. The writer lock is held. */
 rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,
                      bool replace, const rv_progress *progress, rv_error *err);

@@ -257,11 +257,16 @@ static void swap_columns(rvx_rows *rows, rvx_column made[RVX_N_COLUMNS]) {
     }
 }
 
+uint64_t rvx_next_change(void) {
+    static atomic_uint_fast64_t last;
+    return atomic_fetch_add(&last, 1) + 1;
+}
+
 /* Under the state lock; cannot fail. What rows lay in until now goes to the change: to
  * let go of it may call its owner back. */
 static void adopt(rv_index *index, change *c, bool replace) {
     rvx_rows *rows = &index->rows;
-    index->changes++;
+    index->changes = rvx_next_change();
     if (c->quantizer) {
         rvx_quantizer_free(index->quantizer);
         index->quantizer = c->quantizer;
@@ -275,8 +280,9 @@ static void adopt(rv_index *index, change *c, bool replace) {
         c->map = (rvx_idmap){0};
     }
     if (index->lists.list) rvx_lists_adopt(&index->lists, &c->lists);
+    size_t live = rows->n_live, first = rows->n;
     for (size_t i = 0; replace && i < c->n; i++) kill_id(index, c->ids[i]);
-    size_t first = rows->n;
+    index->moved |= rows->n_live < live;
     rows->n += c->n;
     rows->n_live += c->n;
     rows->ids_ascending = c->ascending;
@@ -432,9 +438,12 @@ rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
         rvb_mutex_lock(index->making);
         rvb_rwlock_write(index->state);
         size_t before = index->rows.n_live;
-        index->changes++;
         adopt_dead(&index->rows, &c);
         for (uint64_t i = 0; i < n; i++) kill_id(index, ids[i]);
+        if (index->rows.n_live < before) {
+            index->changes = rvx_next_change();
+            index->moved = true;
+        }
         if (removed) *removed = before - index->rows.n_live;
         rvb_rwlock_unwrite(index->state);
         rvb_mutex_unlock(index->making);

@@ -26,7 +26,7 @@ static rv_status vacuum(rv_index *index, rv_error *err) {
     }
     rvb_mutex_lock(index->making);
     rvb_rwlock_write(index->state);
-    index->changes++;
+    index->changes = rvx_next_change();
     old = index->rows;
     old_map = index->ids;
     index->rows = compact;

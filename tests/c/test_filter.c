@@ -132,6 +132,50 @@ static void a_mask_of_another_length_is_refused(void **state) {
     rv_index_free(index);
 }
 
+static rv_index_info info_of(const rv_index *index) {
+    rv_index_info info;
+    rv_index_get_info(index, &info);
+    return info;
+}
+
+static rv_status filter_for_version(rv_index *index, uint64_t version, uint64_t live) {
+    static const uint8_t mask[N + 1];
+    rv_search_options o = RV_SEARCH_DEFAULT;
+    rv_error error = {0};
+    rvx_filter f = {0};
+    o.allow_mask = mask;
+    o.allow_mask_len = live;
+    o.allow_version = version;
+    rv_status status = rvx_filter_build(index, &o, 0, &f, &error);
+    rvx_filter_clear(&f);
+    return status;
+}
+
+/* No two states of rows have the same number, not even of two indexes. */
+static void a_mask_of_another_version_is_refused(void **state) {
+    (void)state;
+    rv_index *index = some_index(RV_FLAT, NULL), *other = some_index(RV_FLAT, NULL);
+    uint64_t at_first = info_of(index).changes;
+    assert_true(at_first > 0);
+    assert_false(info_of(index).moved);
+    assert_int_equal(filter_for_version(index, at_first, N), RV_OK);
+    assert_int_equal(filter_for_version(index, 0, N), RV_OK);
+    assert_int_equal(filter_for_version(other, at_first, N), RV_ERR_ARGUMENT);
+    assert_ok(rv_index_remove(index, (uint64_t[]){N + 7}, 1, NULL, err)); /* none there */
+    assert_int_equal(info_of(index).changes, at_first);
+    assert_false(info_of(index).moved);
+    float vector[64] = {1};
+    assert_true(info_of(index).dim <= 64);
+    assert_ok(rv_index_upsert(index, vector, info_of(index).dim, (uint64_t[]){4}, 1, NULL,
+                              err));
+    assert_int_equal(info_of(index).n, N); /* as many, but others */
+    assert_true(info_of(index).moved);
+    assert_int_equal(filter_for_version(index, at_first, N), RV_ERR_ARGUMENT);
+    assert_int_equal(filter_for_version(index, info_of(index).changes, N), RV_OK);
+    rv_index_free(index);
+    rv_index_free(other);
+}
+
 /* Any byte but 0 allows, whatever its bits; rows beyond whole words too. */
 static void any_byte_but_zero_allows(void **state) {
     (void)state;
@@ -188,6 +232,7 @@ int main(void) {
         cmocka_unit_test(from_consecutive_ids),
         cmocka_unit_test(a_mask_counts_live_rows),
         cmocka_unit_test(a_mask_of_another_length_is_refused),
+        cmocka_unit_test(a_mask_of_another_version_is_refused),
         cmocka_unit_test(any_byte_but_zero_allows),
         cmocka_unit_test(masks_of_every_length),
     };

@@ -260,7 +260,7 @@ def test_changes_and_filters(coded, bits, rng):
         for query in (vectors[5], -vectors[1], vectors[700]):
             exact = keeps_vectors(index)
             check_hits(index.search(query, 40), query, rows, "l2", 40, exact)
-            hits = index.search(query, 40, allow=mask)
+            hits = index.search(query, 40, allow=mask, allow_version=index.version)
             check_hits(hits, query, allowed, "l2", 40, exact)
             few = index.search(query, 5, allow=[900, 1, 5, 10**9])
             check_hits(few, query, {i: rows[i] for i in (900, 1, 5)}, "l2", 5, exact)

@@ -36,7 +36,8 @@ for dim, lists, bits, probes in ((29, 7, 1, "all"), (100, None, 4, None), (40, 6
             idx.remove(range(100, 200))
             idx.add_batch(-vectors[:50])
             ids, scores = idx.search_batch(queries, k=10, **search)
-            few, best = idx.search_batch(queries[:50], k=10, allow=idx.ids % 3 == 0, **search)
+            third = {"allow": idx.ids % 3 == 0, "allow_version": idx.version}
+            few, best = idx.search_batch(queries[:50], k=10, **third, **search)
             tuned = idx.tune(queries[:100], recall=0.9) if coded else None
             data = digest(idx.to_bytes())
             print(dim, name, metric, data, digest(ids, scores, few, best), tuned)

@@ -30,6 +30,7 @@ def calls(cls, idx, vectors, path):
     ids = np.arange(30, dtype=np.uint64)
     signed, listed = ids.astype(np.int64), ids.tolist()
     mask = np.ones(30, bool)
+    masked = np.ma.masked_array(vectors.astype(int), vectors > 0)
     data = idx.to_bytes()
     idx.save(path)
 
@@ -59,8 +60,21 @@ def calls(cls, idx, vectors, path):
         "search for many": lambda: idx.search(vectors[0], k=1000),
         "search in ids": lambda: idx.search(vectors[0], allow=signed),
         "search in a set": lambda: idx.search(vectors[0], allow={1, 2, 3}),
-        "search in a mask": lambda: idx.search(vectors[0], allow=mask),
-        "search in a list mask": lambda: idx.search(vectors[0], allow=mask.tolist()),
+        "search in a mask": lambda: idx.search(vectors[0], allow=mask, allow_version=idx.version),
+        "search in a list mask": lambda: idx.search(
+            vectors[0], allow=mask.tolist(), allow_version=idx.version
+        ),
+        "search in an old mask": lambda: idx.search(vectors[0], allow=mask, allow_version=1),
+        "search in ids of no row": lambda: idx.search(vectors[0], allow=-1 - signed),
+        "search in objects": lambda: idx.search(vectors[0], allow=signed.astype(object)),
+        "search in flags": lambda: idx.search(vectors[0], allow=mask.astype(np.uint8)),
+        "search in masked ids": lambda: idx.search(vectors[0], allow=masked[0]),
+        "search for doubles": lambda: idx.search(vectors[:1].astype(float)),
+        "search for halves": lambda: idx.search(vectors[0].astype(np.float16)),
+        "search for a huge number": lambda: idx.search(np.full(vectors.shape[1], 1e300)),
+        "search for masked": lambda: idx.search_batch(masked),
+        "build converted": lambda: cls.build(np.asfortranarray(vectors, float), convert=True),
+        "build of objects": lambda: cls.build(np.array([None, *vectors], object)[1:]),
         "search in some lists": lambda: idx.search(vectors[0], nprobe=2),
         "search in all lists": lambda: idx.search(vectors[0], nprobe="all"),
         "search refused by nprobe": lambda: idx.search(vectors[0], nprobe="some"),
@@ -72,7 +86,9 @@ def calls(cls, idx, vectors, path):
         "search refused by k": lambda: idx.search(vectors[0], k=0),
         "search refused by allow": lambda: idx.search(vectors[0], allow=mask[:3]),
         "search refused by type": lambda: idx.search("query"),
-        "batch": lambda: idx.search_batch(vectors, allow=np.ones((30, 30), bool)),
+        "batch": lambda: idx.search_batch(
+            vectors, allow=np.ones((30, 30), bool), allow_version=idx.version
+        ),
         "batch refused": lambda: idx.search_batch(vectors, k=2**62),
         "batch stopped": lambda: idx.search_batch(vectors, progress=boom),
         "change": grow_and_shrink,
@@ -167,7 +183,7 @@ def test_no_call_leaves_memory_of_the_library_behind(cls, rng, tmp_path):
         build(cls, vectors)
         attempt(lambda: cls.build(vectors, progress=stop))
         attempt(lambda: cls.build(vectors, ids=np.zeros(4_000, int)))
-        idx.search(vectors[0], k=3_000, allow=mask)
+        idx.search(vectors[0], k=3_000, allow=mask, allow_version=idx.version)
         idx.search_batch(vectors[:20], k=100)
         attempt(lambda: idx.search_batch(vectors[:20], progress=stop))
         cls.load(path).search(vectors[0])

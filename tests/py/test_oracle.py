@@ -153,7 +153,10 @@ class Machine(RuleBasedStateMachine):
         mask = rng.random(len(self.rows)) < share
         allowed = {id: v for (id, v), m in zip(self.rows.items(), mask) if m}
         query = make(seed, 1, self.dim)[0]
-        hits = self.index.search(query, k, allow=mask if by_mask else list(allowed))
+        options = {"allow": list(allowed)}
+        if by_mask:
+            options = {"allow": mask, "allow_version": self.index.version}
+        hits = self.index.search(query, k, **options)
         check_hits(hits, query, allowed, self.metric, k, keeps_vectors(self.index))
 
     @precondition(lambda self: self.rows and self.cls is not ruvector.FlatF32Index)
@@ -162,7 +165,8 @@ class Machine(RuleBasedStateMachine):
         mask = np.random.default_rng(seed).random(len(self.rows)) < share
         allowed = {id: v for (id, v), m in zip(self.rows.items(), mask) if m}
         query = make(seed, 1, self.dim)[0]
-        hits = self.index.search(query, k, allow=mask, nprobe=nprobe)
+        version = self.index.version
+        hits = self.index.search(query, k, allow=mask, allow_version=version, nprobe=nprobe)
         exact, complete = keeps_vectors(self.index), nprobe in ("all", 64, 65536)
         check_hits(hits, query, allowed, self.metric, k, exact, complete=complete)
 

@@ -165,8 +165,9 @@ def test_a_mask_follows_the_order_of_ids_after_changes(cls, vectors, queries):
     idx = build(cls, vectors)
     idx.remove(range(0, 300, 3))
     idx.upsert([7], vectors[:1])
+    version = idx.version
     mask = idx.ids % 2 == 1
-    hits = idx.search(queries[0], k=300, allow=mask)
+    hits = idx.search(queries[0], k=300, allow=mask, allow_version=version)
     assert {h.id for h in hits} == set(idx.ids[mask].tolist())
 
 
