@@ -109,7 +109,7 @@ def _objects(arg: Any, array: np.ndarray[Any, Any], name: str, rank: int) -> Exc
             return TypeError(
                 f"{name}: expected numbers, got dtype object with {_short(item)} at {place}"
             )
-        if abs(float(item)) > _LARGEST:
+        if item > _LARGEST or item < -_LARGEST:  # ints may be beyond every float
             return ValueError(f"{name}: {_short(item)} at {place} is beyond float32")
     shaped = _shaped(f"np.ascontiguousarray({name}, dtype=np.float32)", array.shape, rank)
     if shaped is None:
