@@ -147,7 +147,7 @@ class Transport:
         self._retry = retry
         self._insecure = insecure
         self._tls = tls
-        ours = hasattr(auth, "credentials") and not isinstance(auth, self._httpx.Auth)
+        ours = hasattr(auth, "credentials") and not isinstance(auth, (type, self._httpx.Auth))
         self._auth: Auth | None = auth if ours else None
         self._httpx_auth = None if ours else httplib.library_auth(self._httpx, auth)
         if proxy is not None and http_client is not None:
@@ -463,15 +463,14 @@ class Transport:
                 await stream.aclose()
             return Reply(stream.status, stream.headers, content, stream.attempts)
 
-        try:
-            with self._anyio.fail_after(request.wait):
-                return await self.alone(work())
-        except TimeoutError:
-            raise TransportError(
-                f"{request.named} is not there after {request.wait:g} s; {request.allows} allows "
-                "longer",
-                phase="read",
-            ) from None
+        # no except TimeoutError: a function of the caller's may raise that
+        with self._anyio.move_on_after(request.wait):
+            return await self.alone(work())
+        raise TransportError(
+            f"{request.named} is not there after {request.wait:g} s; {request.allows} allows "
+            "longer",
+            phase="read",
+        )
 
     async def open(self, request: Request) -> Stream:
         """The answer to `request`, to be read piece by piece and closed. To be called by
