@@ -251,9 +251,16 @@ def test_queries_that_are_not_finite(idx, queries):
 
 
 def test_queries_of_the_wrong_type(idx, queries):
-    untouched(idx, lambda: idx.tune(queries.astype(float)), TypeError, "float64")
-    untouched(idx, lambda: idx.tune(queries[0]), ValueError, r"queries.*\(n, dim\)")
+    untouched(idx, lambda: idx.tune(queries.astype(complex)), TypeError, "complex128")
+    untouched(idx, lambda: idx.tune(queries[None]), ValueError, r"queries.*\(n, dim\)")
     untouched(idx, lambda: idx.tune(queries, progress=3), TypeError, "progress")
+
+
+def test_queries_of_any_real_type(vectors, queries):
+    wanted = ruvector.RabitqPlusIndex.build(vectors, n_lists=LISTS).tune(queries, k=5)
+    for given in (queries.astype(float), np.asfortranarray(queries), queries.astype(">f4")):
+        idx = ruvector.RabitqPlusIndex.build(vectors, n_lists=LISTS)
+        assert idx.tune(given, k=5) == wanted
 
 
 def test_exact_search_has_nothing_to_tune(vectors, queries):
