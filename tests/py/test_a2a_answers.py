@@ -263,7 +263,7 @@ HTML = "<html><head><style>b{}</style></head><body><h1>502 Bad&nbsp;Gateway</h1>
         ("KeyError: 'x'", "text/plain", "KeyError: 'x'"),
         (HTML, "text/html", "nginx"),
         ("a\x1b[31mred\x07\u202e\r\nb\u2028", "text/plain", "a\\x1b[31mred\\x07\\u202e\\r\\nb"),
-        (b"\xff\xfe caf\xc3\xa9", "text/plain", "caf\u00e9"),
+        (b"\xff\xfe se\xc3\xb1or", "text/plain", "se\u00f1or"),
         ("", "text/plain", None),
     ],
 )
