@@ -146,7 +146,7 @@ float rvx_sign_deviation(size_t padded, float distance, float query_error);
 /* What float32 is off by at most in an estimate, as a share of the products of lengths it
  * is made of; see decide.c. */
 static inline float rvx_rounding(size_t padded) {
-    return (float)(padded / 4 + 160) * 0x1p-24f;
+    return ((float)padded / 4 + 160) * 0x1p-24f;
 }
 
 typedef struct rvx_factors {
