@@ -192,7 +192,7 @@ def test_the_task_of_each_dialect():
     "value",
     [
         *(None, [], {}, {"id": 5, "status": {"state": "x"}}, {"id": "t"}),
-        {"id": "t", "status": {"state": 5}},
+        {"id": "t", "status": {"state": [5]}},
         {"id": "t", "status": {"state": "x"}, "artifacts": {}},
         {"id": "t", "status": {"state": "x"}, "history": [{"parts": 5}]},
     ],

@@ -14,7 +14,7 @@ from . import address
 from .codec import Call, Codec, name_task, reason_of
 from .excerpt import visible
 from .messages import Reply, Request, media_type
-from .sse import SseDecoder
+from .sse import SseDecoder, SseEvent
 from .transport import Stream, Transport
 from .trust import Way
 from .types import Task, TaskSpec, TaskUpdate
@@ -27,6 +27,9 @@ _READ = "Timeouts(read=...)"
 _LARGE = 256 * 1024
 _SHOWN = 16 * 1024  # of an event, for errors
 
+# Servers that keep a connection open by events, which are no answers, name them so.
+_KEEP_ALIVE = ("ping", "heartbeat", "keepalive", "keep-alive")
+
 _DONE = "[DONE]"  # servers made for another protocol end every stream so
 
 # What event streams begin with: some servers send them as text/plain or text/html.
@@ -37,7 +40,13 @@ class Connection:
     """Events of one open stream."""
 
     def __init__(
-        self, codec: Codec, call: Call, stream: Stream, request: Request, transport: Transport
+        self,
+        codec: Codec,
+        call: Call,
+        stream: Stream,
+        request: Request,
+        transport: Transport,
+        as_answer: Callable[[Reply], Task],
     ) -> None:
         limits = stream.limits
         self._codec = codec
@@ -45,6 +54,9 @@ class Connection:
         self._stream = stream
         self._request = request
         self._transport = transport
+        self._as_answer = as_answer  # for a body that turns out to be no stream
+        self._started = False
+        self._other: bytearray | None = None  # what came, where that is no stream so far
         self._decoder = SseDecoder(
             max_line=limits.sse_line_bytes,
             max_event=limits.sse_event_bytes,
@@ -56,18 +68,26 @@ class Connection:
         return address.shown(self._request.url)
 
     def feed(self, data: bytes) -> None:
-        """Takes what was read of the stream before it was known to be one."""
+        """Takes what was read of the stream."""
+        if not self._started:
+            self._started = True
+            self._other = None if _may_begin_stream(data) else bytearray()
+        if self._other is not None and len(self._other) < self._stream.limits.sse_event_bytes:
+            self._other += data
         self._decoder.feed(data)
 
     async def next(self) -> TaskUpdate | None:
         """The next update, None at the end of the stream."""
         content = b""
         try:
-            while (event := self._decoder.next()) is None:
+            while (event := self._decoder.next()) is None or _keeps_alive(event):
+                if event is not None:
+                    continue
                 data = await self._stream.read()
                 if not data:
-                    return None
-                self._decoder.feed(data)
+                    return self._whole()
+                self.feed(data)
+            self._other = None
             if event.data == _DONE:
                 return None
             content = event.data[:_SHOWN].encode("utf-8", "replace")
@@ -78,8 +98,26 @@ class Connection:
             self._transport.complete(why, self._request, content=content)
             raise
 
+    def _whole(self) -> TaskUpdate | None:
+        """What a body without any event says: some servers mark every answer as a stream."""
+        body, self._other = self._other, None
+        if not body or not body.strip():
+            return None
+        stream = self._stream
+        task = self._as_answer(Reply(stream.status, stream.headers, bytes(body), stream.attempts))
+        return TaskUpdate("task", task.id, task=task, raw=task.raw)
+
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+def _may_begin_stream(data: bytes) -> bool:
+    data = data.removeprefix(b"\xef\xbb\xbf").lstrip()[:8]
+    return any(data.startswith(field) or field.startswith(data) for field in _FIELDS)
+
+
+def _keeps_alive(event: SseEvent) -> bool:
+    return event.name in _KEEP_ALIVE or not event.data.strip()
 
 
 def _is_unknown_method(error: A2aError) -> bool:
@@ -179,7 +217,11 @@ class Calls:
             stream = await self._transport.open(request)
         try:
             with self._completing(request, task_id):
-                connection = Connection(codec, call, stream, request, self._transport)
+
+                def as_answer(reply: Reply) -> Task:
+                    return self._unwrap(codec, call, request, reply, codec.sent, task_id)
+
+                connection = Connection(codec, call, stream, request, self._transport, as_answer)
                 fine = stream.status < 300
                 if fine and media_type(stream.headers) == "text/event-stream":
                     return connection
@@ -189,7 +231,7 @@ class Calls:
                     return connection
                 rest = await stream.read_all(self._transport.limits.response_bytes, first)
             reply = Reply(stream.status, stream.headers, rest, stream.attempts)
-            task = self._unwrap(codec, call, request, reply, codec.sent, task_id)
+            task = as_answer(reply)
         except BaseException:
             await stream.aclose()
             raise

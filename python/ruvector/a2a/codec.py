@@ -25,7 +25,8 @@ from ..errors import (
 )
 from . import jsontext
 from .excerpt import Masker, shorten, visible, words
-from .fields import Json
+from .fields import Json, as_object
+from .shape import task_of, told
 from .sse import SseEvent
 from .types import Artifact, Message, Task, TaskSpec, TaskStatus, TaskUpdate, parts_of
 
@@ -118,7 +119,7 @@ class Codec:
 
     def task(self, result: Any) -> Task:
         """The task in the result of `get` and `cancel`."""
-        return Task.parse(result, self.dialect)
+        return task_of(result, self.dialect)
 
     def event(self, call: Call, event: SseEvent) -> TaskUpdate:
         """An event of a stream.
@@ -349,6 +350,36 @@ def trace_headers(spec: TaskSpec) -> tuple[tuple[str, str], ...]:
     if spec.context is None:
         return ()
     return (("traceparent", f"00-{spec.context.trace_id}-{uuid.uuid4().hex[:16]}-01"),)
+
+
+def official_sent(result: Any, dialect: str) -> Task:
+    """The task in the answer to a send, or one made of the message that it is."""
+    obj = as_object(result, "the answer to a send")
+    name, value = told(obj) or ("task", obj)
+    if name == "message":
+        return Task.of_message(Message.parse(value), dialect, obj)
+    return Task.parse(value, dialect)
+
+
+def official_update(result: Any, dialect: str) -> TaskUpdate:
+    """What an event of a stream tells."""
+    obj = as_object(result, "an event of the stream")
+    found = told(obj)
+    if found is None:
+        kind = obj.get("kind")
+        text = ", ".join(obj) or "an empty object" if kind is None else f"kind {kind!r}"
+        return unknown_update(text, obj)
+    name, value = found
+    if name == "task":
+        task = Task.parse(value, dialect)
+        return TaskUpdate("task", task.id, task=task, raw=obj)
+    if name == "message":
+        return message_update(value, obj)
+    update = as_object(value, name)
+    task_id = str(update.get("taskId") or "")
+    if name == "artifactUpdate":
+        return artifact_update(update, task_id, obj)
+    return status_update(update.get("status"), task_id, update.get("final") is True, obj)
 
 
 def status_update(status: Any, task_id: str, final: bool, raw: Json) -> TaskUpdate:

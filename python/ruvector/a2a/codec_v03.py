@@ -5,21 +5,18 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from ..errors import ProtocolError
 from .codec import (
     EXTENSION,
     Call,
     JsonRpcCodec,
-    artifact_update,
-    message_update,
     official_message,
-    status_update,
+    official_sent,
+    official_update,
     trace_headers,
-    unknown_update,
 )
 from .fields import Json
 from .sse import SseEvent
-from .types import Message, Part, Task, TaskSpec, TaskUpdate, parts_of
+from .types import Part, Task, TaskSpec, TaskUpdate, parts_of
 
 
 def encode_part(part: Part) -> Json:
@@ -75,27 +72,10 @@ class CodecV03(JsonRpcCodec):
         return self.call("tasks/resubscribe", {"id": task_id}, safe=True)
 
     def sent(self, result: Any) -> Task:
-        if isinstance(result, dict) and (result.get("kind") == "message" or "parts" in result):
-            return Task.of_message(Message.parse(result), self.dialect, result)
-        return Task.parse(result, self.dialect)
+        return official_sent(result, self.dialect)
 
     def event(self, call: Call, event: SseEvent) -> TaskUpdate:
-        result = self.event_result(call, event)
-        if not isinstance(result, dict):
-            raise ProtocolError("an event of the stream is not an object", dialect=self.dialect)
-        kind = result.get("kind")
-        task_id = str(result.get("taskId") or "")
-        if kind == "status-update":
-            status = result.get("status")
-            return status_update(status, task_id, result.get("final") is True, result)
-        if kind == "artifact-update":
-            return artifact_update(result, task_id, result)
-        if kind == "message":
-            return message_update(result, result)
-        if kind == "task":
-            task = Task.parse(result, self.dialect)
-            return TaskUpdate("task", task.id, task=task, raw=result)
-        return unknown_update(f"kind {kind!r}", result)
+        return official_update(self.event_result(call, event), self.dialect)
 
 
 class CodecV02(CodecV03):

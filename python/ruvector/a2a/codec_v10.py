@@ -14,18 +14,16 @@ from .codec import (
     Call,
     Codec,
     JsonRpcCodec,
-    artifact_update,
     error_event,
-    message_update,
     official_error,
     official_message,
-    status_update,
+    official_sent,
+    official_update,
     trace_headers,
-    unknown_update,
 )
-from .fields import Json, as_object
+from .fields import Json
 from .sse import SseEvent
-from .types import Message, Part, Task, TaskSpec, TaskUpdate, parts_of
+from .types import Part, Task, TaskSpec, TaskUpdate, parts_of
 
 VERSION_HEADER = ("A2A-Version", "1.0")
 
@@ -63,30 +61,6 @@ def _send_headers(codec: Codec, spec: TaskSpec) -> tuple[tuple[str, str], ...]:
     return (VERSION_HEADER, *active, *trace_headers(spec))
 
 
-def _sent(result: Any, dialect: str) -> Task:
-    obj = as_object(result, "the answer to a send")
-    if "message" in obj:
-        return Task.of_message(Message.parse(obj["message"]), dialect, obj)
-    return Task.parse(obj.get("task"), dialect)
-
-
-def _update(result: Any, dialect: str) -> TaskUpdate:
-    obj = as_object(result, "an event of the stream")
-    for name, value in obj.items():
-        if name == "task":
-            task = Task.parse(value, dialect)
-            return TaskUpdate("task", task.id, task=task, raw=obj)
-        if name == "message":
-            return message_update(value, obj)
-        if name in ("statusUpdate", "artifactUpdate"):
-            update = as_object(value, name)
-            task_id = str(update.get("taskId") or "")
-            if name == "artifactUpdate":
-                return artifact_update(update, task_id, obj)
-            return status_update(update.get("status"), task_id, False, obj)
-    return unknown_update(", ".join(obj) or "an empty object", obj)
-
-
 class CodecV10(JsonRpcCodec):
     dialect = "1.0"
 
@@ -120,10 +94,10 @@ class CodecV10(JsonRpcCodec):
         return self._call("SubscribeToTask", {"id": task_id})
 
     def sent(self, result: Any) -> Task:
-        return _sent(result, self.dialect)
+        return official_sent(result, self.dialect)
 
     def event(self, call: Call, event: SseEvent) -> TaskUpdate:
-        return _update(self.event_result(call, event), self.dialect)
+        return official_update(self.event_result(call, event), self.dialect)
 
 
 class CodecV10Rest(Codec):
@@ -185,9 +159,9 @@ class CodecV10Rest(Codec):
         return self._unwrap(call, answer, http_status)
 
     def sent(self, result: Any) -> Task:
-        return _sent(result, self.dialect)
+        return official_sent(result, self.dialect)
 
     def event(self, call: Call, event: SseEvent) -> TaskUpdate:
         with error_event(event, self):
             answer = jsontext.parse(event.data.encode(), what="an event", max_depth=MAX_DEPTH)
-            return _update(self._unwrap(call, answer, 200), self.dialect)
+            return official_update(self._unwrap(call, answer, 200), self.dialect)

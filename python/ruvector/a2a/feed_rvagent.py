@@ -78,6 +78,7 @@ class RvAgentFeed(Feed):
                     self._snapshot(task)
                     return
         self._opened = True
+        self._connected = asyncio.get_running_loop().time()
         if self._spec is None:
             self._connection = only_stream(
                 await self._client._calls.subscribe(self.fold.task_id, self._last_event_id)
@@ -93,6 +94,7 @@ class RvAgentFeed(Feed):
     async def _reconnect_now(self, why: TransportError) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._note_end()
             await connection.aclose()
         self._lost = why
         if self._sending is not None and self._sending.done():
@@ -115,6 +117,7 @@ class RvAgentFeed(Feed):
                 raise
             return
         self._lost = None
+        self._connected = asyncio.get_running_loop().time()
         self._warn(BACK)
 
     # -- reading
@@ -146,8 +149,10 @@ class RvAgentFeed(Feed):
         if update is None:
             await self._reconnect_now(lost(self._connection))
             return
-        self._failures = 0
+        before = len(self.out)
         await self._take(update)
+        if len(self.out) > before or self._end is not None:
+            self._failures = 0
 
     async def _take(self, update: TaskUpdate) -> None:
         first, self._first = self._first, False

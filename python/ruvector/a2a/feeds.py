@@ -45,7 +45,8 @@ class Feed:
         self._admitted = spec is None
         self._key: object = None  # stands for the task until it has a name
         self._connection: Connection | None = None
-        self._failures = 0
+        self._connected = 0.0  # when, by the loop's clock
+        self._failures = 0  # to get back to a stream, or by streams that told nothing new
 
     @property
     def key(self) -> object:
@@ -97,6 +98,12 @@ class Feed:
         if task.status.state.is_terminal:
             self._emit(self.fold.ending(task, gap=gap))
             self.done = True
+
+    def _note_end(self) -> None:
+        """Of a connection. One that lasted was one, even if the task said nothing."""
+        lasted = asyncio.get_running_loop().time() - self._connected
+        if lasted > self._client._retry.stream_longest_pause:
+            self._failures = 0
 
     async def _pause(self, why: TransportError, until: asyncio.Task[Task] | None = None) -> None:
         """Waits before another attempt to connect, or until something is done; raises
@@ -181,7 +188,10 @@ class OfficialFeed(Feed):
             else:
                 await self._dropped(lost(self._connection))
             return
+        before = len(self.out)
         await self._take(update)
+        if len(self.out) > before:
+            self._failures = 0
 
     async def _open(self) -> None:
         if not self._sent and self._spec is not None:
@@ -205,12 +215,14 @@ class OfficialFeed(Feed):
                 self.done = True
             return
         self._connection = opened
+        self._connected = asyncio.get_running_loop().time()
         if self._resumed:
             self._warn(BACK)
 
     async def _dropped(self, why: TransportError) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            self._note_end()
             await connection.aclose()
         if not self._reconnect or not self.fold.task_id:
             raise why
@@ -245,7 +257,6 @@ class OfficialFeed(Feed):
             self._emit(replace(self.fold.ending(task, gap=True), final=False))
 
     async def _take(self, update: TaskUpdate) -> None:
-        self._failures = 0
         fold = self.fold
         if self._resumed:
             if update.task is None:  # no snapshot: what came in between is asked for

@@ -38,6 +38,6 @@ class Retry:
     attempts: int = 3
     first_pause: float = 0.4  #: doubled each time, give or take a quarter
     longest_retry_after: float = 30.0  #: a peer that asks for more gets an error instead
-    stream_attempts: int = 5  #: to get back to a stream, without any progress
+    stream_attempts: int = 5  #: to get back to a stream, or by streams that told nothing new
     stream_first_pause: float = 0.5
     stream_longest_pause: float = 10.0

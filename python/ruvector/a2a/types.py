@@ -2,9 +2,11 @@
 
 Each type has one `parse` that takes the JSON object of any dialect: the drafts tag parts
 by ``type`` or ``kind`` and write states as ``input-required``, version 1.0 tells parts by
-their members and writes ``TASK_STATE_INPUT_REQUIRED``. Members that are not known are
-left alone, in `raw` where there is one; states that are not known become ``unknown``.
-A member that is known but of the wrong type raises :class:`ProtocolError`.
+their members and writes ``TASK_STATE_INPUT_REQUIRED``, or the number of that name: both
+are proto3's JSON. In that a member that is null is one that is absent, and bytes are in
+either alphabet of base64. Members that are not known are left alone, in `raw` where there
+is one; states that are not known become ``unknown``, and a time that is no text counts as
+absent. Any other member that is known but of the wrong type raises :class:`ProtocolError`.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ class Part:
     @classmethod
     def parse(cls, value: Any) -> Part:
         obj = as_object(value, "a part")
-        tag = obj.get("kind", obj.get("type"))
+        tag = obj.get("kind") or obj.get("type")
         metadata = as_metadata(obj.get("metadata"))
         file = obj.get("file") if tag in ("file", None) else None
         if isinstance(file, dict):
@@ -59,13 +61,15 @@ class Part:
             raw, uri = obj.get("raw"), obj.get("url")
         name = optional(name, str, "a part's name")
         media_type = optional(media_type, str, "a part's media type")
-        if tag == "text" or (tag is None and "text" in obj):
+        has_file = raw is not None or uri is not None or bool(file)
+        if tag == "text" or (tag is None and obj.get("text") is not None):
             if not isinstance(obj.get("text"), str):
                 raise wrong("a part's text", "a string", obj.get("text"))
             return cls("text", obj["text"], None, name, media_type, metadata=metadata)
-        if tag == "data" or (tag is None and "data" in obj):
+        has_data = "data" in obj and not (obj["data"] is None and has_file)
+        if tag == "data" or (tag is None and has_data):
             return cls("data", None, obj.get("data"), name, media_type, metadata=metadata)
-        if tag == "file" or (tag is None and (raw is not None or uri is not None or file)):
+        if tag == "file" or (tag is None and has_file):
             content = None
             if raw is not None:
                 content = _base64(raw)
@@ -74,10 +78,14 @@ class Part:
         return cls(str(tag), data=obj, metadata=metadata)
 
 
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
 def _base64(text: Any) -> bytes:
     if isinstance(text, str):
+        plain = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
         try:
-            return base64.b64decode(text.encode("ascii"), validate=True)
+            return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
         except (ValueError, binascii.Error):
             pass
     raise ProtocolError("the bytes of a file part are not base64")
@@ -85,6 +93,9 @@ def _base64(text: Any) -> bytes:
 
 def _texts(parts: tuple[Part, ...]) -> str:
     return "".join(part.text for part in parts if part.text is not None)
+
+
+_ROLES = {1: "user", 2: "agent"}  # as a2a.proto numbers them
 
 
 @dataclass(frozen=True)
@@ -106,7 +117,10 @@ class Message:
     @classmethod
     def parse(cls, value: Any) -> Message:
         obj = as_object(value, "a message")
-        role = optional(obj.get("role"), str, "a message's role") or "agent"
+        role = obj.get("role")
+        if type(role) is int:
+            role = _ROLES.get(role)
+        role = optional(role, str, "a message's role") or "agent"
         parts = as_list(obj.get("parts"), "a message's parts")
         return cls(
             role=role.lower().replace("role_", ""),
@@ -174,8 +188,9 @@ class TaskState(str, Enum):
 
     @classmethod
     def parse(cls, value: Any) -> TaskState:
-        if not isinstance(value, str):
-            raise wrong("a task's state", "a string", value)
+        if type(value) is int:
+            return _STATES[value] if 0 < value < len(_STATES) else cls.UNKNOWN
+        value = optional(value, str, "a task's state") or "unknown"
         name = value.lower().replace("task_state_", "").replace("_", "-")
         try:
             return cls(name)
@@ -184,6 +199,19 @@ class TaskState(str, Enum):
 
 
 _TERMINAL = (TaskState.COMPLETED, TaskState.CANCELED, TaskState.FAILED, TaskState.REJECTED)
+
+# The place of each is its number in a2a.proto.
+_STATES = (
+    TaskState.UNKNOWN,
+    TaskState.SUBMITTED,
+    TaskState.WORKING,
+    TaskState.COMPLETED,
+    TaskState.FAILED,
+    TaskState.CANCELED,
+    TaskState.INPUT_REQUIRED,
+    TaskState.REJECTED,
+    TaskState.AUTH_REQUIRED,
+)
 
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(?:\.(\d+))?(?:([Zz])|([+-])(\d\d):(\d\d))?", re.ASCII
@@ -221,10 +249,10 @@ class TaskStatus:
     @classmethod
     def parse(cls, value: Any) -> TaskStatus:
         obj = as_object(value, "a status")
-        message = obj.get("message")
+        message, time = obj.get("message"), obj.get("timestamp")
         return cls(
             TaskState.parse(obj.get("state")),
-            optional(obj.get("timestamp"), str, "a status's timestamp"),
+            time if isinstance(time, str) and time else None,
             None if message is None else Message.parse(message),
         )
 
@@ -298,7 +326,7 @@ class Task:
         identity = obj.get("id")
         if not isinstance(identity, str):
             raise wrong("a task's id", "a string", identity)
-        context = obj.get("contextId", obj.get("sessionId"))
+        context = obj.get("contextId") or obj.get("sessionId")
         return cls(
             id=identity,
             status=TaskStatus.parse(obj.get("status")),
