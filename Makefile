@@ -313,7 +313,7 @@ cross-windows: build/windows/build.ninja
 # The oldest Linux a wheel runs on follows from the glibc it is linked with. Zig brings
 # old ones, so the result does not depend on the machine that builds it.
 GLIBC := 2.17
-manylinux: .venv/ship-ready
+manylinux: .venv/ship-ready build/dist/ready
 	@rm -rf build/manylinux
 	CC='$(BIN)/python -m ziglang cc -target x86_64-linux-gnu.$(GLIBC)' \
 		pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/manylinux/built \
@@ -323,6 +323,7 @@ manylinux: .venv/ship-ready
 	$(BIN)/python tools/check_wheel.py build/manylinux/*.whl
 	abi3audit --strict build/manylinux/*.whl
 	tools/try_pythons.sh build/manylinux/*.whl build/manylinux/pythons
+	$(BIN)/python tools/run_wheel.py build/manylinux/run build/manylinux/*.whl build/dist/*.whl
 
 # Of the last commit, not of the working tree.
 sdist: .venv/ship-ready
