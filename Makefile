@@ -25,7 +25,7 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 	meson.build meson.options pyproject.toml README.md tools/build_backend.py
 
 .NOTPARALLEL:
-.PHONY: help demo test test-c test-py wheel pythons bench gate-g1 gate-g2 gate-g3 lint \
+.PHONY: help demo test test-c test-py test-extras wheel pythons bench gate-g1 gate-g2 gate-g3 lint \
 	format tidy sanitize sanitize-py valgrind fuzz cross-neon cross-musl cross-windows \
 	manylinux sdist sbom workflows site types api-diff coverage coverage-c coverage-py \
 	docs clean
@@ -34,6 +34,7 @@ help:
 	@echo 'make demo         questions to real text, a lake over two sources; fresh environment'
 	@echo 'make test         C tests on every instruction set, wheel checks, Python tests'
 	@echo 'make test-c, make test-py   either half'
+	@echo 'make test-extras  the wheel that is shipped and the source package: built, run, tested'
 	@echo 'make wheel        build/dist/*.whl, checked'
 	@echo 'make pythons      try the wheel on every Python of this machine'
 	@echo 'make bench        recall, speed and memory beside other libraries'
@@ -156,6 +157,21 @@ test-c: build/c/build.ninja
 # A file's tests stay together: they share data that takes long to make.
 test-py: .venv/test-ready .venv/installed build/a2a/ready
 	RUVECTOR_TEST_COMPLETE=1 $(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+
+# What users get is what is tested: the wheel for old Linux, by its own compiler, and the
+# library as a release compiles it, without assertions. x86-64 Linux only, as zig's wheel.
+SHIPPED := build/manylinux/site
+SHIPPED_TESTS = $(addprefix tests/py/test_,advice.py determinism.py format_reader.py import.py \
+	masks.py numpy_interop.py oracle.py persistence.py scales.py threads.py updates.py) \
+	$(wildcard tests/py/test_lake_*.py)
+test-extras: .venv/test-ready .venv/installed build/release/build.ninja manylinux sdist
+	meson test -C build/release --print-errorlogs --no-suite install
+	@rm -rf $(SHIPPED)
+	@pip install --quiet --no-deps --target $(SHIPPED) build/manylinux/*.whl
+	PYTHONPATH=$(CURDIR)/$(SHIPPED) $(BIN)/python -c \
+		'import ruvector; assert "$(SHIPPED)" in ruvector.__file__, ruvector.__file__'
+	PYTHONPATH=$(CURDIR)/$(SHIPPED) RUVECTOR_TEST_COMPLETE=1 \
+		$(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile $(SHIPPED_TESTS)
 
 wheel: build/dist/ready
 	@ls -l build/dist/*.whl
@@ -355,6 +371,10 @@ build/c/build.ninja: | .venv/ready
 
 build/bench/c/build.ninja: | .venv/ready
 	meson setup build/bench/c --buildtype=release -Dtests=disabled
+
+build/release/build.ninja: | .venv/ready
+	$(C_TEST_TOOLS)
+	meson setup build/release --buildtype=release -Dtests=enabled -Dwerror=$(WERROR)
 
 build/lint/build.ninja: | .venv/ready
 	$(C_TEST_TOOLS)
