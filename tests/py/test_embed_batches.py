@@ -40,6 +40,45 @@ def test_a_row_of_zeros_stays_finite() -> None:
     assert np.array_equal(make(Zeros()).embed("abc"), np.zeros(DIM))
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize("rubbish", [np.nan, np.inf, -np.inf])
+def test_pooling_ignores_padding_that_is_no_number(pooling: str, rubbish: float) -> None:
+    class Rubbish(TableSession):
+        def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            hidden = super().run(ids, mask)
+            hidden[mask == 0] = rubbish
+            return hidden
+
+    got = make(Rubbish(), pooling=pooling, normalize=False).embed_batch(TEXTS)
+    np.testing.assert_allclose(got, [expected(t, pooling) for t in TEXTS], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max"])
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_no_number_is_an_error(pooling, normalize, value, recwarn) -> None:
+    class Overflowing(TableSession):
+        def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            hidden = super().run(ids, mask)
+            hidden[ids == ord("z"), 2] = value
+            return hidden
+
+    model = make(Overflowing(), pooling=pooling, normalize=normalize)
+    assert np.isfinite(model.embed_batch(["b", "abc"])).all()
+    with pytest.raises(EmbedError, match=r"model\.onnx: .* not finite for 1 of 1 texts"):
+        model.embed("z")
+    assert not [w for w in recwarn if w.category is RuntimeWarning]
+
+
+def test_a_graph_that_pools_itself_into_no_number_is_an_error() -> None:
+    class Pooled:
+        def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+            return np.where(ids[:, :1] == ord("z"), np.nan, mask[:, :1] * 2.0).astype(np.float32)
+
+    with pytest.raises(EmbedError, match="not finite for 2 of 3 texts"):
+        make(Pooled()).embed_batch(["za", "b", "zb"])
+
+
 def test_a_graph_that_pools_itself_is_taken_as_it_is() -> None:
     class Pooled:
         def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:

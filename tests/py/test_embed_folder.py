@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import ruvector
-from ruvector.embed.folder import Unusable, read_folder
+from ruvector.embed.folder import Unusable, needed_files, read_folder
 
 TRANSFORMER = {"idx": 0, "path": "", "type": "sentence_transformers.models.Transformer"}
 POOLING = {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
@@ -119,6 +119,32 @@ def test_normalisation_is_what_modules_json_says(tmp_path: Path, modules, normal
 def test_length_is_what_the_files_say(tmp_path: Path, files, length: int) -> None:
     write(tmp_path, {"model.onnx": "graph", **files})
     assert read_folder(tmp_path, "n", "s").max_length == length
+
+
+# sentence-transformers' `Transformer.load` takes the first of these.
+KINDS = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", ["", "0_Transformer"])
+def test_settings_under_every_name(tmp_path: Path, kind: str, place: str) -> None:
+    settings = {"max_seq_length": 77, "do_lower_case": True}
+    files = {
+        "modules.json": [{**TRANSFORMER, "path": place}, POOLING],
+        f"{place}/sentence_{kind}_config.json".lstrip("/"): settings,
+    }
+    write(tmp_path, {"model.onnx": "g", **files})
+    model = read_folder(tmp_path, "n", "s")
+    assert (model.max_length, model.lower_case) == (77, True)
+    assert set(files) < set(needed_files({"model.onnx", "tokenizer.json", *files}, "here"))
+
+
+def test_the_first_of_several_settings_counts(tmp_path: Path) -> None:
+    lengths = {f"sentence_{kind}_config.json": 100 + i for i, kind in enumerate(KINDS)}
+    write(tmp_path, {"model.onnx": "g"})
+    for name, length in reversed(lengths.items()):
+        write(tmp_path, {name: {"max_seq_length": length}})
+        assert read_folder(tmp_path, "n", "s").max_length == length
 
 
 def test_lower_case_is_read(tmp_path: Path) -> None:

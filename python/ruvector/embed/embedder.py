@@ -396,7 +396,19 @@ class Embedder:
                 f"{self._model.graph}: the graph gave shape {vectors.shape} "
                 f"for {len(encoded)} texts"
             )
+        self._check_finite(vectors)
         return unit_rows(vectors) if self._model.normalize else vectors
+
+    def _check_finite(self, vectors: np.ndarray) -> None:
+        """`EmbedError` for a vector that nothing can be compared with."""
+        wrong = int((~np.isfinite(vectors).all(axis=1)).sum())
+        if wrong:
+            raise EmbedError(
+                f"{self._model.graph}: the graph gave values that are not finite for {wrong} of "
+                f"{len(vectors)} texts; 16-bit weights overflow so: give a folder whose only "
+                "graph is the float32 one",
+                model=self.name,
+            )
 
     def _count(self, new: EmbedStats) -> None:
         with self._turns.lock:
@@ -444,7 +456,10 @@ def pool(hidden: np.ndarray, mask: np.ndarray, pooling: str) -> np.ndarray:
         lowest = np.finfo(hidden.dtype).min
         return np.asarray(np.where(mask[:, :, None] > 0, hidden, lowest).max(axis=1))
     weights = mask.astype(hidden.dtype)
-    totals = np.matmul(weights[:, None, :], hidden)[:, 0, :]
+    if not np.isfinite(hidden).all():  # no weight, 0 neither, takes that out of a sum
+        hidden = np.where(mask[:, :, None] > 0, hidden, hidden.dtype.type(0))
+    with np.errstate(invalid="ignore", over="ignore"):  # looked at afterwards
+        totals = np.matmul(weights[:, None, :], hidden)[:, 0, :]
     return np.asarray(totals / np.maximum(weights.sum(axis=1, keepdims=True), 1))
 
 

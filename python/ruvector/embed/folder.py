@@ -36,6 +36,13 @@ QUANTIZED_GRAPHS = (
     "onnx/model_uint8.onnx",
 )
 TOKENIZER = "tokenizer.json"
+# sentence-transformers reads the first that is there: early versions named the file after
+# the kind of the model.
+TRANSFORMER_SETTINGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
+_IN_FOLDERS = tuple("/" + name for name in TRANSFORMER_SETTINGS)
 POOLINGS = ("mean", "cls", "max")
 DEFAULT_MAX_LENGTH = 512
 # transformers writes 1e30 for "no limit"; nothing real comes near this.
@@ -100,7 +107,7 @@ def read_folder(
         check_readable(folder / file)
     pooling, normalize = _read_modules(folder)
     prompts, default_prompt = _read_prompts(folder)
-    transformer = _read_object(folder / "sentence_bert_config.json")
+    transformer = _read_transformer(folder)
     tokenizing = _read_object(folder / "tokenizer_config.json")
     return TextModel(
         name=name,
@@ -168,7 +175,7 @@ def needed_files(names: Collection[str], where: object) -> list[str]:
         name
         for name in names
         if (name.endswith(".json") and "/" not in name)
-        or (name.endswith("/config.json") and name.count("/") == 1)
+        or (name.count("/") == 1 and name.endswith(("/config.json", *_IN_FOLDERS)))
     )
     # A graph over 2 GB keeps its weights beside it, in files whose names begin with its own.
     return sorted({*settings, *(name for name in names if name.startswith(graph))})
@@ -255,6 +262,17 @@ def _read_modules(folder: Path) -> tuple[str, bool]:
                 "(only Transformer, Pooling and Normalize are)"
             )
     return pooling, normalize
+
+
+def _read_transformer(folder: Path) -> dict[str, Any]:
+    """Length and case, from the folder that `modules.json` names or from the first one."""
+    modules = _read_json(folder / "modules.json") or []
+    kinds = {str(m.get("type")).rpartition(".")[2]: m.get("path") for m in modules}
+    for place in dict.fromkeys((str(kinds.get("Transformer") or "."), ".")):
+        for name in TRANSFORMER_SETTINGS:
+            if _read_json(folder / place / name) is not None:
+                return _read_object(folder / place / name)
+    return {}
 
 
 def _read_pooling(path: Path) -> str:
