@@ -35,6 +35,31 @@ def install_command(extra: str, package: str) -> str:
     return "pip install " + " ".join(f'"{name}"' for name in wanted)
 
 
+def not_importable(why: BaseException, module: str, extra: str, package: str) -> str:
+    """Why `module` cannot be used, as the end of a message, and what to do.
+
+    A package that is there and fails when it is imported is not installed by a command that
+    finds it installed.
+    """
+    missing = why.name if isinstance(why, ModuleNotFoundError) else None
+    if missing and f"{module}.".startswith(f"{missing}."):
+        return f"which is not installed: {install_command(extra, package)}"
+    said = " ".join(str(why).split()) or type(why).__name__
+    return f"which is installed and fails when it is imported ({type(why).__name__}: {said[:300]})"
+
+
+def not_itself(module: Any, name: str, extra: str, package: str) -> str | None:
+    """The same for what was imported instead of a package: a file of the same name, or what
+    an uninstallation left. None where it has `name`."""
+    if hasattr(module, name):
+        return None
+    where = getattr(module, "__file__", None) or ", ".join(getattr(module, "__path__", ()))
+    return (
+        f"but what is imported as {module.__name__!r} has no {name}: {where}; remove or rename "
+        f"that, then: {install_command(extra, package)}"
+    )
+
+
 def _packages(extra: str) -> list[str]:
     """What `extra` asks for on this interpreter, with the versions that will do."""
     known = _environment(extra)

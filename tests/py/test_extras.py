@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
 from importlib import metadata
 
 import pytest
 import ruvector._extras as extras
-from installed import need
+from installed import MINILM, need
 
 need("packaging")
 from packaging.requirements import Requirement  # noqa: E402
@@ -90,3 +93,77 @@ def test_text_is_embed_by_another_name():
 
 def test_no_requirement_leads_back_to_the_name():
     assert [r for r in metadata.requires("ruvector") if Requirement(r).name == "ruvector"] == []
+
+
+# ---- packages that are there and do not work --------------------------------------------
+
+EMBED = "import ruvector; ruvector.Embedder.from_pretrained({!r})"
+CONNECT = "import asyncio; from ruvector.a2a import A2aClient; asyncio.run(A2aClient.connect({!r}))"
+USES = {
+    "onnxruntime": (EMBED, "all-MiniLM-L6-v2", "embed"),
+    "tokenizers": (EMBED, "all-MiniLM-L6-v2", "embed"),
+    "PIL": ("from ruvector.embed import pixels; pixels.opened({!r}, 'image')", "x.png", "image"),
+    "anyio": (CONNECT, "http://127.0.0.1:1", "agent"),
+}
+# What the dynamic linker says where a kernel forbids what the library asks for.
+LINKER = "libx.so: cannot enable executable stack as shared object requires: Invalid argument"
+
+
+def said(package, content, tmp_path):
+    """What a program that uses `package` ends with, where that is a folder with `content`."""
+    place = tmp_path / "first" / package
+    place.mkdir(parents=True)
+    (place / "__init__.py").write_text(content)
+    code, argument, _ = USES[package]
+    path = os.pathsep.join([str(tmp_path / "first"), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(argument)],
+        env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode != 0
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "tokenizers", "PIL", "anyio"])
+def test_a_package_that_cannot_be_imported_is_not_called_missing(package, tmp_path):
+    need("PIL", "anyio", *MINILM)
+    error = said(package, f"raise ImportError({LINKER!r})", tmp_path)
+    assert "installed and fails when it is imported" in error
+    assert LINKER in error
+    assert "not installed" not in error
+    assert "pip install" not in error  # which finds it installed, and does nothing
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "tokenizers", "PIL", "anyio"])
+def test_a_package_that_is_missing_is_named_with_its_command(package, tmp_path):
+    need("PIL", "anyio", *MINILM)
+    error = said(package, f"raise ModuleNotFoundError(name={package!r})", tmp_path)
+    assert error.endswith(f"not installed: {extras.install_command(USES[package][2], package)}")
+
+
+def test_a_dependency_that_is_missing_is_named(tmp_path):
+    need("anyio")
+    error = said("anyio", "import no_such_dependency", tmp_path)
+    assert "installed and fails" in error
+    assert "no_such_dependency" in error
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "tokenizers"])
+def test_what_only_has_the_name_of_a_package_is_told_from_it(package, tmp_path):
+    need(package, *MINILM)
+    error = said(package, "", tmp_path)
+    assert "EmbedError" in error
+    assert str(tmp_path / "first" / package / "__init__.py") in error
+    assert "remove or rename" in error
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "tokenizers"])
+def test_a_library_built_for_another_numpy_is_told(package, tmp_path):
+    need(package, *MINILM)
+    error = said(package, "raise AttributeError('_ARRAY_API not found')", tmp_path)
+    assert "EmbedError" in error
+    assert "_ARRAY_API not found" in error

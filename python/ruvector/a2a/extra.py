@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-from .._extras import install_command
+from .._extras import not_importable
 
 
 def need(module: str) -> Any:
@@ -17,17 +18,19 @@ def need(module: str) -> Any:
     except ImportError as why:
         package = module.partition(".")[0]
         raise ImportError(
-            f"talking to agents needs the package {package!r}, which is not installed: "
-            + install_command("agent", package),
+            f"talking to agents needs the package {package!r}, "
+            + not_importable(why, module, "agent", package),
             name=package,
         ) from why
 
 
 def http() -> Any:
-    """httpx2, or its predecessor httpx where that is what is installed."""
+    """httpx2, or its predecessor httpx where that is what works."""
     try:
         return import_module("httpx2")
     except ImportError:
+        if find_spec("httpx2") is not None and find_spec("httpx") is None:
+            return need("httpx2")  # tells what is wrong with it
         return need("httpx")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._extras import install_command
+from .._extras import not_importable
 from .report import one_line
 
 SUFFIXES = (".parquet", ".arrow", ".feather")
@@ -77,8 +77,8 @@ def _telling(path: Path) -> Iterator[Any]:
         import_module("pyarrow.ipc")
     except ImportError as why:
         raise ImportError(
-            f"{path}: Parquet and Arrow files need pyarrow, which is not installed: "
-            + install_command("parquet", "pyarrow"),
+            f"{path}: Parquet and Arrow files need pyarrow, "
+            + not_importable(why, "pyarrow", "parquet", "pyarrow"),
             name="pyarrow",
         ) from why
     try:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .._extras import install_command
+from .._extras import not_importable
 from .folder import Unusable, needed_files, reason
 from .quiet import before_import
 from .registry import HubModel
@@ -37,9 +37,9 @@ def fetch(repo: str, revision: str, final: Path, known: HubModel | None) -> None
     before_import("huggingface_hub")
     try:
         import huggingface_hub  # noqa: F401
-    except ImportError:
-        command = install_command("embed", "huggingface-hub")
-        raise Unusable(f"huggingface-hub is not installed: {command}") from None
+    except Exception as why:
+        wrong = not_importable(why, "huggingface_hub", "embed", "huggingface-hub")
+        raise Unusable(f"it needs the package huggingface-hub, {wrong}") from why
     pinned = known.sha256 if known is not None and known.revision == revision else {}
     cache = final.parents[len(Path(revision).parts)]
     try:

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Union
 
 import numpy as np
 
-from .._extras import install_command
+from .._extras import not_importable
 from ..errors import EmbedError
 from .inputs import check_container, is_iterable
 
@@ -154,8 +154,8 @@ def _read(picture: Any, name: str) -> np.ndarray:
         from PIL import Image
     except ImportError as why:
         raise EmbedError(
-            f"{name}: a path or the bytes of a file need Pillow, which is not installed: "
-            + install_command("image", "pillow")
+            f"{name}: a path or the bytes of a file need Pillow, "
+            + not_importable(why, "PIL", "image", "pillow")
         ) from why
     try:
         if _is_pillows(picture):

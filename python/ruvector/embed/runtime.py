@@ -5,12 +5,13 @@ Nothing else imports them. Both wrappers may be called from several threads at o
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .._extras import install_command
+from .._extras import not_importable, not_itself
 from ..errors import EmbedError
 from .beginning import MARGIN, Beginnings, count
 from .quiet import before_import
@@ -18,11 +19,17 @@ from .quiet import before_import
 _TYPES = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 
 
-def _missing(package: str) -> EmbedError:
-    return EmbedError(
-        f"text embedding needs the package {package!r}, which is not installed: "
-        + install_command("embed", package)
-    )
+def _imported(package: str, name: str) -> Any:
+    """The package, which is to have `name`; `EmbedError` says what to do where it does not."""
+    try:
+        module = import_module(package)
+    except Exception as why:  # one built for another NumPy raises AttributeError
+        wrong: str | None = not_importable(why, package, "embed", package)
+        raise EmbedError(f"text embedding needs the package {package!r}, {wrong}") from why
+    wrong = not_itself(module, name, "embed", package)
+    if wrong:
+        raise EmbedError(f"text embedding needs the package {package!r}, {wrong}")
+    return module
 
 
 class Tokenizer:
@@ -34,10 +41,7 @@ class Tokenizer:
     def __init__(
         self, path: Path, max_length: int, *, lower_case: bool = False, cut: str | None = None
     ) -> None:
-        try:
-            import tokenizers
-        except ImportError as why:
-            raise _missing("tokenizers") from why
+        tokenizers = _imported("tokenizers", "Tokenizer")
         try:
             self._tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as why:  # the library raises plain Exception
@@ -80,10 +84,7 @@ class Session:
 
     def __init__(self, path: Path) -> None:
         before_import("onnxruntime")
-        try:
-            import onnxruntime  # type: ignore[import-untyped, unused-ignore]
-        except ImportError as why:
-            raise _missing("onnxruntime") from why
+        onnxruntime = _imported("onnxruntime", "InferenceSession")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
