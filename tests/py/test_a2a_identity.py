@@ -7,6 +7,7 @@ import hashlib
 import json
 import random
 import struct
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -409,3 +410,19 @@ def test_unsigned_cards_have_no_envelope():
 def test_a_lone_surrogate_cannot_be_signed():
     with pytest.raises(ProtocolError, match="surrogate"):
         check(with_metadata(x="\ud800"))
+
+
+@pytest.mark.parametrize("unit", ["[{", "\\n[", "\\\\[", '\\"[{', "\\u00e9]"])
+def test_nesting_of_a_long_string_is_counted_in_little_memory(unit: str) -> None:
+    size = 1 << 20
+    data = ("[" * 3 + '"' + unit * (size // len(unit)) + '"' + "]" * 3).encode()
+    tracemalloc.start()
+    try:
+        value = jsontext.parse(data, what="x", max_depth=3)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert value == json.loads(data)
+    assert peak < 8 * size  # the text, the value and copies of them; state for each byte is 100
+    with pytest.raises(ProtocolError, match="nested more than 2 levels"):
+        jsontext.parse(data, what="x", max_depth=2)
