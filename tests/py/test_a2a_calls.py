@@ -540,6 +540,34 @@ def test_a_client_belongs_to_its_loop():
     run(use())
 
 
+def test_a_client_is_closed_after_its_loop():
+    async def call(stub):
+        async with stub:
+            client = await A2aClient.connect(stub.url)
+            await client.send_task(TaskSpec("echo", "x"))  # a connection that is kept
+            return client
+
+    client = run(call(Official()))
+
+    async def close():
+        await client.aclose()
+        await client.aclose()
+
+    run(close())
+
+
+def test_a_client_whose_loop_runs_is_closed_there():
+    async def main(client, agent):
+        def elsewhere():
+            with pytest.raises(RuntimeError, match="close it there"):
+                asyncio.run(client.aclose())
+
+        await asyncio.to_thread(elsewhere)
+        assert (await client.send_task(TaskSpec("echo", "x"))).id  # it was not closed by that
+
+    with_client(Official(), main)
+
+
 def test_a_closed_client_says_so():
     async def main(client, agent):
         await client.aclose()

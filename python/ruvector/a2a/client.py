@@ -398,10 +398,20 @@ class A2aClient:
 
     async def aclose(self) -> None:
         """Closes all connections. Tasks at the agent go on, but those of an rvAgent peer
-        that were started by a stream and have not ended."""
-        self._closed = True
+        that were started by a stream and have not ended.
+
+        Raises:
+            RuntimeError: called in another event loop than the client's, which still runs.
+        """
         if not self._is_here():
+            self._closed = True
             return  # the connections are the parent's, who would miss them
+        if asyncio.get_running_loop() is not self._loop:
+            if self._loop.is_closed():
+                self._closed = True
+                return  # the connections went with it
+            raise RuntimeError("this client belongs to another event loop; close it there")
+        self._closed = True
         for call in self._left:
             call.cancel()
         if self._background or self._left:
