@@ -268,6 +268,13 @@ def test_advice_for_arrays_works(layout: str, scale: str, kind) -> None:
     assert np.abs(got - want).max() <= 1
 
 
+@pytest.mark.parametrize("shape", [(0, 5, 3), (4, 0, 3), (0, 0), (4, 5, 0), (3, 0, 5)])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint16, bool])
+def test_an_image_without_pixels_gets_no_advice_to_use_it(shape, dtype) -> None:
+    with pytest.raises(EmbedError, match=r"; an image has at least one pixel$"):
+        pixels.checked(np.zeros(shape, dtype), "image")
+
+
 def test_advice_for_bool_works() -> None:
     mask = GREY > 100
     for given in (mask, three(mask), mask[None]):

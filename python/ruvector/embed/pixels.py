@@ -105,6 +105,8 @@ def _advice(array: np.ndarray, given: str) -> str:
         return f"pass list({given})"
     if array.ndim not in (2, 3):
         return "pass one image, or a list of images"
+    if array.size == 0:
+        return "an image has at least one pixel"
     values, note = _as_bytes(array, given)
     if not values:
         return note
@@ -128,7 +130,7 @@ def _advice(array: np.ndarray, given: str) -> str:
 def _as_bytes(array: np.ndarray, given: str) -> tuple[str, str]:
     """The expression for values of 0 to 255, and for which it is; or nothing, and why."""
     kind = array.dtype.kind
-    if array.dtype == np.uint8 or array.size == 0:
+    if array.dtype == np.uint8:
         return given, ""
     if kind == "b":
         return f"{given}.astype(np.uint8) * 255", ""
