@@ -160,3 +160,39 @@ print(made.embed("hello").shape == (DIM,), made.embed("again").shape == (DIM,))
 """
     done = run_python(FORKING + code)
     assert (done.stdout, done.stderr) == ("[0]\nTrue True\n", "")
+
+
+def test_a_handler_may_fork_at_every_step(run_python) -> None:
+    """A trace stands in for a signal, whose handler runs between any two lines. The children
+    go on where they are, and fork in their turn."""
+    code = """
+made = make(TableSession())
+made.embed("hello")
+
+def at_lines(frame, event, arg):
+    if frame.f_code.co_name not in ("enter", "leave"):
+        return None
+    if event == "line":
+        lines.append(frame.f_lineno)
+        pid = os.fork()
+        if pid == 0:
+            sys.settrace(None)
+            frame.f_trace = None
+            place.append(len(lines))
+        else:
+            ends.append(os.waitpid(pid, 0)[1])
+    return at_lines
+
+lines, ends, place = [], [], []
+signal.alarm(60)
+sys.settrace(at_lines)
+embedded = made.embed("again").shape == (DIM,)
+sys.settrace(None)
+if place:
+    signal.alarm(20)
+    right = embedded and children(1, lambda: made.embed("more").shape == (DIM,)) == [0]
+    os._exit(0 if right else 3)
+print(embedded, len(set(lines)) > 5, set(ends), made.embed("more").shape == (DIM,))
+"""
+    done = run_python(FORKING + code)
+    assert (done.stdout, done.stderr) == ("True True {0} True\n", "")

@@ -53,36 +53,36 @@ class _Gate:
     """Counts the threads inside, and keeps others out while somebody forks."""
 
     def __init__(self) -> None:
-        self._own = threading.local()
-        self._reset(0)
+        self._inside: list[int] = []  # threads, as often as each of them is
+        self._renew()
 
-    def _reset(self, inside: int) -> None:
-        # Reentrant, for a signal's handler may fork anywhere.
+    def _renew(self) -> None:
+        # Reentrant, for a signal's handler may fork anywhere, these methods included: each
+        # counts in one step, and goes on with the condition it has entered.
         self._changed = threading.Condition(threading.RLock())
-        self._inside = inside
         self._forks = 0
 
     def _mine(self) -> int:
-        return getattr(self._own, "inside", 0)
+        return self._inside.count(threading.get_ident())
 
     def enter(self) -> None:
-        with self._changed:
+        changed = self._changed
+        with changed:
             while self._forks:
-                self._changed.wait()
-            self._inside += 1
-            self._own.inside = self._mine() + 1
+                changed.wait()
+            self._inside.append(threading.get_ident())
 
     def leave(self) -> None:
-        with self._changed:
-            self._own.inside = self._mine() - 1
-            self._inside -= 1
-            self._changed.notify_all()
+        changed = self._changed
+        with changed:
+            self._inside.remove(threading.get_ident())
+            changed.notify_all()
 
     def before_fork(self) -> None:
         # Held until after the fork: no other thread changes the counts meanwhile.
         self._changed.acquire()
         self._forks += 1
-        while self._inside > self._mine():
+        while len(self._inside) > self._mine():
             self._changed.wait()
 
     def after_fork(self) -> None:
@@ -91,7 +91,8 @@ class _Gate:
         self._changed.release()
 
     def after_fork_in_child(self) -> None:
-        self._reset(self._mine())
+        self._inside[:] = [threading.get_ident()] * self._mine()
+        self._renew()
 
 
 _all: weakref.WeakSet[Turns] = weakref.WeakSet()
