@@ -13,10 +13,11 @@ static uint64_t hash_text(uint64_t h, const char *text) {
     return (h ^ 0xFF) * UINT64_C(0x100000001B3);
 }
 
-static size_t bucket_of(const char *backend, const char *collection) {
+static rvl_key **bucket_of(const rv_lake *lake, const char *backend,
+                           const char *collection) {
     uint64_t h = hash_text(UINT64_C(0xCBF29CE484222325), backend ? backend : "");
     h = hash_text(backend ? h : ~h, collection);
-    return (size_t)((h ^ h >> 32) % RVL_BUCKETS);
+    return &lake->bucket[(h ^ h >> 32) & (lake->n_buckets - 1)];
 }
 
 static bool same_backend(const char *a, const char *b) {
@@ -24,7 +25,8 @@ static bool same_backend(const char *a, const char *b) {
 }
 
 rvl_key *rvl_find_key(const rv_lake *lake, const char *backend, const char *collection) {
-    rvl_key *key = lake->bucket[bucket_of(backend, collection)];
+    if (!lake->bucket) return NULL;
+    rvl_key *key = *bucket_of(lake, backend, collection);
     while (key && !(strcmp(key->collection, collection) == 0 &&
                     same_backend(key->backend, backend)))
         key = key->next_in_bucket;
@@ -42,6 +44,26 @@ static rvl_key *new_key(const char *backend, const char *collection) {
     return key;
 }
 
+static void put_in_bucket(rv_lake *lake, rvl_key *key) {
+    rvl_key **bucket = bucket_of(lake, key->backend, key->collection);
+    key->next_in_bucket = *bucket;
+    *bucket = key;
+}
+
+/* Names come from callers, as many as they like: a bucket for each. Without memory for
+ * more the old ones stay. False if there is none at all. */
+static bool reserve_bucket(rv_lake *lake) {
+    if (lake->n_keys < lake->n_buckets) return true;
+    size_t n = lake->n_buckets ? 2 * lake->n_buckets : 64;
+    rvl_key **made = rvb_alloc_zero(n, sizeof *made);
+    if (!made) return lake->bucket != NULL;
+    rvb_free(lake->bucket);
+    lake->bucket = made;
+    lake->n_buckets = n;
+    for (rvl_key *key = lake->first_key; key; key = key->next) put_in_bucket(lake, key);
+    return true;
+}
+
 rv_status rvl_key_of(rv_lake *lake, const char *backend, const char *collection,
                      rvl_key **out, rv_error *err) {
     rvb_rwlock_read(lake->state);
@@ -52,16 +74,16 @@ rv_status rvl_key_of(rv_lake *lake, const char *backend, const char *collection,
     if (!made) return rvb_fail_memory(err, sizeof *made);
     rvb_rwlock_write(lake->state);
     *out = rvl_find_key(lake, backend, collection);
-    if (!*out) {
-        rvl_key **bucket = &lake->bucket[bucket_of(backend, collection)];
-        made->next_in_bucket = *bucket;
-        *bucket = *lake->last_key = *out = made;
+    if (!*out && reserve_bucket(lake)) {
+        put_in_bucket(lake, made);
+        *lake->last_key = *out = made;
         lake->last_key = &made->next;
+        lake->n_keys++;
         made = NULL;
     }
     rvb_rwlock_unwrite(lake->state);
     rvb_free(made);
-    return RV_OK;
+    return *out ? RV_OK : rvb_fail_memory(err, sizeof *made);
 }
 
 /* ---- entries ---------------------------------------------------------------------- */
@@ -391,6 +413,7 @@ void rvl_cache_clear(rv_lake *lake) {
         next = key->next;
         rvb_free(key);
     }
+    rvb_free(lake->bucket);
     for (rvl_entry *e = lake->entries, *next; e; e = next) {
         next = e->next;
         give_up(e);

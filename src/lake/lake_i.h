@@ -114,15 +114,14 @@ typedef struct rvl_wait {
     rvl_load *target;
 } rvl_wait;
 
-#define RVL_BUCKETS 1024u
-
 struct rv_lake {
     rv_lake_options options;
     _Atomic uint32_t owners; /* the caller, and each job under way */
     rvb_rwlock *state;
     rv_backend **backends;
     size_t n_backends, room_for_backends;
-    rvl_key *bucket[RVL_BUCKETS];
+    rvl_key **bucket; /* at least one for each key, or NULL */
+    size_t n_buckets, n_keys;
     rvl_key *first_key, **last_key;
     rvl_entry *entries; /* newest first */
     uint64_t n_stored;

@@ -4,6 +4,8 @@
  */
 #include "lake_cases.h"
 
+#include "lake/lake_i.h"
+
 /* The reference's own order of events and what it counts at each. */
 static void counts_of_a_session(void **state) {
     (void)state;
@@ -196,6 +198,29 @@ static void keys_in_the_order_they_came(void **state) {
     rv_lake_free(lake);
 }
 
+/* Balls thrown into at least as many bins meet half another one each on average. */
+static void many_keys_share_no_bucket(void **state) {
+    (void)state;
+    enum { N = 40000 };
+    rv_lake *lake = new_lake(NULL);
+    rvl_key *key, *again;
+    char name[32];
+    for (int i = 0; i < N; i++) {
+        snprintf(name, sizeof name, "collection-%d", i);
+        assert_ok(rvl_key_of(lake, i % 2 ? "a" : NULL, name, &key, err));
+        assert_ok(rvl_key_of(lake, i % 2 ? "a" : NULL, name, &again, err));
+        assert_ptr_equal(key, again);
+    }
+    size_t n = 0, met = 0;
+    for (key = lake->first_key; key; key = key->next, n++) {
+        assert_ptr_equal(rvl_find_key(lake, key->backend, key->collection), key);
+        for (rvl_key *k = key->next_in_bucket; k; k = k->next_in_bucket) met++;
+    }
+    assert_int_equal(n, N);
+    assert_true(met < n);
+    rv_lake_free(lake);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_of_a_session),
@@ -204,6 +229,7 @@ int main(void) {
         cmocka_unit_test(held_entries_do_not_change),
         cmocka_unit_test(a_finer_token_replaces_an_entry),
         cmocka_unit_test(keys_in_the_order_they_came),
+        cmocka_unit_test(many_keys_share_no_bucket),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
