@@ -14,6 +14,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/os.h"
 #include "lake/source_i.h"
@@ -113,8 +114,9 @@ static rows *settle(collection *c, rows *r, size_t n, uint32_t dim) {
 /* ---- ids of a call -------------------------------------------------------------- */
 
 /* The different ids of a call in order of their first appearance, with a hash table
- * (open addressing) of them. */
+ * (open addressing) of them, whose key no stranger knows. */
 typedef struct id_set {
+    rvb_hash_key key;
     uint32_t *slots; /* entry + 1, or 0 */
     size_t mask;
     size_t n;
@@ -127,7 +129,7 @@ typedef struct id_set {
 
 /* Of the slot that holds the id, or that it may be put in. */
 static size_t slot_of(const id_set *s, uint64_t id) {
-    size_t at = (size_t)((id * UINT64_C(0x9E3779B97F4A7C15)) >> 32) & s->mask;
+    size_t at = (size_t)rvb_hash(&s->key, id) & s->mask;
     while (s->slots[at] && s->ids[s->slots[at] - 1] != id) at = (at + 1) & s->mask;
     return at;
 }
@@ -144,7 +146,7 @@ static void free_set(id_set *s) {
 static rv_status make_set(id_set *s, const uint64_t *ids, size_t n, rv_error *err) {
     size_t slots = 16;
     while (slots < 2 * n) slots *= 2;
-    *s = (id_set){.mask = slots - 1};
+    *s = (id_set){.key = rvb_hash_key_draw(), .mask = slots - 1};
     s->slots = rvb_alloc_zero(slots, sizeof *s->slots);
     s->ids = rvb_alloc(n, sizeof *s->ids);
     s->last = rvb_alloc(n, sizeof *s->last);
