@@ -27,7 +27,7 @@ WHEEL_FILES := $(shell find include src python -type f ! -name '*.pyc') \
 .NOTPARALLEL:
 .PHONY: help demo test test-c test-py test-extras wheel pythons bench gate-g1 gate-g2 gate-g3 lint \
 	format tidy sanitize sanitize-py valgrind fuzz cross-neon cross-musl cross-windows \
-	manylinux sdist sbom workflows site types api-diff coverage coverage-c coverage-py \
+	manylinux wheel-windows sdist sbom workflows site types api-diff coverage coverage-c coverage-py \
 	docs clean
 
 help:
@@ -49,6 +49,7 @@ help:
 	@echo 'make cross-neon, make cross-musl, make cross-windows'
 	@echo '                  C tests for 64-bit ARM under qemu, for musl, for Windows under wine'
 	@echo 'make manylinux    a wheel for Linux of 2014 and newer, repaired and tried'
+	@echo 'make wheel-windows   a wheel for Windows, tried with CPython for Windows under wine'
 	@echo 'make sdist        the source package, built offline with a compiler alone'
 	@echo 'make sbom         the bill of materials of both'
 	@echo 'make workflows    check .github/workflows'
@@ -341,6 +342,21 @@ manylinux: .venv/ship-ready build/dist/ready
 	tools/try_pythons.sh build/manylinux/*.whl build/manylinux/pythons
 	$(BIN)/python tools/run_wheel.py build/manylinux/run build/manylinux/*.whl build/dist/*.whl
 
+# What is compiled for Windows, beside the Python files of this machine's wheel. The first
+# time zig compiles its C runtime too, which takes minutes.
+wheel-windows: export WINEPREFIX := $(CURDIR)/build/wine
+wheel-windows: export WINEDEBUG := -all
+wheel-windows: build/windows-wheel/build.ninja .venv/installed
+	@tools/need.sh 'command -v wine' wine wine64
+	ninja -C build/windows-wheel --quiet
+	@rm -rf build/windows-dist
+	$(BIN)/python tools/windows_wheel.py pack build/dist/*.whl \
+		build/windows-wheel/python/_core.pyd build/windows-dist
+	$(BIN)/python tools/check_wheel.py build/windows-dist/*.whl
+	abi3audit --strict build/windows-dist/*.whl
+	wineboot --init
+	$(BIN)/python tools/windows_wheel.py try build/windows-dist/*.whl build/windows-python
+
 # Of the last commit, not of the working tree.
 sdist: .venv/ship-ready
 	@rm -rf build/sdist
@@ -413,6 +429,15 @@ build/windows/build.ninja: | .venv/ready
 	@tools/need.sh 'command -v wine' wine wine64
 	tools/cross_cmocka.sh build/cmocka/windows x86_64-w64-mingw32-gcc-posix x86_64-w64-mingw32-ar
 	meson setup build/windows $(DEBUG) -Dwerror=$(WERROR) --cross-file tools/cross/windows.ini
+
+build/windows-python/build-details.json: tools/windows_python.py tools/wine_math.c .venv/ship-ready
+	@tools/need.sh 'mvn --version' maven
+	@echo '== Making build/windows-python'
+	@$(BIN)/python tools/windows_python.py $(@D)
+
+build/windows-wheel/build.ninja: | build/windows-python/build-details.json
+	meson setup build/windows-wheel -Dpython=true -Dtests=disabled -Dwerror=$(WERROR) \
+		--cross-file tools/cross/windows-zig.ini
 
 clean:
 	rm -rf build .venv .venv-*
