@@ -146,7 +146,7 @@ def test_results(tmp_path: Path, suffix) -> None:
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch, capsys) -> None:
     def absent(name: str) -> None:
-        raise ImportError(name)
+        raise ModuleNotFoundError(name, name=name)
 
     monkeypatch.setattr(tables, "import_module", absent)
     (tmp_path / "x.parquet").write_bytes(b"PAR1")
