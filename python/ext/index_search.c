@@ -32,8 +32,9 @@ static int take_mask_version(uint64_t given, const rv_index_info *info,
         PyErr_SetString(
             PyExc_ValueError,
             "allow: rows have been removed or replaced, so a mask alone could mean other "
-            "rows; read index.version, make the mask from index.ids then, and give that "
-            "number as allow_version; or allow ids, which stay good: index.ids[mask]");
+            "rows; first read version = index.version, then make the mask anew from "
+            "index.ids, and pass allow_version=version; or allow ids, which always mean "
+            "the same rows");
         return -1;
     }
     o->allow_version = given ? given : info->changes;

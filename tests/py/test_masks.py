@@ -67,7 +67,18 @@ def test_the_way_out_the_message_names(idx, vectors, change):
     assert [h.id for h in idx.search(vectors[0], allow=mask, allow_version=version)] == [40]
     ids, _ = idx.search_batch(vectors[:2], k=1, allow=mask, allow_version=version)
     assert ids.tolist() == [[40], [40]]
-    assert [h.id for h in idx.search(vectors[0], allow=idx.ids[mask])] == [40]
+    assert [h.id for h in idx.search(vectors[0], allow=[40])] == [40]
+
+
+@pytest.mark.parametrize("change", SAME_LENGTH)
+def test_no_advice_would_make_other_rows_of_an_old_mask(idx, vectors, change):
+    mask = only(40)
+    change(idx, vectors)
+    assert idx.ids[mask].tolist() != [40]  # what makes this conversion wrong
+    with pytest.raises(ValueError, match="a mask alone could mean other rows") as refused:
+        idx.search(vectors[0], allow=mask)
+    assert "[mask]" not in str(refused.value)
+    assert "allow_version=index.version" not in str(refused.value)
 
 
 def test_rows_that_were_only_added_need_no_version(idx, vectors):
