@@ -1,4 +1,4 @@
-/* hash.c - the keys of hash.h. */
+/* hash.c - the keys of hash.h, and the hash of bytes. */
 #include "base/hash.h"
 
 #include "base/os.h"
@@ -20,4 +20,15 @@ rvb_hash_key rvb_hash_key_draw(void) {
     rvb_hash_key process = {drawn(&word[0]), drawn(&word[1])};
     uint64_t drawing = atomic_fetch_add(&drawings, 2);
     return (rvb_hash_key){rvb_hash(&process, drawing), rvb_hash(&process, drawing + 1)};
+}
+
+uint64_t rvb_hash_bytes(const rvb_hash_key *key, const void *bytes, size_t n) {
+    const uint8_t *at = bytes;
+    uint64_t v[4], last = (uint64_t)n << 56;
+    rvb_hash_begin(v, key);
+    for (size_t left = n; left >= 8; left -= 8, at += 8)
+        rvb_hash_absorb(v, rvb_get_u64(at));
+    for (size_t i = 0; i < n % 8; i++) last |= (uint64_t)at[i] << 8 * i;
+    rvb_hash_absorb(v, last);
+    return rvb_hash_end(v);
 }

@@ -1,14 +1,15 @@
 /*
  * hash.h - a hash for tables whose keys strangers choose: SipHash-1-3 (Aumasson and
- * Bernstein, "SipHash: a fast short-input PRF", INDOCRYPT 2012) of a number.
+ * Bernstein, "SipHash: a fast short-input PRF", INDOCRYPT 2012) of a number, or of bytes.
  *
- * To who does not know the key its values are as good as random: numbers cannot be chosen
+ * To who does not know the key its values are as good as random: keys cannot be chosen
  * to meet in one place of a table. What the times of calls tell about one table ends with
  * it, for the next has another key.
  */
 #ifndef RVB_HASH_H
 #define RVB_HASH_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct rvb_hash_key {
@@ -40,16 +41,28 @@ static inline void rvb_hash_absorb(uint64_t v[4], uint64_t word) {
     v[0] ^= word;
 }
 
-/* Of the number's eight bytes, lowest first. */
-static inline uint64_t rvb_hash(const rvb_hash_key *key, uint64_t number) {
-    uint64_t v[4] = {
-        key->k0 ^ UINT64_C(0x736f6d6570736575), key->k1 ^ UINT64_C(0x646f72616e646f6d),
-        key->k0 ^ UINT64_C(0x6c7967656e657261), key->k1 ^ UINT64_C(0x7465646279746573)};
-    rvb_hash_absorb(v, number);
-    rvb_hash_absorb(v, UINT64_C(8) << 56); /* the number of bytes, in the last of them */
+static inline void rvb_hash_begin(uint64_t v[4], const rvb_hash_key *key) {
+    v[0] = key->k0 ^ UINT64_C(0x736f6d6570736575);
+    v[1] = key->k1 ^ UINT64_C(0x646f72616e646f6d);
+    v[2] = key->k0 ^ UINT64_C(0x6c7967656e657261);
+    v[3] = key->k1 ^ UINT64_C(0x7465646279746573);
+}
+
+static inline uint64_t rvb_hash_end(uint64_t v[4]) {
     v[2] ^= 0xff;
     for (int i = 0; i < 3; i++) rvb_hash_mix(v);
     return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
+
+/* Of the number's eight bytes, lowest first. */
+static inline uint64_t rvb_hash(const rvb_hash_key *key, uint64_t number) {
+    uint64_t v[4];
+    rvb_hash_begin(v, key);
+    rvb_hash_absorb(v, number);
+    rvb_hash_absorb(v, UINT64_C(8) << 56); /* the number of bytes, in the last of them */
+    return rvb_hash_end(v);
+}
+
+uint64_t rvb_hash_bytes(const rvb_hash_key *key, const void *bytes, size_t n);
 
 #endif

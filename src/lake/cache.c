@@ -1,90 +1,9 @@
 /*
- * cache.c - keys, entries, and which key points at which entry. Everything here is
+ * cache.c - entries, which key points at which of them, and which go. Everything here is
  * short: no call of this file asks a backend, builds, scans or touches a file. What is
  * dropped under the lock is freed after it.
  */
 #include "lake/lake_i.h"
-
-/* ---- keys ------------------------------------------------------------------------- */
-
-/* FNV-1a, 64 bit. */
-static uint64_t hash_text(uint64_t h, const char *text) {
-    for (; *text; text++) h = (h ^ (uint8_t)*text) * UINT64_C(0x100000001B3);
-    return (h ^ 0xFF) * UINT64_C(0x100000001B3);
-}
-
-static rvl_key **bucket_of(const rv_lake *lake, const char *backend,
-                           const char *collection) {
-    uint64_t h = hash_text(UINT64_C(0xCBF29CE484222325), backend ? backend : "");
-    h = hash_text(backend ? h : ~h, collection);
-    return &lake->bucket[(h ^ h >> 32) & (lake->n_buckets - 1)];
-}
-
-static bool same_backend(const char *a, const char *b) {
-    return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
-rvl_key *rvl_find_key(const rv_lake *lake, const char *backend, const char *collection) {
-    if (!lake->bucket) return NULL;
-    rvl_key *key = *bucket_of(lake, backend, collection);
-    while (key && !(strcmp(key->collection, collection) == 0 &&
-                    same_backend(key->backend, backend)))
-        key = key->next_in_bucket;
-    return key;
-}
-
-static rvl_key *new_key(const char *backend, const char *collection) {
-    size_t b = backend ? strlen(backend) + 1 : 0, c = strlen(collection) + 1;
-    rvl_key *key = rvb_alloc_zero(1, sizeof *key + b + c);
-    if (!key) return NULL;
-    char *text = (char *)(key + 1);
-    memcpy(text, collection, c);
-    key->collection = text;
-    if (backend) key->backend = memcpy(text + c, backend, b);
-    return key;
-}
-
-static void put_in_bucket(rv_lake *lake, rvl_key *key) {
-    rvl_key **bucket = bucket_of(lake, key->backend, key->collection);
-    key->next_in_bucket = *bucket;
-    *bucket = key;
-}
-
-/* Names come from callers, as many as they like: a bucket for each. Without memory for
- * more the old ones stay. False if there is none at all. */
-static bool reserve_bucket(rv_lake *lake) {
-    if (lake->n_keys < lake->n_buckets) return true;
-    size_t n = lake->n_buckets ? 2 * lake->n_buckets : 64;
-    rvl_key **made = rvb_alloc_zero(n, sizeof *made);
-    if (!made) return lake->bucket != NULL;
-    rvb_free(lake->bucket);
-    lake->bucket = made;
-    lake->n_buckets = n;
-    for (rvl_key *key = lake->first_key; key; key = key->next) put_in_bucket(lake, key);
-    return true;
-}
-
-rv_status rvl_key_of(rv_lake *lake, const char *backend, const char *collection,
-                     rvl_key **out, rv_error *err) {
-    rvb_rwlock_read(lake->state);
-    *out = rvl_find_key(lake, backend, collection);
-    rvb_rwlock_unread(lake->state);
-    if (*out) return RV_OK;
-    rvl_key *made = new_key(backend, collection);
-    if (!made) return rvb_fail_memory(err, sizeof *made);
-    rvb_rwlock_write(lake->state);
-    *out = rvl_find_key(lake, backend, collection);
-    if (!*out && reserve_bucket(lake)) {
-        put_in_bucket(lake, made);
-        *lake->last_key = *out = made;
-        lake->last_key = &made->next;
-        lake->n_keys++;
-        made = NULL;
-    }
-    rvb_rwlock_unwrite(lake->state);
-    rvb_free(made);
-    return *out ? RV_OK : rvb_fail_memory(err, sizeof *made);
-}
 
 /* ---- entries ---------------------------------------------------------------------- */
 
@@ -117,60 +36,127 @@ static void give_up(rvl_entry *entry) {
     rvb_free(entry);
 }
 
-void rv_pin_release(rv_pin *pin) {
-    if (!pin) return;
-    rv_lake *lake = pin->lake;
-    give_up(pin);
-    if (lake->options.max_cache_entries &&
-        atomic_load(&lake->n_entries) > lake->options.max_cache_entries)
-        rvl_trim(lake);
-}
-
-static void touch(rv_lake *lake, rvl_entry *entry) {
-    atomic_store_explicit(
-        &entry->last_used,
-        atomic_fetch_add_explicit(&lake->uses, 1, memory_order_relaxed) + 1,
-        memory_order_relaxed);
-}
-
-static rvl_entry *hold(rv_lake *lake, rvl_entry *entry) {
-    atomic_fetch_add(&entry->owners, 1);
-    touch(lake, entry);
-    return entry;
-}
-
-static rvl_entry *find_entry(const rv_lake *lake, const char *witness) {
-    rvl_entry *e = lake->entries;
-    while (e && memcmp(e->witness, witness, sizeof e->witness) != 0) e = e->next;
-    return e;
-}
-
-static void link_entry(rv_lake *lake, rvl_entry *entry) {
-    atomic_fetch_add(&entry->owners, 1);
-    entry->number = lake->n_stored++;
-    entry->previous = NULL;
-    entry->next = lake->entries;
-    if (entry->next) entry->next->previous = entry;
-    lake->entries = entry;
-    atomic_fetch_add(&lake->n_entries, 1);
-}
-
-/* Takes an entry off the list and puts it on `dropped`, to be given up unlocked. */
-static void unlink_entry(rv_lake *lake, rvl_entry *entry, rvl_entry **dropped) {
-    if (entry->next) entry->next->previous = entry->previous;
-    *(entry->previous ? &entry->previous->next : &lake->entries) = entry->next;
-    atomic_fetch_sub(&lake->n_entries, 1);
-    entry->previous = NULL;
-    entry->next = *dropped;
-    *dropped = entry;
-}
-
 static void give_up_all(rvl_entry *dropped) {
     while (dropped) {
         rvl_entry *next = dropped->next;
         give_up(dropped);
         dropped = next;
     }
+}
+
+void rvl_entry_unlook(rvl_entry *entry) { give_up(entry); }
+
+static rvl_entry *find_entry(const rv_lake *lake, const char *witness) {
+    const rvl_table *t = &lake->entries;
+    rvl_link *link =
+        rvl_table_first(t, rvb_hash_bytes(&t->key, witness, RV_WITNESS_CHARS));
+    for (; link; link = rvl_table_next(link)) {
+        rvl_entry *e = RVL_RECORD(link, rvl_entry, by_witness);
+        if (memcmp(e->witness, witness, RV_WITNESS_CHARS) == 0) return e;
+    }
+    return NULL;
+}
+
+/* ---- who is in use ---------------------------------------------------------------- */
+
+/* A lake that may grow without limit never has to know who was used last. With a limit,
+ * holding and releasing change the order and take the lock for it. */
+static bool keeps_order(const rv_lake *lake) {
+    return lake->options.max_cache_entries != 0;
+}
+
+static void lock_to_hold(rv_lake *lake) {
+    if (keeps_order(lake))
+        rvb_rwlock_write(lake->state);
+    else
+        rvb_rwlock_read(lake->state);
+}
+
+static void unlock_held(rv_lake *lake) {
+    if (keeps_order(lake))
+        rvb_rwlock_unwrite(lake->state);
+    else
+        rvb_rwlock_unread(lake->state);
+}
+
+static void start_idling(rv_lake *lake, rvl_entry *entry) {
+    entry->idle = true;
+    entry->idle_longer = lake->idle_least;
+    entry->idle_less = NULL;
+    *(lake->idle_least ? &lake->idle_least->idle_less : &lake->idle_most) = entry;
+    lake->idle_least = entry;
+}
+
+static void stop_idling(rv_lake *lake, rvl_entry *entry) {
+    if (!entry->idle) return;
+    entry->idle = false;
+    *(entry->idle_longer ? &entry->idle_longer->idle_less : &lake->idle_most) =
+        entry->idle_less;
+    *(entry->idle_less ? &entry->idle_less->idle_longer : &lake->idle_least) =
+        entry->idle_longer;
+}
+
+/* Of one who is an owner already. */
+static void begin_use(rv_lake *lake, rvl_entry *entry) {
+    if (keeps_order(lake) && entry->users++ == 0) stop_idling(lake, entry);
+}
+
+static void end_use(rv_lake *lake, rvl_entry *entry) {
+    if (--entry->users == 0 && entry->keys > 0) start_idling(lake, entry);
+}
+
+static rvl_entry *hold(rv_lake *lake, rvl_entry *entry) {
+    atomic_fetch_add(&entry->owners, 1);
+    begin_use(lake, entry);
+    return entry;
+}
+
+/* ---- links ------------------------------------------------------------------------ */
+
+static void link_entry(rv_lake *lake, rvl_entry *entry) {
+    atomic_fetch_add(&entry->owners, 1);
+    entry->number = lake->n_stored++;
+    entry->previous = NULL;
+    entry->next = lake->newest;
+    if (entry->next) entry->next->previous = entry;
+    lake->newest = entry;
+    rvl_table *t = &lake->entries;
+    rvl_table_add(t, &entry->by_witness,
+                  rvb_hash_bytes(&t->key, entry->witness, RV_WITNESS_CHARS));
+    atomic_fetch_add(&lake->n_entries, 1);
+}
+
+/* Takes an entry that no key points at off all lists and puts it on `dropped`, to be
+ * given up unlocked. */
+static void unlink_entry(rv_lake *lake, rvl_entry *entry, rvl_entry **dropped) {
+    if (entry->next) entry->next->previous = entry->previous;
+    *(entry->previous ? &entry->previous->next : &lake->newest) = entry->next;
+    rvl_table_remove(&lake->entries, &entry->by_witness);
+    stop_idling(lake, entry);
+    atomic_fetch_sub(&lake->n_entries, 1);
+    entry->previous = NULL;
+    entry->next = *dropped;
+    *dropped = entry;
+}
+
+static void attach(rvl_key *key, rvl_entry *entry) {
+    key->entry = entry;
+    key->previous_of_entry = NULL;
+    key->next_of_entry = entry->first_key;
+    if (entry->first_key) entry->first_key->previous_of_entry = key;
+    entry->first_key = key;
+    entry->keys++;
+}
+
+/* Returns the entry the key pointed at. */
+static rvl_entry *detach(rvl_key *key) {
+    rvl_entry *entry = key->entry;
+    rvl_key *next = key->next_of_entry, *previous = key->previous_of_entry;
+    if (next) next->previous_of_entry = previous;
+    *(previous ? &previous->next_of_entry : &entry->first_key) = next;
+    key->entry = NULL;
+    entry->keys--;
+    return entry;
 }
 
 /* ---- pointers --------------------------------------------------------------------- */
@@ -198,19 +184,17 @@ rvl_token rvl_token_of(rv_lake *lake, const rvl_entry *entry) {
 
 /* True if the entry the key pointed at went. */
 static bool unpoint(rv_lake *lake, rvl_key *key, rvl_entry **dropped) {
-    rvl_entry *entry = key->entry;
-    key->entry = NULL;
+    rvl_entry *entry = key->entry ? detach(key) : NULL;
     atomic_store(&key->checked, 0);
-    if (!entry || --entry->keys > 0) return false;
+    if (!entry || entry->keys > 0) return false;
     unlink_entry(lake, entry, dropped);
     return true;
 }
 
 static void point(rv_lake *lake, rvl_key *key, rvl_entry *entry, rvl_entry **dropped) {
     if (key->entry != entry) {
-        entry->keys++;
         if (unpoint(lake, key, dropped)) RVL_COUNT(lake, key, invalidations, 1);
-        key->entry = entry;
+        attach(key, entry);
     }
     atomic_store(&key->checked, rvb_now_ns());
 }
@@ -263,11 +247,11 @@ static void forget(rv_lake *lake, rvl_key *key, const rvl_entry *entry) {
 rvl_entry *rvl_hold(rv_lake *lake, rvl_key *key, rvl_ask ask, const char *witness,
                     const rvl_token *token, bool *stale) {
     rvl_entry *held = NULL;
-    rvb_rwlock_read(lake->state);
+    lock_to_hold(lake);
     if (key->entry && is_asked(lake, key, ask, witness, token, stale))
         held = hold(lake, key->entry);
     bool learn = held && ask == RVL_WITNESS && can_learn(&held->token, token);
-    rvb_rwlock_unread(lake->state);
+    unlock_held(lake);
     if (held && altered(held)) {
         forget(lake, key, held);
         rv_pin_release(held);
@@ -282,7 +266,7 @@ rvl_entry *rvl_hold(rv_lake *lake, rvl_key *key, rvl_ask ask, const char *witnes
     return held;
 }
 
-/* The entry of a witness, held, and whether it is altered; NULL if there is none. */
+/* The entry of a witness, looked at, and whether it is altered; NULL if there is none. */
 static rvl_entry *look_at(rv_lake *lake, const char *witness, bool *is_altered) {
     rvb_rwlock_read(lake->state);
     rvl_entry *entry = find_entry(lake, witness);
@@ -303,23 +287,21 @@ rvl_entry *rvl_share(rv_lake *lake, rvl_key *key, const char *witness,
     if (good) {
         learn_token(entry, token);
         point(lake, key, entry, &dropped);
-        touch(lake, entry);
+        begin_use(lake, entry);
     }
     rvb_rwlock_unwrite(lake->state);
     give_up_all(dropped);
     if (good) return entry;
-    rv_pin_release(entry);
+    give_up(entry);
     return NULL;
 }
 
-rvl_entry *rvl_hold_before(rv_lake *lake, uint64_t *before) {
+rvl_entry *rvl_entry_look(rv_lake *lake, const rvl_entry *after) {
     rvb_rwlock_read(lake->state);
-    rvl_entry *entry = lake->entries;
-    while (entry && entry->number >= *before) entry = entry->next;
-    if (entry) {
-        atomic_fetch_add(&entry->owners, 1);
-        *before = entry->number;
-    }
+    bool there = after && after->keys > 0;
+    rvl_entry *entry = there ? after->next : lake->newest;
+    while (after && entry && entry->number >= after->number) entry = entry->next;
+    if (entry) atomic_fetch_add(&entry->owners, 1);
     rvb_rwlock_unread(lake->state);
     return entry;
 }
@@ -327,13 +309,28 @@ rvl_entry *rvl_hold_before(rv_lake *lake, uint64_t *before) {
 /* Everything that points at `old` points at `entry` from now on. */
 static void replace(rv_lake *lake, rvl_entry *old, rvl_entry *entry,
                     rvl_entry **dropped) {
-    for (rvl_key *key = lake->first_key; key; key = key->next) {
-        if (key->entry != old) continue;
-        key->entry = entry;
-        entry->keys++;
-        old->keys--;
+    while (old->first_key) {
+        rvl_key *key = old->first_key;
+        (void)detach(key);
+        attach(key, entry);
     }
     unlink_entry(lake, old, dropped);
+}
+
+/* Those used longest ago go, until there are no more than there may be, or all that are
+ * left are in use. */
+static void evict(rv_lake *lake, rvl_entry **dropped) {
+    while (atomic_load(&lake->n_entries) > lake->options.max_cache_entries &&
+           lake->idle_most) {
+        rvl_entry *victim = lake->idle_most;
+        while (victim->first_key) {
+            atomic_store(&victim->first_key->checked, 0);
+            (void)detach(victim->first_key);
+        }
+        unlink_entry(lake, victim, dropped);
+        atomic_fetch_add(&lake->counters.invalidations, 1);
+        atomic_fetch_add(&lake->evictions, 1);
+    }
 }
 
 rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored) {
@@ -354,43 +351,27 @@ rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored
     learn_token(kept, &entry->token);
     point(lake, key, kept, &dropped);
     hold(lake, kept);
+    if (keeps_order(lake)) evict(lake, &dropped);
     rvb_rwlock_unwrite(lake->state);
     give_up(entry);
     if (seen) give_up(seen);
     give_up_all(dropped);
-    rvl_trim(lake);
     return kept;
 }
 
 /* ---- what goes -------------------------------------------------------------------- */
 
-/* The one used longest ago of those nobody holds. */
-static rvl_entry *choose_victim(const rv_lake *lake) {
-    rvl_entry *victim = NULL;
-    for (rvl_entry *e = lake->entries; e; e = e->next)
-        if (atomic_load(&e->owners) == 1 &&
-            (!victim || atomic_load(&e->last_used) < atomic_load(&victim->last_used)))
-            victim = e;
-    return victim;
-}
-
-void rvl_trim(rv_lake *lake) {
-    uint64_t most = lake->options.max_cache_entries;
-    if (most == 0 || atomic_load(&lake->n_entries) <= most) return;
-    rvl_entry *dropped = NULL, *victim;
-    rvb_rwlock_write(lake->state);
-    while (atomic_load(&lake->n_entries) > most && (victim = choose_victim(lake))) {
-        for (rvl_key *key = lake->first_key; key; key = key->next) {
-            if (key->entry != victim) continue;
-            key->entry = NULL;
-            atomic_store(&key->checked, 0);
-        }
-        victim->keys = 0;
-        unlink_entry(lake, victim, &dropped);
-        atomic_fetch_add(&lake->counters.invalidations, 1);
-        atomic_fetch_add(&lake->evictions, 1);
+void rv_pin_release(rv_pin *pin) {
+    if (!pin) return;
+    rv_lake *lake = pin->lake;
+    rvl_entry *dropped = NULL;
+    if (keeps_order(lake)) {
+        rvb_rwlock_write(lake->state);
+        end_use(lake, pin);
+        evict(lake, &dropped);
+        rvb_rwlock_unwrite(lake->state);
     }
-    rvb_rwlock_unwrite(lake->state);
+    give_up(pin);
     give_up_all(dropped);
 }
 
@@ -398,7 +379,7 @@ void rv_lake_invalidate(rv_lake *lake, rv_key name) {
     rvl_entry *dropped = NULL;
     rvb_rwlock_write(lake->state);
     rvl_key *key = rvl_find_key(lake, name.backend, name.collection);
-    if (key && !key->backend) key = key->meant;
+    if (key && !key->backend) key = rvl_meant(lake, key);
     if (key && key->entry) {
         (void)unpoint(lake, key, &dropped);
         RVL_COUNT(lake, key, invalidations, 1);
@@ -408,62 +389,15 @@ void rv_lake_invalidate(rv_lake *lake, rv_key name) {
     give_up_all(dropped);
 }
 
-void rvl_cache_clear(rv_lake *lake) {
-    for (rvl_key *key = lake->first_key, *next; key; key = next) {
-        next = key->next;
-        rvb_free(key);
-    }
-    rvb_free(lake->bucket);
-    for (rvl_entry *e = lake->entries, *next; e; e = next) {
+void rvl_entries_clear(rv_lake *lake) {
+    for (rvl_entry *e = lake->newest, *next; e; e = next) {
         next = e->next;
         give_up(e);
     }
+    rvl_table_clear(&lake->entries);
 }
 
 /* ---- questions -------------------------------------------------------------------- */
-
-static void read_counters(const rvl_counters *c, rv_lake_stats *out) {
-    out->hits += atomic_load(&c->hits);
-    out->misses += atomic_load(&c->misses);
-    out->primes += atomic_load(&c->primes);
-    out->invalidations += atomic_load(&c->invalidations);
-    out->shared_hits += atomic_load(&c->shared_hits);
-}
-
-void rv_lake_get_stats(const rv_lake *lake, rv_lake_stats *out) {
-    *out = (rv_lake_stats){.warm_installs = atomic_load(&lake->warm_installs),
-                           .evictions = atomic_load(&lake->evictions),
-                           .scans = atomic_load(&lake->scans)};
-    read_counters(&lake->counters, out);
-    rvb_rwlock_read(lake->state);
-    out->total_prime_ms = lake->total_prime_ms;
-    out->last_prime_ms = lake->last_prime_ms;
-    rvb_rwlock_unread(lake->state);
-}
-
-int rv_lake_get_key_stats(const rv_lake *lake, rv_key name, rv_lake_stats *out) {
-    *out = (rv_lake_stats){0};
-    rvb_rwlock_read(lake->state);
-    for (const rvl_key *key = lake->first_key; key; key = key->next)
-        if (key->backend && same_backend(key->backend, name.backend) &&
-            (!name.collection || strcmp(key->collection, name.collection) == 0))
-            read_counters(&key->counters, out);
-    rvb_rwlock_unread(lake->state);
-    return out->hits || out->misses || out->primes || out->invalidations ||
-           out->shared_hits;
-}
-
-size_t rv_lake_keys(const rv_lake *lake, rv_key *out, size_t capacity) {
-    size_t n = 0;
-    rvb_rwlock_read(lake->state);
-    for (const rvl_key *key = lake->first_key; key; key = key->next) {
-        if (!key->backend) continue;
-        if (n < capacity) out[n] = (rv_key){key->backend, key->collection};
-        n++;
-    }
-    rvb_rwlock_unread(lake->state);
-    return n;
-}
 
 static void describe(const rvl_entry *entry, uint64_t own, rv_entry_info *out) {
     *out = (rv_entry_info){.n = entry->n,
@@ -484,7 +418,7 @@ void rv_pin_info(const rv_pin *pin, rv_entry_info *out) {
 int rv_lake_get_entry(const rv_lake *lake, rv_key name, rv_entry_info *out) {
     rvb_rwlock_read(lake->state);
     const rvl_key *key = rvl_find_key(lake, name.backend, name.collection);
-    if (key && !key->backend) key = key->meant;
+    if (key && !key->backend) key = rvl_meant(lake, key);
     bool there = key && key->entry;
     if (there) describe(key->entry, 1, out);
     rvb_rwlock_unread(lake->state);

@@ -32,7 +32,9 @@ rv_status rv_lake_new(const rv_lake_options *options, rv_lake **out, rv_error *e
     if (!lake) return rvb_fail_memory(err, sizeof *lake);
     lake->options = *options;
     atomic_init(&lake->owners, 1);
-    lake->last_key = &lake->first_key;
+    rvl_keys_init(lake);
+    rvl_table_init(&lake->entries);
+    rvl_table_init(&lake->backends_by_id);
     lake->state = rvb_rwlock_create();
     if (!lake->state || rvl_loads_init(lake) != 0) {
         rvb_rwlock_free(lake->state);
@@ -50,9 +52,14 @@ rv_lake *rvl_lake_retain(rv_lake *lake) {
 
 void rv_lake_free(rv_lake *lake) {
     if (!lake || atomic_fetch_sub(&lake->owners, 1) != 1) return;
-    rvl_cache_clear(lake);
-    for (size_t i = 0; i < lake->n_backends; i++) rv_backend_free(lake->backends[i]);
+    rvl_keys_clear(lake);
+    rvl_entries_clear(lake);
+    for (size_t i = 0; i < lake->n_backends; i++) {
+        rv_backend_free(lake->backends[i]->backend);
+        rvb_free(lake->backends[i]);
+    }
     rvb_free(lake->backends);
+    rvl_table_clear(&lake->backends_by_id);
     rvl_loads_clear(lake);
     rvb_rwlock_free(lake->state);
     rvb_free(lake);
@@ -62,24 +69,30 @@ void rv_lake_free(rv_lake *lake) {
  */
 
 /* Under the state lock. */
+static rv_status reserve_backend(rv_lake *lake, rv_error *err) {
+    if (lake->n_backends < lake->room_for_backends) return RV_OK;
+    size_t room = lake->room_for_backends ? 2 * lake->room_for_backends : 4;
+    rvl_registered **wider = rvb_alloc(room, sizeof *wider);
+    if (!wider) return rvb_fail_memory(err, room * sizeof *wider);
+    if (lake->n_backends) memcpy(wider, lake->backends, lake->n_backends * sizeof *wider);
+    rvb_free(lake->backends);
+    lake->backends = wider;
+    lake->room_for_backends = room;
+    return RV_OK;
+}
+
+/* Under the state lock. */
 static rv_status add_backend(rv_lake *lake, rv_backend *backend, rv_error *err) {
     const char *id = rv_backend_id(backend);
-    for (size_t i = 0; i < lake->n_backends; i++)
-        if (strcmp(rv_backend_id(lake->backends[i]), id) == 0)
-            return rvb_fail(err, RV_ERR_DUPLICATE, "backend %s already registered", id);
-    if (lake->n_backends == lake->room_for_backends) {
-        size_t room = lake->room_for_backends ? 2 * lake->room_for_backends : 4;
-        rv_backend **wider = rvb_alloc(room, sizeof(rv_backend *));
-        if (!wider) return rvb_fail_memory(err, room * sizeof(rv_backend *));
-        if (lake->n_backends)
-            memcpy(wider, lake->backends, lake->n_backends * sizeof *wider);
-        rvb_free(lake->backends);
-        lake->backends = wider;
-        lake->room_for_backends = room;
-    }
-    lake->backends[lake->n_backends++] = rv_backend_retain(backend);
-    /* a collection may mean another key from now on */
-    for (rvl_key *key = lake->first_key; key; key = key->next) key->meant = NULL;
+    if (rvl_find_backend(lake, id))
+        return rvb_fail(err, RV_ERR_DUPLICATE, "backend %s already registered", id);
+    RVB_TRY(reserve_backend(lake, err));
+    rvl_registered *made = rvb_alloc_zero(1, sizeof *made);
+    if (!made) return rvb_fail_memory(err, sizeof *made);
+    made->backend = rv_backend_retain(backend);
+    rvl_table *t = &lake->backends_by_id;
+    rvl_table_add(t, &made->by_id, rvl_table_hash(t, id));
+    lake->backends[lake->n_backends++] = made;
     return RV_OK;
 }
 
@@ -92,7 +105,7 @@ rv_status rv_lake_register(rv_lake *lake, rv_backend *backend, rv_error *err) {
 
 rv_backend *rv_lake_backend(const rv_lake *lake, size_t i) {
     rvb_rwlock_read(lake->state);
-    rv_backend *backend = i < lake->n_backends ? lake->backends[i] : NULL;
+    rv_backend *backend = i < lake->n_backends ? lake->backends[i]->backend : NULL;
     rvb_rwlock_unread(lake->state);
     return backend;
 }

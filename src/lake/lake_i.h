@@ -1,7 +1,8 @@
 /*
  * lake_i.h - what the files of a lake share.
  *
- *   cache.c     keys, entries, pointers between them, counters
+ *   keys.c      keys by name, counters
+ *   cache.c     entries, pointers of keys to them, what goes
  *   resolve.c   which key a name means
  *   flight.c    one loader at a time for a state
  *   load.c      asking backends, pulling, building
@@ -24,6 +25,7 @@
 #include "base/base.h"
 #include "base/os.h"
 #include "lake/source_i.h"
+#include "lake/table_i.h"
 #include "ruvector/lake.h"
 
 typedef struct rvl_counters {
@@ -40,12 +42,14 @@ typedef struct rvl_token {
 /* A name for a collection: with a backend, or (an alias) without. Never goes before
  * the lake. */
 typedef struct rvl_key {
-    struct rvl_key *next_in_bucket;
-    struct rvl_key *next; /* in the order they came */
-    const char *backend;  /* NULL: an alias */
+    rvl_link by_name, by_collection; /* an alias is not in the latter */
+    struct rvl_key *next;            /* in the order they came */
+    const char *backend;             /* NULL: an alias */
     const char *collection;
-    struct rvl_key *meant;    /* by an alias; NULL = to be found out */
-    struct rv_pin *entry;     /* NULL = none */
+    struct rvl_key *meant; /* by an alias; NULL = to be found out, */
+    size_t meant_among;    /* as it is once there are more backends than these */
+    struct rv_pin *entry;  /* NULL = none; else one of its keys: */
+    struct rvl_key *next_of_entry, *previous_of_entry;
     _Atomic uint64_t checked; /* when the backend was last asked, ns; 0 = never */
     rvl_counters counters;
 } rvl_key;
@@ -53,11 +57,16 @@ typedef struct rvl_key {
 /* An entry of the cache. Only keys, token and the links change once it is stored. */
 struct rv_pin {
     rv_lake *lake;
+    rvl_link by_witness;
     struct rv_pin *next, *previous;
     _Atomic uint32_t owners;
-    _Atomic uint64_t last_used; /* by the lake's clock of uses */
-    uint64_t number;            /* in the order of storing */
-    uint64_t keys;              /* that point here */
+    /* In a lake with a limit: holds, and the place among those that have none. */
+    uint32_t users;
+    bool idle;
+    struct rv_pin *idle_longer, *idle_less;
+    uint64_t number; /* in the order of storing */
+    uint64_t keys;   /* that point here; 0 = no longer in the cache */
+    rvl_key *first_key;
     rv_index *index;
     rv_bundle *bundle; /* what it was built from */
     rvl_token token;
@@ -114,19 +123,25 @@ typedef struct rvl_wait {
     rvl_load *target;
 } rvl_wait;
 
+typedef struct rvl_registered {
+    rvl_link by_id;
+    rv_backend *backend;
+} rvl_registered;
+
 struct rv_lake {
     rv_lake_options options;
     _Atomic uint32_t owners; /* the caller, and each job under way */
     rvb_rwlock *state;
-    rv_backend **backends;
+    rvl_registered **backends; /* in the order they came */
     size_t n_backends, room_for_backends;
-    rvl_key **bucket; /* at least one for each key, or NULL */
-    size_t n_buckets, n_keys;
+    rvl_table backends_by_id;
+    rvl_table keys, holders; /* by name; those with a backend by collection */
     rvl_key *first_key, **last_key;
-    rvl_entry *entries; /* newest first */
+    rvl_table entries; /* by witness */
+    rvl_entry *newest;
+    rvl_entry *idle_most, *idle_least; /* ends of the order of those nobody holds */
     uint64_t n_stored;
     _Atomic uint64_t n_entries;
-    _Atomic uint64_t uses;
     rvl_counters counters;
     _Atomic uint64_t warm_installs, evictions, scans;
     double total_prime_ms, last_prime_ms; /* state */
@@ -136,17 +151,25 @@ struct rv_lake {
     rvb_inherited inherited;
 };
 
-/* ---- cache.c -------------------------------------------------------------------- */
+/* ---- keys.c --------------------------------------------------------------------- */
 
+void rvl_keys_init(rv_lake *lake);
+void rvl_keys_clear(rv_lake *lake);
 /* The key, made if it is new. backend NULL: the alias. */
 rv_status rvl_key_of(rv_lake *lake, const char *backend, const char *collection,
                      rvl_key **out, rv_error *err) RVB_MUST_CHECK;
 /* NULL if there is none. The state lock is held. */
 rvl_key *rvl_find_key(const rv_lake *lake, const char *backend, const char *collection);
+/* A key of the collection with a backend, and another one after that; NULL at the end.
+ * The state lock is held. */
+rvl_key *rvl_next_holder(const rv_lake *lake, const rvl_key *after,
+                         const char *collection);
 /* Adds to one counter of the key and of the lake: RVL_COUNT(key, hits, 1). */
 #define RVL_COUNT(lake, key, what, n)                                                    \
     (atomic_fetch_add_explicit(&(lake)->counters.what, (n), memory_order_relaxed),       \
      atomic_fetch_add_explicit(&(key)->counters.what, (n), memory_order_relaxed))
+
+/* ---- cache.c -------------------------------------------------------------------- */
 
 /* An entry with one owner, the caller. Takes the index and the bundle over, also on
  * failure. */
@@ -173,21 +196,25 @@ rvl_entry *rvl_share(rv_lake *lake, rvl_key *key, const char *witness,
  * held. *stored: whether it was this. Takes `entry` over. */
 rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored);
 rvl_token rvl_token_of(rv_lake *lake, const rvl_entry *entry);
-/* Holds the newest stored before number *before, which becomes its number; NULL at the
- * end. Does not count as a use. */
-rvl_entry *rvl_hold_before(rv_lake *lake, uint64_t *before);
-/* Evicts what is too much. */
-void rvl_trim(rv_lake *lake);
-void rvl_cache_clear(rv_lake *lake);
+/* The newest entry, and the next older one than that; NULL at the end. To look at one is
+ * no use of it, and lets it go when it is its turn. */
+rvl_entry *rvl_entry_look(rv_lake *lake, const rvl_entry *after);
+void rvl_entry_unlook(rvl_entry *entry);
+void rvl_entries_clear(rv_lake *lake);
 
 /* ---- resolve.c ------------------------------------------------------------------ */
 
 /* The key meant: made, and found out for an alias. */
 rv_status rvl_resolve(rv_lake *lake, rv_key key, rvl_key **out,
                       rv_error *err) RVB_MUST_CHECK;
-/* NULL if no backend has this id. It lives as long as the lake. */
+/* NULL if no backend has this id. The state lock is held. */
+rv_backend *rvl_find_backend(const rv_lake *lake, const char *id);
+/* The same, without the lock. It lives as long as the lake. */
 rv_backend *rvl_backend(const rv_lake *lake, const char *id);
 rv_status rvl_unknown_backend(const char *id, rv_error *err);
+/* By an alias, while there are no more backends than when that was found out; else NULL.
+ * The state lock is held. */
+rvl_key *rvl_meant(const rv_lake *lake, const rvl_key *alias);
 /* A collection that is gone may be somewhere else by the next search. */
 void rvl_forget_meaning(rv_lake *lake, const char *collection);
 

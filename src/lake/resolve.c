@@ -7,15 +7,19 @@
 
 /* ---- backends by name ------------------------------------------------------------- */
 
-static rv_backend *find_backend(const rv_lake *lake, const char *id) {
-    for (size_t i = 0; i < lake->n_backends; i++)
-        if (strcmp(rv_backend_id(lake->backends[i]), id) == 0) return lake->backends[i];
+rv_backend *rvl_find_backend(const rv_lake *lake, const char *id) {
+    const rvl_table *t = &lake->backends_by_id;
+    rvl_link *link = rvl_table_first(t, rvl_table_hash(t, id));
+    for (; link; link = rvl_table_next(link)) {
+        rv_backend *backend = RVL_RECORD(link, rvl_registered, by_id)->backend;
+        if (strcmp(rv_backend_id(backend), id) == 0) return backend;
+    }
     return NULL;
 }
 
 rv_backend *rvl_backend(const rv_lake *lake, const char *id) {
     rvb_rwlock_read(lake->state);
-    rv_backend *backend = find_backend(lake, id);
+    rv_backend *backend = rvl_find_backend(lake, id);
     rvb_rwlock_unread(lake->state);
     return backend;
 }
@@ -82,9 +86,8 @@ static size_t cached_keys(rv_lake *lake, const char *collection, rv_key *out,
                           size_t capacity) {
     size_t n = 0;
     rvb_rwlock_read(lake->state);
-    for (rvl_key *key = lake->first_key; key; key = key->next) {
-        if (!key->backend || !key->entry || strcmp(key->collection, collection) != 0)
-            continue;
+    for (rvl_key *key = NULL; (key = rvl_next_holder(lake, key, collection));) {
+        if (!key->entry) continue;
         if (n < capacity) out[n] = (rv_key){key->backend, key->collection};
         n++;
     }
@@ -116,17 +119,23 @@ static rv_status find_out(rv_lake *lake, const char *collection, rvl_key **out,
     return rvl_key_of(lake, keys[0].backend, collection, out, err);
 }
 
+rvl_key *rvl_meant(const rv_lake *lake, const rvl_key *alias) {
+    return alias->meant_among == lake->n_backends ? alias->meant : NULL;
+}
+
 rv_status rvl_resolve(rv_lake *lake, rv_key name, rvl_key **out, rv_error *err) {
     RVB_TRY(rvl_key_of(lake, name.backend, name.collection, out, err));
     rvl_key *alias = *out;
     if (alias->backend) return RV_OK;
     rvb_rwlock_read(lake->state);
-    *out = alias->meant;
+    *out = rvl_meant(lake, alias);
+    size_t among = lake->n_backends;
     rvb_rwlock_unread(lake->state);
     if (*out) return RV_OK;
     RVB_TRY(find_out(lake, name.collection, out, err));
     rvb_rwlock_write(lake->state);
     alias->meant = *out;
+    alias->meant_among = among;
     rvb_rwlock_unwrite(lake->state);
     return RV_OK;
 }

@@ -341,12 +341,15 @@ rv_status rv_lake_install(rv_lake *lake, rv_key name, rv_index *index,
 }
 
 int rv_lake_has_index(const rv_lake *lake, const rv_index *index) {
-    /* entries are compared one by one, held, and not under the lock */
-    for (uint64_t before = UINT64_MAX;;) {
-        rvl_entry *entry = rvl_hold_before((rv_lake *)(uintptr_t)lake, &before);
-        if (!entry) return 0;
-        int same = rv_index_equal(entry->index, index);
-        rv_pin_release(entry);
-        if (same) return 1;
+    /* entries are compared one by one, and not under the lock */
+    rv_lake *self = (rv_lake *)(uintptr_t)lake;
+    rvl_entry *entry = rvl_entry_look(self, NULL);
+    bool same = false;
+    while (entry && !(same = rv_index_equal(entry->index, index))) {
+        rvl_entry *older = rvl_entry_look(self, entry);
+        rvl_entry_unlook(entry);
+        entry = older;
     }
+    if (entry) rvl_entry_unlook(entry);
+    return same;
 }

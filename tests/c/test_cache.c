@@ -198,7 +198,17 @@ static void keys_in_the_order_they_came(void **state) {
     rv_lake_free(lake);
 }
 
-/* Balls thrown into at least as many bins meet half another one each on average. */
+/* How many links a search for each link of the table passes, beside its own. Balls thrown
+ * into at least as many bins meet half another one each on average. */
+static size_t passed_in(const rvl_table *table) {
+    size_t n = 0, passed = 0;
+    for (size_t i = 0; i < table->n_buckets; i++)
+        for (rvl_link *link = table->bucket[i]; link; link = link->next, n++)
+            for (rvl_link *l = link->next; l; l = l->next) passed++;
+    assert_int_equal(n, table->n);
+    return passed;
+}
+
 static void many_keys_share_no_bucket(void **state) {
     (void)state;
     enum { N = 40000 };
@@ -211,13 +221,208 @@ static void many_keys_share_no_bucket(void **state) {
         assert_ok(rvl_key_of(lake, i % 2 ? "a" : NULL, name, &again, err));
         assert_ptr_equal(key, again);
     }
-    size_t n = 0, met = 0;
+    size_t n = 0;
     for (key = lake->first_key; key; key = key->next, n++) {
         assert_ptr_equal(rvl_find_key(lake, key->backend, key->collection), key);
-        for (rvl_key *k = key->next_in_bucket; k; k = k->next_in_bucket) met++;
+        assert_ptr_equal(rvl_next_holder(lake, NULL, key->collection),
+                         key->backend ? key : NULL);
     }
     assert_int_equal(n, N);
-    assert_true(met < n);
+    assert_true(passed_in(&lake->keys) < N);
+    assert_true(passed_in(&lake->holders) < N / 2);
+    rv_lake_free(lake);
+}
+
+/* FNV-1a of 64 bits of both names and what ends them: public, and so is which names meet
+ * in one bucket by it. */
+static uint64_t fnv_1a(const char *backend, const char *collection) {
+    uint64_t h = UINT64_C(0xCBF29CE484222325);
+    for (int i = 0; i < 2; i++) {
+        for (const char *at = i ? collection : backend; *at; at++)
+            h = (h ^ (uint8_t)*at) * UINT64_C(0x100000001B3);
+        h = (h ^ 0xFF) * UINT64_C(0x100000001B3);
+    }
+    return h ^ h >> 32;
+}
+
+static void no_name_knows_its_bucket(void **state) {
+    (void)state;
+    enum { N = 512 };
+    rv_lake *lake = new_lake(NULL), *other = new_lake(NULL);
+    size_t in_the_same = 0;
+    for (int i = 0, n = 0; n < N; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%d", i);
+        if (fnv_1a("a", name) % N) continue;
+        n++;
+        rvl_key *key, *there;
+        assert_ok(rvl_key_of(lake, "a", name, &key, err));
+        assert_ok(rvl_key_of(other, "a", name, &there, err));
+        in_the_same += (key->by_name.hash ^ there->by_name.hash) % N == 0;
+    }
+    assert_true(passed_in(&lake->keys) < N);
+    assert_true(passed_in(&other->keys) < N);
+    assert_true(in_the_same < 20); /* one is expected: each lake has a key of its own */
+    rv_lake_free(other);
+    rv_lake_free(lake);
+}
+
+static rv_index *small_index(void) {
+    rv_build_options o = RV_BUILD_DEFAULT;
+    o.kind = RV_PLUS;
+    o.dim = LAKE_DIM;
+    float row[LAKE_DIM] = {1};
+    rv_index *index;
+    assert_ok(rv_index_build(&o, row, NULL, 1, &index, err));
+    return index;
+}
+
+static rv_key key_number(char name[32], int i) {
+    snprintf(name, 32, "collection-%d", i);
+    return (rv_key){"own", name};
+}
+
+static void install_many(rv_lake *lake, rv_index *index, int n) {
+    char name[32];
+    for (int i = 0; i < n; i++)
+        assert_ok(rv_lake_install(lake, key_number(name, i), index, NULL, err));
+}
+
+static void many_witnesses_share_no_bucket(void **state) {
+    (void)state;
+    enum { N = 2000 };
+    rv_lake *lake = new_lake(NULL);
+    rv_index *index = small_index();
+    install_many(lake, index, N);
+    assert_int_equal(lake->entries.n, N);
+    assert_true(passed_in(&lake->entries) < N);
+    char name[32];
+    for (int i = 0; i < N; i++) {
+        rv_entry_info info;
+        assert_true(rv_lake_get_entry(lake, key_number(name, i), &info));
+        assert_int_equal(rv_lake_refcount(lake, info.witness), 1);
+        rv_lake_invalidate(lake, key_number(name, i));
+        assert_int_equal(rv_lake_refcount(lake, info.witness), 0);
+    }
+    assert_int_equal(lake->entries.n, 0);
+    rv_index_free(index);
+    rv_lake_free(lake);
+}
+
+/* The first in line goes: nothing has to be looked for, however many there are and
+ * however many of them are held. */
+static void what_goes_is_first_in_line(void **state) {
+    (void)state;
+    enum { N = 500, HELD = 400 };
+    rv_lake_options o = RV_LAKE_DEFAULT;
+    o.max_cache_entries = N;
+    o.consistency = RV_STALE;
+    rv_lake *lake = new_lake(&o);
+    rv_index *index = small_index();
+    install_many(lake, index, N);
+    rv_pin *pin[N];
+    char name[32];
+    for (int i = 0; i < N; i++)
+        assert_ok(rv_lake_acquire(lake, key_number(name, i), NULL, &pin[i], err));
+    assert_null(lake->idle_most);
+    for (int i = N - 1; i >= HELD; i--) rv_pin_release(pin[i]);
+    int expected = N - 1, idle = 0;
+    for (const rvl_entry *e = lake->idle_most; e; e = e->idle_less, idle++, expected--)
+        assert_ptr_equal(e, pin[expected]);
+    assert_int_equal(idle, N - HELD);
+    rv_entry_info info;
+    for (int i = N; i < N + 10; i++) {
+        assert_true(rv_lake_get_entry(lake, key_number(name, 2 * N - 1 - i), &info));
+        assert_ok(rv_lake_install(lake, key_number(name, i), index, NULL, err));
+        assert_false(rv_lake_get_entry(lake, key_number(name, 2 * N - 1 - i), &info));
+        assert_int_equal(lake->n_entries, N);
+    }
+    for (int i = 0; i < HELD; i++) rv_pin_release(pin[i]);
+    for (int i = 0; i < HELD; i++)
+        assert_true(rv_lake_get_entry(lake, key_number(name, i), &info));
+    rv_index_free(index);
+    rv_lake_free(lake);
+}
+
+/* An entry knows its keys: others are not asked when it goes. */
+static void an_entry_knows_its_keys(void **state) {
+    (void)state;
+    source s[3] = {{.id = "a", .data_ref = "x://same", .rows = 3},
+                   {.id = "b", .data_ref = "x://same", .rows = 3},
+                   {.id = "c", .data_ref = "x://same", .rows = 3}};
+    rv_lake *lake = new_lake(NULL);
+    for (int i = 0; i < 3; i++) {
+        add_source(lake, &s[i]);
+        prime(lake, &s[i]);
+    }
+    const rvl_key *c = lake->newest->first_key, *b = c->next_of_entry;
+    assert_string_equal(c->backend, "c");
+    assert_string_equal(b->backend, "b");
+    rv_lake_invalidate(lake, docs_of(&s[1]));
+    assert_ptr_equal(c->next_of_entry, lake->first_key);
+    assert_ptr_equal(lake->first_key->previous_of_entry, c);
+    assert_null(lake->first_key->next_of_entry);
+    assert_int_equal(lake->newest->keys, 2);
+    rv_lake_free(lake);
+}
+
+static void many_backends_share_no_bucket(void **state) {
+    (void)state;
+    enum { N = 1000 };
+    rv_lake *lake = new_lake(NULL);
+    char id[32];
+    rvl_key *meant, *again;
+    for (int i = 0; i < N; i++) {
+        rv_backend *backend;
+        snprintf(id, sizeof id, "backend-%d", i);
+        assert_ok(rv_local_backend_new(id, &backend, err));
+        assert_ok(rv_lake_register(lake, backend, err));
+        assert_fails(RV_ERR_DUPLICATE, rv_lake_register(lake, backend, err));
+        assert_ptr_equal(rvl_backend(lake, id), backend);
+        assert_ptr_equal(rv_lake_backend(lake, (size_t)i), backend);
+        rv_backend_free(backend);
+        /* what a collection means is found out anew once there is one backend more */
+        if (i > 1) continue;
+        assert_int_equal(rvl_resolve(lake, (rv_key){NULL, "x"}, &meant, NULL),
+                         i ? RV_ERR_NOT_FOUND : RV_OK);
+        assert_int_equal(rvl_resolve(lake, (rv_key){NULL, "x"}, &again, NULL),
+                         i ? RV_ERR_NOT_FOUND : RV_OK);
+    }
+    assert_true(passed_in(&lake->backends_by_id) < N);
+    rv_lake_free(lake);
+}
+
+/* Every entry is met once, each right behind the one before; looking is no use. */
+static void looking_at_all_entries(void **state) {
+    (void)state;
+    enum { N = 300 };
+    rv_lake_options o = RV_LAKE_DEFAULT;
+    o.max_cache_entries = N;
+    rv_lake *lake = new_lake(&o);
+    rv_index *index = small_index();
+    install_many(lake, index, N);
+    const rvl_entry *first = lake->idle_most;
+    rvl_entry *entry = rvl_entry_look(lake, NULL);
+    int n = 0;
+    for (; entry; n++) {
+        const rvl_entry *next = entry->next;
+        rvl_entry *older = rvl_entry_look(lake, entry);
+        assert_ptr_equal(older, next);
+        rvl_entry_unlook(entry);
+        entry = older;
+    }
+    assert_int_equal(n, N);
+    assert_ptr_equal(lake->idle_most, first);
+    /* behind one that is gone come those that are older than it */
+    entry = rvl_entry_look(lake, NULL);
+    const rvl_entry *second = entry->next;
+    char name[32];
+    rv_lake_invalidate(lake, key_number(name, N - 1));
+    rvl_entry *older = rvl_entry_look(lake, entry);
+    assert_ptr_equal(older, second);
+    rvl_entry_unlook(older);
+    rvl_entry_unlook(entry);
+    rv_index_free(index);
     rv_lake_free(lake);
 }
 
@@ -230,6 +435,12 @@ int main(void) {
         cmocka_unit_test(a_finer_token_replaces_an_entry),
         cmocka_unit_test(keys_in_the_order_they_came),
         cmocka_unit_test(many_keys_share_no_bucket),
+        cmocka_unit_test(no_name_knows_its_bucket),
+        cmocka_unit_test(many_witnesses_share_no_bucket),
+        cmocka_unit_test(what_goes_is_first_in_line),
+        cmocka_unit_test(an_entry_knows_its_keys),
+        cmocka_unit_test(many_backends_share_no_bucket),
+        cmocka_unit_test(looking_at_all_entries),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -36,6 +36,38 @@ static void values_of_another_implementation(void **state) {
             assert_true(rvb_hash(&known[i].key, numbers[j]) == known[i].value[j]);
 }
 
+/* Bytes 0, 1, ..., n - 1: hash(bytes(range(n))) % 2**64, as above. */
+static void bytes_of_another_implementation(void **state) {
+    (void)state;
+    static const size_t sizes[] = {1, 7, 8, 9, 16, 63, 64};
+    static const struct {
+        rvb_hash_key key;
+        uint64_t value[7];
+    } known[] = {
+        {{0, 0},
+         {UINT64_C(0x68a914128e01e473), UINT64_C(0x2f098ab0c751325a),
+          UINT64_C(0xead411e67ebe2eea), UINT64_C(0x75927f9d95124362),
+          UINT64_C(0x8972188433a5c5b7), UINT64_C(0x385d3e39e5f37359),
+          UINT64_C(0x75e05fd5bbc870c6)}},
+        {{UINT64_C(0xdc504fd368cd90af), UINT64_C(0xb920bb9ffe99e9c1)},
+         {UINT64_C(0xce880c366bcf3489), UINT64_C(0xce280fabc397fbda),
+          UINT64_C(0x60866c3c108c6afb), UINT64_C(0x68814005f7469e03),
+          UINT64_C(0x339176f3ac59ce05), UINT64_C(0x06e24d6f0d014c37),
+          UINT64_C(0x91639ef7de8d52cb)}},
+    };
+    uint8_t bytes[64];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (uint8_t)i;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++)
+            assert_true(rvb_hash_bytes(&known[i].key, bytes, sizes[j]) ==
+                        known[i].value[j]);
+    uint8_t number[8] = {0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01};
+    assert_true(rvb_hash_bytes(&known[1].key, number, 8) ==
+                rvb_hash(&known[1].key, numbers[4]));
+    assert_true(rvb_hash_bytes(&known[0].key, bytes, 0) !=
+                rvb_hash_bytes(&known[1].key, bytes, 0));
+}
+
 static void every_table_has_another_key(void **state) {
     (void)state;
     rvb_hash_key key[64];
@@ -51,6 +83,7 @@ static void every_table_has_another_key(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(values_of_another_implementation),
+        cmocka_unit_test(bytes_of_another_implementation),
         cmocka_unit_test(every_table_has_another_key),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
