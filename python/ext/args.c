@@ -80,9 +80,12 @@ int rvpy_refuse_flags(PyObject *arg, const char *name, const rvpy_array *ids,
                       uint64_t rows) {
     const uint64_t *values = ids->data;
     uint64_t n = (uint64_t)ids->shape[0], above = 0;
-    if (n != rows || n < 2 || (n == 2 && values[0] != values[1])) return 0;
+    if (n < 2 || (n == 2 && values[0] != values[1])) return 0;
+    if (ids->came_as_ids && n != rows) return 0;
     for (uint64_t i = 0; i < n && above <= 1; i++) above |= values[i];
-    return above <= 1 ? rvpy_refuse("flags", "(Os)", arg, name) : 0;
+    if (above > 1) return 0;
+    return rvpy_refuse("flags", "(OsKO)", arg, name, (unsigned long long)n,
+                       n == rows ? Py_True : Py_False);
 }
 
 int rvpy_parse_k(PyObject *arg, uint64_t *out) {

@@ -274,6 +274,7 @@ static int take_integers(PyArrayObject *array, const char *name, rvpy_ids use,
         return -1;
     }
     hold(wide, out);
+    out->came_as_ids = !is_signed && PyArray_ITEMSIZE(array) == (int)sizeof(uint64_t);
     return 0;
 }
 

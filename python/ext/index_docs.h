@@ -85,7 +85,7 @@
 #define DOC_ALLOW(mask)                                                                  \
     "allow: search these only: ids (integers; unknown ones are ignored, negative ones\n" \
     "    too) or a boolean mask" mask ", in the order of `ids`. Evaluated inside the\n"  \
-    "    scan.\n"                                                                        \
+    "    scan. Repeated zeros and ones of integers are flags, a ValueError.\n"           \
     "allow_version: `version` of the index when a mask was made; ValueError if rows\n"   \
     "    changed since. A mask needs it once rows have been removed or replaced.\n"
 #define DOC_NPROBE                                                                       \
@@ -192,7 +192,8 @@
 #define DOC_REMOVE                                                                       \
     "remove($self, ids)\n--\n\n"                                                         \
     "Remove the vectors with these ids and return how many there were.\n\n"              \
-    "ids: one int, or integers; unknown ones are ignored, negative ones too.\n\n"        \
+    "ids: one int, or integers; unknown ones are ignored, negative ones too. Repeated\n" \
+    "    zeros and ones are flags, a ValueError.\n\n"                                    \
     "The order of the rest stays.\n"                                                     \
     "Memory is given back by `vacuum`."
 

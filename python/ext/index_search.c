@@ -56,7 +56,7 @@ static int take_allow(PyObject *self, search *s, const search_args *a,
     }
     if (version && form == RVPY_ALLOW_IDS) {
         PyErr_SetString(PyExc_ValueError,
-                        "allow_version goes with a mask; ids stay good without");
+                        "allow_version goes with a mask; ids always mean the same rows");
         return -1;
     }
     if (!rvpy_given(a->allow)) return 0;

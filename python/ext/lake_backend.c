@@ -313,7 +313,8 @@ static PyObject *local_remove(PyObject *self, PyObject *args, PyObject *kwargs) 
                                      &ids_arg) ||
         rvpy_take_id_or_ids(ids_arg, "ids", &ids) < 0)
         return NULL;
-    if (take_subject(self, collection, &s) < 0) {
+    if (rvpy_refuse_flags(ids_arg, "ids", &ids, RVPY_ROWS_UNKNOWN) < 0 ||
+        take_subject(self, collection, &s) < 0) {
         rvpy_array_release(&ids);
         return NULL;
     }

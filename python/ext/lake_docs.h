@@ -130,7 +130,9 @@
 #define DOC_LOCAL_REMOVE                                                                 \
     "remove($self, /, collection, ids)\n--\n\n"                                          \
     "Remove the rows with these ids, one int or several; returns how many there were.\n" \
-    "\nUnknown ids are ignored, negative ones too. Raises UnknownCollection."
+    "\nUnknown ids are ignored, negative ones too; repeated zeros and ones are flags, "  \
+    "a\n"                                                                                \
+    "ValueError. Raises UnknownCollection."
 
 #define DOC_LIST_COLLECTIONS "list_collections($self, /)\n--\n\nNames of the collections."
 #define DOC_GENERATION                                                                   \

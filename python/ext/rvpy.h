@@ -165,6 +165,7 @@ typedef struct rvpy_array {
     PyObject *owner; /* keeps data alive */
     const void *data;
     Py_ssize_t shape[2]; /* rows, columns; columns = 1 for one dimension */
+    bool came_as_ids;    /* an array of uint64, as searches return */
 } rvpy_array;
 void rvpy_array_release(rvpy_array *a); /* fine on a zeroed struct */
 
@@ -185,8 +186,10 @@ typedef enum rvpy_ids { RVPY_IDS_OF_ROWS, RVPY_IDS_WANTED, RVPY_IDS_BATCH } rvpy
 int rvpy_take_ids(PyObject *arg, const char *name, rvpy_ids use, rvpy_array *out);
 /* Wanted ids, or one int. */
 int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_array *out);
-/* ValueError if wanted ids are zeros and ones, one for each of `rows` rows and not all
- * different: a mask, not ids. */
+/* ValueError if wanted ids are zeros and ones only and some are repeated: more likely
+ * flags for rows, of now or of before a change, than ids. An array of uint64 holds ids
+ * unless there is one for each of `rows` rows. */
+#define RVPY_ROWS_UNKNOWN UINT64_MAX
 int rvpy_refuse_flags(PyObject *arg, const char *name, const rvpy_array *ids,
                       uint64_t rows);
 /* Ids, or a boolean mask of one or (`rows` >= 0) two dimensions with that many rows. */

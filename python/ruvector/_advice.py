@@ -232,7 +232,7 @@ def ids(arg: Any, array: np.ndarray[Any, Any], name: str, use: str, batch: bool)
         return _wrong_ids_shape(array.shape, name, batch)
     got = f"{name}: expected integers, got dtype {array.dtype}"
     if kind == "b" and use == "wanted":
-        return TypeError(f"{got}; pass {_where(name)}")
+        return TypeError(f"{got}{_pass_where(name)}")
     if kind == "f":
         return TypeError(f"{got}{_advice_on_floats(arg, array, name, use)}")
     if kind in "US":
@@ -269,14 +269,23 @@ def not_ids(arg: Any, name: str, use: str) -> Exception:
     return _wrong_type(arg, name, "an integer array or ints", call)
 
 
-def flags(arg: Any, name: str) -> Exception:
-    """Zeros and ones, as many as the index has rows: a mask that would be read as ids."""
-    call = f"{name}.astype(bool)" if isinstance(arg, np.ndarray) else _as_mask(name)
-    if name != "allow":
-        call = _where(name)
+def flags(arg: Any, name: str, count: int, one_a_row: bool) -> Exception:
+    """Zeros and ones, some repeated, that would be read as ids. one_a_row: as many as the
+    index has rows; else they are flags for rows that have changed, or ids after all."""
+    if one_a_row:
+        got = (
+            f"{name}: zeros and ones, one for each row, are a mask and would be read as ids 0 and 1"
+        )
+        if name != "allow":
+            return ValueError(f"{got}{_pass_where(name)}")
+        call = f"{name}.astype(bool)" if isinstance(arg, np.ndarray) else _as_mask(name)
+        return ValueError(f"{got}; pass {call}")
+    repeatable = isinstance(arg, (list, tuple)) or hasattr(arg, "__array__")
+    call = f"np.unique({name})" if repeatable else f"set({name})"
+    mask = "a mask of bools, one for each row" if name == "allow" else "ids of them"
     return ValueError(
-        f"{name}: zeros and ones, one for each row, are a mask and would be read as ids 0 and 1; "
-        f"pass {call}"
+        f"{name}: {count} zeros and ones, some repeated, would be read as ids 0 and 1; if they "
+        f"flag rows, make {mask}, by the rows as they are now; for ids pass {call}"
     )
 
 
@@ -302,8 +311,12 @@ def _wrong_ids_shape(shape: tuple[int, ...], name: str, batch: bool) -> Exceptio
     return ValueError(f"{got}; pass [i for some in {name} for i in some]")
 
 
-def _where(name: str) -> str:
-    return f"index.ids[np.asarray({name}, dtype=bool)]"
+def _pass_where(name: str) -> str:
+    """For calls that take ids only; such a call cannot tell how old a mask is."""
+    return (
+        "; a mask from before rows were removed or replaced would name others: make it anew; "
+        f"pass index.ids[{_as_mask(name)}]"
+    )
 
 
 def _advice_on_floats(arg: Any, array: np.ndarray[Any, Any], name: str, use: str) -> str:
@@ -311,13 +324,14 @@ def _advice_on_floats(arg: Any, array: np.ndarray[Any, Any], name: str, use: str
         if not _whole(value, use):
             return f"; {value} (position {place}) is no id"
     if use == "wanted" and len(array) > 2 and np.isin(array, (0, 1)).all():
-        return f", a mask by its values; pass {_as_mask(name)}"
+        advice = f"; pass {_as_mask(name)}" if name == "allow" else _pass_where(name)
+        return f", a mask by its values{advice}"
     source = name if isinstance(arg, np.ndarray) else f"np.asarray({name})"
     return f"; pass {source}.astype(np.{'int' if array.min() < 0 else 'uint'}64)"
 
 
 def _as_mask(name: str) -> str:
-    return f"np.asarray({name}, dtype=bool)" if name == "allow" else _where(name)
+    return f"np.asarray({name}, dtype=bool)"
 
 
 def _advice_on_strings(values: list[Any], name: str, use: str) -> str:

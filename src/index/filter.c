@@ -113,13 +113,14 @@ rv_status rvx_filter_build(const rv_index *index, const rv_search_options *o,
         return rvb_fail_numbers(
             err, RV_ERR_ARGUMENT, rows->n_live, o->allow_mask_len,
             "allow mask has %llu entries, but the index has %zu rows; "
-            "pass one entry per row, in the order of ids",
+            "make a mask with one entry for each row, in the order of ids",
             (unsigned long long)o->allow_mask_len, rows->n_live);
     if (!o->allow_ids && o->allow_version && o->allow_version != index->changes)
         return rvb_fail(
             err, RV_ERR_ARGUMENT,
             "the rows have changed since version %llu, for which the allow mask "
-            "was made, to version %llu; make the mask anew, or allow ids",
+            "was made, to version %llu; read the version again, then make the mask anew; "
+            "or allow ids, which always mean the same rows",
             (unsigned long long)o->allow_version, (unsigned long long)index->changes);
     out->bits = rvb_alloc_zero((rows->n + 63) / 64, sizeof *out->bits);
     if (!out->bits) return rvb_fail_memory(err, rows->n / 8);

@@ -161,6 +161,10 @@ CASES = {
     "flags in a list": ("allow", lambda: FLAGS.astype(int).tolist(), set(np.flatnonzero(FLAGS))),
     "flags in a Series": ("allow", lambda: pd.Series(FLAGS * 1), set(np.flatnonzero(FLAGS))),
     "flags to remove": ("remove", lambda: FLAGS.astype(int), FLAGS.sum()),
+    "old flags": ("allow", lambda: FLAGS[1:].astype(np.int8), {0, 1}),
+    "old flags in a list": ("allow", lambda: FLAGS[1:].astype(int).tolist(), {0, 1}),
+    "old flags from a generator": ("allow", lambda: (int(f) for f in FLAGS[1:]), {0, 1}),
+    "old flags to remove": ("remove", lambda: FLAGS[1:].astype(int), 2),
     "mask to remove": ("remove", lambda: FLAGS, FLAGS.sum()),
     "mask of one row": ("allow", lambda: FLAGS[None], set(np.flatnonzero(FLAGS))),
     "mask of one row, batch": ("allow batch", lambda: FLAGS[None], None),
@@ -175,7 +179,7 @@ def fails(call, index, given):
 
 def follow(message, **names):
     """What the call after `; pass` or `; call` gives."""
-    found = re.search(r"; (?:pass|call) (.*)$", message, re.DOTALL)
+    found = re.search(r"; (?:for ids )?(?:pass|call) (.*)$", message, re.DOTALL)
     assert found, f"no call is named: {message}"
     return eval(found.group(1), {"np": np, **names})
 

@@ -81,6 +81,26 @@ def test_no_advice_would_make_other_rows_of_an_old_mask(idx, vectors, change):
     assert "allow_version=index.version" not in str(refused.value)
 
 
+def test_the_way_out_of_a_version_that_is_old(idx, vectors):
+    version, mask = idx.version, idx.ids == 40
+    idx.remove([3])
+    with pytest.raises(ValueError, match="read the version again, then make the mask anew"):
+        idx.search(vectors[0], allow=only(40, N - 1), allow_version=version)
+    with pytest.raises(ValueError, match=r"has 60 entries, .* 59 rows; make a mask with one"):
+        idx.search(vectors[0], allow=mask, allow_version=version)
+    version, mask = idx.version, idx.ids == 40
+    assert [h.id for h in idx.search(vectors[0], allow=mask, allow_version=version)] == [40]
+
+
+@pytest.mark.parametrize("change", SAME_LENGTH)
+def test_no_old_mask_removes_other_rows_on_advice(idx, vectors, change):
+    change(idx, vectors)
+    for old in (only(40), only(40).astype(np.uint8), only(40).astype(float)):
+        with pytest.raises((TypeError, ValueError)) as refused:
+            idx.remove(old)
+        assert "would name others: make it anew; pass index.ids[" in str(refused.value)
+
+
 def test_rows_that_were_only_added_need_no_version(idx, vectors):
     idx.add_batch(vectors[N : N + 5])
     idx.upsert([500], vectors[:1])
