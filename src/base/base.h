@@ -128,15 +128,34 @@ void rvb_tree_finish(rvb_tree *t, uint8_t out[RVB_DIGEST_BYTES]);
 
 /* ---- files (io.c) -------------------------------------------------------- */
 
+/* What tells one state of a file from the next. Times are since 1970. */
+typedef struct rvb_stamp {
+    int64_t modified_s;               /* the time the data changed, rounded down */
+    uint64_t modified_ns, changed_ns; /* of data; of data or attributes; modulo 2^64 */
+    uint64_t size, inode;
+} rvb_stamp;
+
 /* Bytes of a file, mapped or read whole. */
 typedef struct rvb_bytes {
     const uint8_t *data;
     size_t size;
-    bool mapped; /* else owned heap memory */
+    bool mapped;             /* else owned heap memory */
+    struct rvb_watch *watch; /* of a mapped file */
 } rvb_bytes;
 rv_status rvb_file_open(const char *path, bool use_mmap, rvb_bytes *out,
                         rv_error *err) RVB_MUST_CHECK;
 void rvb_file_close(rvb_bytes *bytes); /* safe on a zeroed struct */
+/* RV_ERR_DIGEST if the file that is mapped has been written to or cut since it was
+ * opened, as far as its size and times tell. One fstat, some 0.7 us; nothing for bytes
+ * that are not mapped. Another file in its place, and removal, change nothing. */
+rv_status rvb_file_check(const rvb_bytes *bytes, rv_error *err) RVB_MUST_CHECK;
+/* Copies bytes at..at+size-1 without touching the mapping: from a file that was cut too,
+ * whose pages would end the process. */
+rv_status rvb_file_read(const rvb_bytes *bytes, uint64_t at, void *out, size_t size,
+                        rv_error *err) RVB_MUST_CHECK;
+/* The digest of the first `size` bytes, read so. */
+rv_status rvb_file_digest(struct rvb_pool *pool, const rvb_bytes *bytes, size_t size,
+                          uint8_t out[RVB_DIGEST_BYTES], rv_error *err) RVB_MUST_CHECK;
 
 /* A regular file open to be read from its start, for readers that want a part of it or
  * must know whether it changes meanwhile. Messages are "<what> <path>: <reason>". */
@@ -144,12 +163,6 @@ typedef struct rvb_input {
     intptr_t fd;
     const char *what, *path; /* borrowed */
 } rvb_input;
-/* What tells one state of a file from the next. Times are since 1970. */
-typedef struct rvb_stamp {
-    int64_t modified_s;               /* the time the data changed, rounded down */
-    uint64_t modified_ns, changed_ns; /* of data; of data or attributes; modulo 2^64 */
-    uint64_t size, inode;
-} rvb_stamp;
 rv_status rvb_input_open(const char *what, const char *path, bool follow_links,
                          rvb_input *out, rv_error *err) RVB_MUST_CHECK;
 rv_status rvb_input_stamp(const rvb_input *in, rvb_stamp *out,

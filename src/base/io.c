@@ -37,7 +37,7 @@ static rv_status read_whole(rvb_fd fd, const char *path, size_t size, rvb_bytes 
         rvb_free(data);
         return fail(err, failed, "cannot read", path);
     }
-    *out = (rvb_bytes){data, size, false};
+    *out = (rvb_bytes){.data = data, .size = size};
     return RV_OK;
 }
 
@@ -56,28 +56,36 @@ static rv_status read_or_map(rvb_fd fd, const char *path, uint64_t size, bool us
     const uint8_t *data;
     int failed = rvb_os_map(fd, (size_t)size, &data);
     if (failed) return fail(err, failed, "cannot map", path);
-    *out = (rvb_bytes){data, (size_t)size, true};
+    *out = (rvb_bytes){.data = data, .size = (size_t)size, .mapped = true};
     return RV_OK;
 }
 
 rv_status rvb_file_open(const char *path, bool use_mmap, rvb_bytes *out, rv_error *err) {
     rvb_fd fd;
     uint64_t size;
-    *out = (rvb_bytes){NULL, 0, false};
+    *out = (rvb_bytes){0};
     int failed = rvb_os_open(path, &fd, &size);
     if (failed) return fail(err, failed, "cannot open", path);
     rv_status status = read_or_map(fd, path, size, use_mmap, out, err);
+    if (status == RV_OK && out->mapped && rvb_os_may_keep(fd)) {
+        status = rvb_watch_file(fd, path, out, err);
+        if (status != RV_OK)
+            rvb_file_close(out);
+        else
+            return RV_OK; /* the descriptor is kept */
+    }
     rvb_os_close(fd);
     return status;
 }
 
 void rvb_file_close(rvb_bytes *bytes) {
+    rvb_watch_end(bytes->watch);
     if (bytes->mapped) {
         rvb_os_unmap(bytes->data, bytes->size);
     } else {
         rvb_free((void *)(uintptr_t)bytes->data);
     }
-    *bytes = (rvb_bytes){NULL, 0, false};
+    *bytes = (rvb_bytes){0};
 }
 
 /* ---- reading by parts ---------------------------------------------------- */

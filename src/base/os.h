@@ -134,11 +134,23 @@ int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size);
 /* The same, but fails if `path` itself is a symbolic link. */
 int rvb_os_open_no_link(const char *path, rvb_fd *fd, uint64_t *size);
 int rvb_os_stamp(rvb_fd fd, rvb_stamp *out);
+/* Waits until a later write would show in the stamp of a file: 10 to 20 ms where it was
+ * written to a moment ago, for the system's own times of files go in such steps. */
+void rvb_os_outlast(const rvb_stamp *stamp);
 /* Stops early at the end of the file only. */
 int rvb_os_read(rvb_fd fd, void *data, size_t size, size_t *got);
+/* The same from byte `at` on. */
+int rvb_os_read_at(rvb_fd fd, uint64_t at, void *data, size_t size, size_t *got);
+/* Whether this descriptor may be kept for long: false where the process is allowed so few
+ * that others would be short of them. */
+bool rvb_os_may_keep(rvb_fd fd);
 /* Read-only; size > 0. The mapping outlives the descriptor. */
 int rvb_os_map(rvb_fd fd, size_t size, const uint8_t **data);
 void rvb_os_unmap(const uint8_t *data, size_t size);
+
+/* watch.c. Keeps the descriptor, unless it fails. */
+rv_status rvb_watch_file(rvb_fd fd, const char *path, rvb_bytes *bytes, rv_error *err);
+void rvb_watch_end(struct rvb_watch *watch); /* NULL is fine */
 
 /* Where a write to `path` would go: rvb_free it. Links are followed, or stand for no
  * file. *mode is the permission of the file there, -1 if there is none. */

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -333,6 +334,18 @@ int rvb_os_stamp(rvb_fd fd, rvb_stamp *out) {
     return 0;
 }
 
+#define FILE_TICK_NS UINT64_C(10000000) /* the longest: a kernel of 100 Hz */
+
+/* A file whose two times differ, as after rvb_os_touch or utimes, shows any write. */
+void rvb_os_outlast(const rvb_stamp *stamp) {
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    uint64_t age = in_ns(t) - stamp->modified_ns; /* huge if it is in the future */
+    if (stamp->modified_ns != stamp->changed_ns || age >= FILE_TICK_NS) return;
+    t = (struct timespec){0, (long)(FILE_TICK_NS - age)};
+    while (nanosleep(&t, &t) != 0 && errno == EINTR) continue;
+}
+
 int rvb_os_read(rvb_fd fd, void *data, size_t size, size_t *got) {
     char *p = data;
     *got = 0;
@@ -347,6 +360,28 @@ int rvb_os_read(rvb_fd fd, void *data, size_t size, size_t *got) {
         }
     }
     return 0;
+}
+
+int rvb_os_read_at(rvb_fd fd, uint64_t at, void *data, size_t size, size_t *got) {
+    char *p = data;
+    *got = 0;
+    while (*got < size) {
+        size_t want = size - *got < TRANSFER_MAX ? size - *got : TRANSFER_MAX;
+        ssize_t n = pread((int)fd, p + *got, want, (off_t)(at + *got));
+        if (n == 0) break;
+        if (n > 0) {
+            *got += (size_t)n;
+        } else if (errno != EINTR) {
+            return errno;
+        }
+    }
+    return 0;
+}
+
+/* Descriptors are given out from the lowest number on. */
+bool rvb_os_may_keep(rvb_fd fd) {
+    struct rlimit limit;
+    return getrlimit(RLIMIT_NOFILE, &limit) == 0 && (rlim_t)fd < limit.rlim_cur / 2;
 }
 
 int rvb_os_map(rvb_fd fd, size_t size, const uint8_t **data) {

@@ -249,6 +249,18 @@ int rvb_os_stamp(rvb_fd fd, rvb_stamp *out) {
     return 0;
 }
 
+#define FILE_TICK_MS 16u /* of the system's clock */
+
+void rvb_os_outlast(const rvb_stamp *stamp) {
+    FILETIME now;
+    GetSystemTimePreciseAsFileTime(&now);
+    LARGE_INTEGER t = {.LowPart = now.dwLowDateTime,
+                       .HighPart = (LONG)now.dwHighDateTime};
+    uint64_t age = (uint64_t)since_1970(t) - stamp->modified_ns;
+    if (stamp->modified_ns == stamp->changed_ns && age < FILE_TICK_MS * 1000000u)
+        Sleep(FILE_TICK_MS);
+}
+
 int rvb_os_read(rvb_fd fd, void *data, size_t size, size_t *got) {
     char *p = data;
     *got = 0;
@@ -261,6 +273,29 @@ int rvb_os_read(rvb_fd fd, void *data, size_t size, size_t *got) {
         *got += n;
     }
     return 0;
+}
+
+int rvb_os_read_at(rvb_fd fd, uint64_t at, void *data, size_t size, size_t *got) {
+    char *p = data;
+    *got = 0;
+    while (*got < size) {
+        size_t want = size - *got < TRANSFER_MAX ? size - *got : TRANSFER_MAX;
+        OVERLAPPED place = {.Offset = (DWORD)(at + *got),
+                            .OffsetHigh = (DWORD)((at + *got) >> 32)};
+        DWORD n;
+        if (!ReadFile(handle_of(fd), p + *got, (DWORD)want, &n, &place)) {
+            if (GetLastError() == ERROR_HANDLE_EOF) break;
+            return last_error();
+        }
+        if (n == 0) break;
+        *got += n;
+    }
+    return 0;
+}
+
+bool rvb_os_may_keep(rvb_fd fd) {
+    (void)fd;
+    return true;
 }
 
 int rvb_os_map(rvb_fd fd, size_t size, const uint8_t **data) {

@@ -141,29 +141,46 @@ static void root_init(rvb_shake *root, uint64_t total_size) {
 }
 
 typedef struct leaves {
-    const uint8_t *data;
+    const rvb_bytes *from;
     size_t size;
     uint8_t *digests;
 } leaves;
 
+/* A leaf of a mapped file is copied first, for to touch a file that was cut is fatal. */
+static rv_status digest_leaf(const rvb_bytes *from, size_t at, size_t size, uint8_t *out,
+                             rv_error *err) {
+    uint8_t *copy = from->mapped ? rvb_alloc(size, 1) : NULL;
+    if (from->mapped && !copy) return rvb_fail_memory(err, size);
+    rv_status status = copy ? rvb_file_read(from, at, copy, size, err) : RV_OK;
+    if (status == RV_OK)
+        rvb_shake256(copy ? copy : from->data + at, size, out, RVB_DIGEST_BYTES);
+    rvb_free(copy);
+    return status;
+}
+
 static rv_status digest_leaves(void *ctx, unsigned worker, size_t begin, size_t end,
                                rv_error *err) {
     (void)worker;
-    (void)err;
     const leaves *l = ctx;
     for (size_t i = begin; i < end; i++) {
         size_t at = i * RVB_DIGEST_LEAF;
         size_t left = l->size - at;
-        rvb_shake256(l->data + at, left < RVB_DIGEST_LEAF ? left : RVB_DIGEST_LEAF,
-                     l->digests + i * RVB_DIGEST_BYTES, RVB_DIGEST_BYTES);
+        RVB_TRY(digest_leaf(l->from, at, left < RVB_DIGEST_LEAF ? left : RVB_DIGEST_LEAF,
+                            l->digests + i * RVB_DIGEST_BYTES, err));
     }
     return RV_OK;
 }
 
 rv_status rvb_tree_digest(rvb_pool *pool, const void *data, size_t size,
                           uint8_t out[RVB_DIGEST_BYTES], rv_error *err) {
+    rvb_bytes from = {.data = data, .size = size};
+    return rvb_file_digest(pool, &from, size, out, err);
+}
+
+rv_status rvb_file_digest(rvb_pool *pool, const rvb_bytes *from, size_t size,
+                          uint8_t out[RVB_DIGEST_BYTES], rv_error *err) {
     size_t n = size / RVB_DIGEST_LEAF + (size % RVB_DIGEST_LEAF != 0);
-    leaves l = {data, size, rvb_alloc(n, RVB_DIGEST_BYTES)};
+    leaves l = {from, size, rvb_alloc(n, RVB_DIGEST_BYTES)};
     if (!l.digests) return rvb_fail_memory(err, (uint64_t)n * RVB_DIGEST_BYTES);
     rv_status status = rvb_pool_for(pool, n, 1, digest_leaves, &l, NULL, err);
     if (status == RV_OK) {

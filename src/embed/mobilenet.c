@@ -254,7 +254,7 @@ rv_status rv_mobilenet_from_memory(const void *data, uint64_t size, rv_mobilenet
 rv_status rv_mobilenet_load(const char *path, rv_mobilenet **out, rv_error *err) {
     rvb_bytes file;
     *out = NULL;
-    RVB_TRY(rvb_file_open(path, true, &file, err));
+    RVB_TRY(rvb_file_open(path, false, &file, err));
     rv_status status = rv_mobilenet_from_memory(file.data, file.size, out, err);
     rvb_file_close(&file);
     return status;

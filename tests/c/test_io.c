@@ -95,7 +95,7 @@ static void assert_told(const rv_error *err, int os_errno, const char *words) {
 
 static void assert_cannot_open(const char *path, int os_errno, const char *words) {
     for (int use_mmap = 0; use_mmap < 2; use_mmap++) {
-        rvb_bytes bytes = {(const uint8_t *)"x", 1, true};
+        rvb_bytes bytes = {.data = (const uint8_t *)"x", .size = 1, .mapped = true};
         rv_error err;
         assert_int_equal(rvb_file_open(path, use_mmap, &bytes, NULL), RV_ERR_IO);
         assert_int_equal(rvb_file_open(path, use_mmap, &bytes, &err), RV_ERR_IO);
