@@ -214,8 +214,10 @@
     "load($type, path, *, mmap=True, verify=None)\n--\n\n"                               \
     "The index saved at `path` by this class.\n\n"                                       \
     "mmap: map the file instead of reading it; vectors stay on disk until touched.\n"    \
-    "    The file must not be changed in place while the index lives (saving over it\n"  \
-    "    is fine).\n"                                                                    \
+    "    The file must not be written to in place or cut while the index lives:\n"       \
+    "    calls then raise PersistError, and cutting it in the middle of one can end\n"   \
+    "    the process. Saving over it, replacing and removing it are fine.\n"             \
+    "    mmap=False keeps a copy in memory.\n"                                           \
     "verify: whether to check the digest of the contents. None: of files under 1 GB.\n"  \
     "    The structure is checked in any case.\n\n"                                      \
     "Raises PersistError; a missing file is a FileNotFoundError as well."
@@ -241,7 +243,8 @@
 #define DOC_ARRAY                                                                        \
     "__array__($self, dtype=None, copy=None)\n--\n\n"                                    \
     "The vectors as an (n, dim) float32 array, in the order of `ids`.\n\n"               \
-    "Read-only and without a copy. It stays as it is, whatever happens to the index.\n"  \
+    "Read-only and without a copy. It stays as it is, whatever happens to the index,\n"  \
+    "unless the file it is mapped from is changed in place.\n"                           \
     "Where removed rows lie between, a copy; copy=False then raises ValueError.\n"       \
     "Vectors kept as float16 come as a copy, without one for dtype=np.float16.\n"        \
     "Raises NoVectors where no vectors are kept."

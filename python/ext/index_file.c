@@ -23,6 +23,8 @@ PyObject *rvpy_index_save(PyObject *self, PyObject *args, PyObject *kwargs) {
     rv_status status = rv_index_save(rvpy_handle(self), c_path, &error);
     PyEval_RestoreThread(thread);
     Py_DECREF(bytes);
+    /* the file that was altered is the one the index is mapped from */
+    if (status == RV_ERR_DIGEST) path = NULL;
     if (status != RV_OK) return rvpy_raise(rvpy_state_of(self), &error, path);
     Py_RETURN_NONE;
 }

@@ -132,9 +132,13 @@ static PyObject *index_compare(PyObject *self, PyObject *other, int op) {
     }
     int equal = 1;
     if (self != other) {
+        rv_error error = {0};
         PyThreadState *thread = PyEval_SaveThread();
         equal = rv_index_equal(rvpy_handle(self), rvpy_handle(other));
+        rv_status status = rv_index_check_file(rvpy_handle(self), &error);
+        if (status == RV_OK) status = rv_index_check_file(rvpy_handle(other), &error);
         PyEval_RestoreThread(thread);
+        if (status != RV_OK) return rvpy_raise(rvpy_state_of(self), &error, NULL);
     }
     return PyBool_FromLong((equal != 0) == (op == Py_EQ));
 }

@@ -119,10 +119,12 @@ class NoVectors(IndexError, LookupError):
 
 
 class PersistError(_OSFacts, IndexError, OSError):
-    """Saving or loading failed.
+    """Saving or loading failed, or a mapped file was changed in place.
 
     ``errno`` is that of the operating system, or ``None`` where the bytes
-    themselves are at fault: not an index file, cut short, or altered.
+    themselves are at fault: not an index file, cut short, or altered. A file
+    that is altered after ``load`` mapped it is noticed by every call that reads
+    from it; load it again, or with ``mmap=False``.
     """
 
     @property

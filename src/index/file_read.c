@@ -2,11 +2,13 @@
  * file_read.c - an index out of bytes, in place. Row columns point into the bytes;
  * nothing is rebuilt except for version-1 files, which hold vectors only.
  *
- * The bytes may be hostile. Each number is checked against the size of the file
- * before it is multiplied, used as an offset, or allocated for; values that are
- * later used as array positions (lists) are checked one by one. What is left to
- * garbage (codes, factors, vectors) can only make answers wrong, and the digest
- * is there to tell.
+ * The bytes may be hostile, and may change while they are read and later. All that is
+ * computed with is copied first: headers, tables, ids, numbers of lists. Each number is
+ * checked against the size of the file before it is multiplied, used as an offset, or
+ * allocated for; values that are later used as array positions (lists) are checked one by
+ * one. What stays in place (codes, factors, vectors) can only make answers wrong, and the
+ * digest is there to tell. A mapping is not touched here: a file that is cut meanwhile is
+ * an error.
  */
 #include "index/file_i.h"
 
@@ -16,12 +18,15 @@
 #define AUTO_VERIFY_BYTES 1000000000u
 
 typedef struct reader {
-    const uint8_t *data;
+    const rvb_bytes *file;
     uint64_t size;
-    bool mapped;
-    bool v1; /* starts with a version-1 body */
+    bool shared; /* others may write to the bytes */
+    bool v1;     /* starts with a version-1 body */
     rvx_buf *buf;
-    const uint8_t *block;
+    uint64_t block_at;
+    /* copies: */
+    uint8_t head[RVX_HEADER_BYTES], tail[RVX_TRAILER_BYTES];
+    uint8_t block[RVX_BLOCK_BYTES + RVX_SECTION_END * RVX_SECTION_BYTES];
     uint64_t n;
     uint32_t dim, flags, n_lists;
     uint64_t offset[RVX_SECTION_END], bytes[RVX_SECTION_END];
@@ -33,11 +38,21 @@ static rv_status bad(rv_error *err, const char *what) {
         "not a usable index file: %s; it is damaged or was made by something else", what);
 }
 
+/* Bytes that are known to be there. */
+static rv_status take(const reader *r, uint64_t at, void *out, size_t size,
+                      rv_error *err) {
+    return size ? rvb_file_read(r->file, at, out, size, err) : RV_OK;
+}
+
+static const uint8_t *in_place(const reader *r, uint64_t at) {
+    return r->file->data + at;
+}
+
 /* ---- version 1 --------------------------------------------------------------------- */
 
 static rv_status check_v1_header(const reader *r, rv_error *err) {
-    uint32_t version = rvb_get_u32(r->data + 8), dim = rvb_get_u32(r->data + 12);
-    uint32_t rerank = rvb_get_u32(r->data + 24), n = rvb_get_u32(r->data + 28);
+    uint32_t version = rvb_get_u32(r->head + 8), dim = rvb_get_u32(r->head + 12);
+    uint32_t rerank = rvb_get_u32(r->head + 24), n = rvb_get_u32(r->head + 28);
     if (version > 1)
         return rvb_fail_numbers(err, RV_ERR_FORMAT, 1, version,
                                 "file version %u is newer than this library reads (1)",
@@ -66,10 +81,10 @@ static void use_v1_vectors(const reader *r, rvx_rows *rows) {
     if (r->n == 0) return;
     rvx_column *v = &rows->column[RVX_VECTORS];
     v->buf = rvx_buf_ref(r->buf);
-    v->data = (uint8_t *)(uintptr_t)r->data + RVX_HEADER_BYTES + sizeof(uint32_t);
+    v->data = (uint8_t *)(uintptr_t)in_place(r, RVX_HEADER_BYTES + sizeof(uint32_t));
     v->stride = rvx_v1_record(r->dim);
     v->capacity = (size_t)r->n;
-    v->mapped = r->mapped;
+    v->mapped = r->file->mapped;
 }
 
 /* Order, duplicates, the table, and the next id to hand out. */
@@ -88,11 +103,19 @@ static rv_status finish_ids(rv_index *index, rv_error *err) {
     return RV_OK;
 }
 
+static rv_status own_column(rvx_column *column, size_t n, rv_error *err) {
+    column->buf = rvx_buf_alloc(n * column->width);
+    if (!column->buf) return rvb_fail_memory(err, (uint64_t)n * column->width);
+    column->data = column->buf->memory;
+    column->capacity = n;
+    return RV_OK;
+}
+
 static rv_status read_v1(reader *r, rv_index **out, rv_error *err) {
     rv_build_options o = RV_BUILD_DEFAULT;
     o.dim = r->dim;
-    o.seed = rvb_get_u64(r->data + 16);
-    o.rerank_factor = rvb_get_u32(r->data + 24);
+    o.seed = rvb_get_u64(r->head + 16);
+    o.rerank_factor = rvb_get_u32(r->head + 24);
     if (o.rerank_factor == 0) o.rerank_factor = 1;
     RVB_TRY(rvx_index_create(&o, out, err));
     rv_index *index = *out;
@@ -100,12 +123,11 @@ static rv_status read_v1(reader *r, rv_index **out, rv_error *err) {
     rvx_column *ids = &rows->column[RVX_IDS];
     size_t n = (size_t)r->n;
     if (n == 0) return RV_OK;
-    if (!(ids->buf = rvx_buf_alloc(n * sizeof(uint64_t))))
-        return rvb_fail_memory(err, n * sizeof(uint64_t));
-    ids->data = ids->buf->memory;
-    ids->capacity = n;
+    RVB_TRY(own_column(ids, n, err));
     for (size_t i = 0; i < n; i++) {
-        uint64_t id = rvb_get_u32(r->data + RVX_HEADER_BYTES + i * rvx_v1_record(r->dim));
+        uint8_t bytes[4];
+        RVB_TRY(take(r, RVX_HEADER_BYTES + i * rvx_v1_record(r->dim), bytes, 4, err));
+        uint64_t id = rvb_get_u32(bytes);
         memcpy(rvx_cell(ids, i), &id, sizeof id);
     }
     use_v1_vectors(r, rows);
@@ -128,11 +150,11 @@ static rv_status check_block(reader *r, rv_error *err) {
             "file is cut off or has grown: it should have %llu bytes, it "
             "has %llu",
             (unsigned long long)rvb_get_u64(b + 24), (unsigned long long)r->size);
-    if (memcmp(r->data + r->size - 8, RVX_END_MAGIC, 8) != 0)
+    if (memcmp(r->tail + RVB_DIGEST_BYTES, RVX_END_MAGIC, 8) != 0)
         return bad(err, "no end mark");
-    if (rvb_get_u64(b + 16) != (uint64_t)(b - r->data)) return bad(err, "block offset");
+    if (rvb_get_u64(b + 16) != r->block_at) return bad(err, "block offset");
     if (rvb_get_u32(b + 40) != r->dim || rvb_get_u64(b + 48) != r->n ||
-        rvb_get_u64(b + 56) != rvb_get_u64(r->data + 16))
+        rvb_get_u64(b + 56) != rvb_get_u64(r->head + 16))
         return bad(err, "header and block disagree");
     if (r->n > RV_MAX_ROWS) return bad(err, "row count");
     r->flags = rvb_get_u32(b + 44);
@@ -146,12 +168,12 @@ static rv_status check_block(reader *r, rv_error *err) {
 }
 
 static rv_status read_sections(reader *r, rv_error *err) {
-    uint64_t start = (uint64_t)(r->block - r->data) + RVX_BLOCK_BYTES;
+    uint64_t start = r->block_at + RVX_BLOCK_BYTES;
     uint64_t end = r->size - RVX_TRAILER_BYTES;
     uint32_t n = rvb_get_u32(r->block + 12);
     if (n >= RVX_SECTION_END || end < start || (end - start) / RVX_SECTION_BYTES < n)
         return bad(err, "section count");
-    const uint8_t *entry = r->data + start;
+    const uint8_t *entry = r->block + RVX_BLOCK_BYTES;
     uint64_t at = start + n * RVX_SECTION_BYTES;
     for (uint32_t i = 0, last = 0; i < n; i++, entry += RVX_SECTION_BYTES) {
         uint32_t tag = rvb_get_u32(entry);
@@ -184,10 +206,16 @@ static rv_status use_columns(const reader *r, rv_index *index, rv_error *err) {
         }
         RVB_TRY(check_bytes(r, c + 1, r->n, column->width, err));
         if (r->bytes[c + 1] == 0) continue;
+        if (r->shared && (c == RVX_IDS || c == RVX_LISTS)) {
+            RVB_TRY(own_column(column, (size_t)r->n, err));
+            RVB_TRY(
+                take(r, r->offset[c + 1], column->data, (size_t)r->bytes[c + 1], err));
+            continue;
+        }
         column->buf = rvx_buf_ref(r->buf);
-        column->data = (uint8_t *)(uintptr_t)r->data + r->offset[c + 1];
+        column->data = (uint8_t *)(uintptr_t)in_place(r, r->offset[c + 1]);
         column->capacity = (size_t)r->n;
-        column->mapped = r->mapped;
+        column->mapped = r->file->mapped;
     }
     rows->n = rows->n_live = (size_t)r->n;
     for (size_t row = 0; index->has_codes && row < rows->n; row++)
@@ -215,15 +243,15 @@ static bool finite_from_0(const float *v, size_t n) {
 
 /* Files may lack it, as those of inner products do: lists then go by distance alone. */
 static rv_status use_reach(const reader *r, rvx_quantizer *q, rv_error *err) {
-    const uint8_t *from = r->data + r->offset[RVX_SECTION_REACH];
+    uint64_t from = r->offset[RVX_SECTION_REACH];
     size_t bytes = q->n_lists * sizeof *q->spread;
     if (r->bytes[RVX_SECTION_REACH] == 0) return RV_OK;
     RVB_TRY(
         check_bytes(r, RVX_SECTION_REACH, q->n_lists + RVX_REACHES, sizeof(float), err));
     if (q->metric == RV_IP) return bad(err, "reach");
     if (!(q->spread = rvb_alloc(bytes, 1))) return rvb_fail_memory(err, bytes);
-    memcpy(q->spread, from, bytes);
-    memcpy(q->reach, from + bytes, sizeof q->reach);
+    RVB_TRY(take(r, from, q->spread, bytes, err));
+    RVB_TRY(take(r, from + bytes, q->reach, sizeof q->reach, err));
     bool ascending = true;
     for (size_t i = 1; i < RVX_REACHES; i++)
         ascending = ascending && q->reach[i - 1] <= q->reach[i];
@@ -245,9 +273,9 @@ static rv_status use_quantizer(const reader *r, rv_index *index, rv_error *err) 
                                  index->bits, &index->quantizer, err));
     rvx_quantizer *q = index->quantizer;
     q->trained_on = rvb_get_u64(r->block + 72);
-    memcpy(q->mean, r->data + r->offset[RVX_SECTION_MEAN], r->dim * sizeof(float));
-    memcpy(q->centroids, r->data + r->offset[RVX_SECTION_CENTROIDS],
-           (size_t)r->bytes[RVX_SECTION_CENTROIDS]);
+    RVB_TRY(take(r, r->offset[RVX_SECTION_MEAN], q->mean, r->dim * sizeof(float), err));
+    RVB_TRY(take(r, r->offset[RVX_SECTION_CENTROIDS], q->centroids,
+                 (size_t)r->bytes[RVX_SECTION_CENTROIDS], err));
     if (!within_reach(q->mean, 1, r->dim) ||
         !within_reach(q->centroids, r->n_lists, padded))
         return bad(err, "mean or centroids");
@@ -261,9 +289,8 @@ static rv_status use_note(const reader *r, rv_index *index, rv_error *err) {
     if (size == 0) return RV_OK;
     index->note = rvb_alloc((size_t)size, 1);
     if (!index->note) return rvb_fail_memory(err, size);
-    memcpy(index->note, r->data + r->offset[RVX_SECTION_NOTE], (size_t)size);
     index->note_size = (uint32_t)size;
-    return RV_OK;
+    return take(r, r->offset[RVX_SECTION_NOTE], index->note, (size_t)size, err);
 }
 
 /* Vectors are in version-1 records if, and only if, the file has some. */
@@ -309,12 +336,11 @@ static rv_status check_digest(const reader *r, rv_verify verify, rv_error *err) 
     if (verify == RV_VERIFY_AUTO && r->size >= AUTO_VERIFY_BYTES) return RV_OK;
     uint8_t digest[RVB_DIGEST_BYTES];
     rvb_pool *pool = rvb_pool_acquire();
-    rv_status status = rvb_tree_digest(
-        pool, r->data, (size_t)(r->size - RVX_TRAILER_BYTES), digest, err);
+    rv_status status = rvb_file_digest(
+        pool, r->file, (size_t)(r->size - RVX_TRAILER_BYTES), digest, err);
     rvb_pool_release(pool);
     RVB_TRY(status);
-    if (memcmp(digest, r->data + r->size - RVX_TRAILER_BYTES, sizeof digest) == 0)
-        return RV_OK;
+    if (memcmp(digest, r->tail, sizeof digest) == 0) return RV_OK;
     return rvb_fail(
         err, RV_ERR_DIGEST,
         "the file's digest does not match its bytes: it has been altered or damaged "
@@ -325,53 +351,73 @@ static rv_status check_digest(const reader *r, rv_verify verify, rv_error *err) 
 
 static bool ends_like_ours(const reader *r) {
     return r->size >= RVX_HEADER_BYTES + RVX_BLOCK_BYTES + RVX_TRAILER_BYTES &&
-           memcmp(r->data + r->size - 8, RVX_END_MAGIC, 8) == 0;
+           memcmp(r->tail + RVB_DIGEST_BYTES, RVX_END_MAGIC, 8) == 0;
 }
 
 /* Whether what follows the version-1 body is how our block begins: padding, magic. */
-static bool goes_on_like_ours(const reader *r, uint64_t block) {
+static rv_status goes_on_like_ours(const reader *r, bool *so, rv_error *err) {
     uint64_t at = RVX_HEADER_BYTES + r->n * rvx_v1_record(r->dim);
-    if (r->size == at) return false;
-    while (at < block && at < r->size)
-        if (r->data[at++] != 0) return false;
-    uint64_t left = r->size - at;
-    return memcmp(r->data + at, RVX_BLOCK_MAGIC, left < 8 ? (size_t)left : 8) == 0;
+    uint8_t bytes[RVX_ALIGN + 8];
+    size_t padding = (size_t)(r->block_at - at), n = padding + 8;
+    *so = false;
+    if (r->size == at) return RV_OK;
+    if (r->size - at < n) n = (size_t)(r->size - at);
+    RVB_TRY(take(r, at, bytes, n, err));
+    size_t zeros = 0;
+    while (zeros < padding && zeros < n && bytes[zeros] == 0) zeros++;
+    *so = (zeros == padding || zeros == n) &&
+          memcmp(bytes + zeros, RVX_BLOCK_MAGIC, n - zeros) == 0;
+    return RV_OK;
 }
 
-static rv_status read_index(reader *r, rv_verify verify, rv_index **out, rv_error *err) {
+/* Copies of the first bytes and the last, and dim, n and the place of the block. */
+static rv_status read_ends(reader *r, rv_error *err) {
     if (r->size < RVX_HEADER_BYTES)
         return rvb_fail_numbers(err, RV_ERR_FORMAT, RVX_HEADER_BYTES, r->size,
                                 "an index file has at least %u bytes, this has %llu",
                                 RVX_HEADER_BYTES, (unsigned long long)r->size);
-    r->v1 = memcmp(r->data, RVX_V1_MAGIC, 8) == 0;
-    if (!r->v1 && memcmp(r->data, RVX_NATIVE_MAGIC, 8) != 0)
+    RVB_TRY(take(r, 0, r->head, sizeof r->head, err));
+    if (r->size >= sizeof r->tail)
+        RVB_TRY(take(r, r->size - sizeof r->tail, r->tail, sizeof r->tail, err));
+    r->v1 = memcmp(r->head, RVX_V1_MAGIC, 8) == 0;
+    if (!r->v1 && memcmp(r->head, RVX_NATIVE_MAGIC, 8) != 0)
         return bad(err, "it does not start like one");
-    r->dim = rvb_get_u32(r->data + 12);
-    uint64_t block = rvx_align(RVX_HEADER_BYTES);
+    r->dim = rvb_get_u32(r->head + 12);
+    r->block_at = rvx_align(RVX_HEADER_BYTES);
     if (r->v1) {
         RVB_TRY(check_v1_header(r, err));
-        r->n = rvb_get_u32(r->data + 28);
-        block = rvx_align(RVX_HEADER_BYTES + r->n * rvx_v1_record(r->dim));
-    } else {
-        r->n = rvb_get_u64(r->data + 24);
-        if (rvb_get_u32(r->data + 8) != 1) return bad(err, "header version");
-        if (r->dim == 0 || r->dim > RV_MAX_DIM) return bad(err, "dim");
+        r->n = rvb_get_u32(r->head + 28);
+        r->block_at = rvx_align(RVX_HEADER_BYTES + r->n * rvx_v1_record(r->dim));
+        return RV_OK;
     }
-    bool room =
-        r->size >= block && r->size - block >= RVX_BLOCK_BYTES + RVX_TRAILER_BYTES;
-    bool has_block = room && memcmp(r->data + block, RVX_BLOCK_MAGIC, 8) == 0;
-    if (!has_block && (!r->v1 || ends_like_ours(r) || goes_on_like_ours(r, block)))
-        return bad(err, "its block is missing or cut off");
-    if (!has_block) return read_v1(r, out, err);
-    r->block = r->data + block;
-    RVB_TRY(read_block(r, out, err));
-    return check_digest(r, verify, err);
+    r->n = rvb_get_u64(r->head + 24);
+    if (rvb_get_u32(r->head + 8) != 1) return bad(err, "header version");
+    return r->dim == 0 || r->dim > RV_MAX_DIM ? bad(err, "dim") : RV_OK;
+}
+
+static rv_status read_index(reader *r, rv_verify verify, rv_index **out, rv_error *err) {
+    RVB_TRY(read_ends(r, err));
+    uint64_t left = r->size > r->block_at ? r->size - r->block_at : 0;
+    bool has_block = left >= RVX_BLOCK_BYTES + RVX_TRAILER_BYTES;
+    if (has_block) {
+        size_t bytes = left < sizeof r->block ? (size_t)left : sizeof r->block;
+        RVB_TRY(take(r, r->block_at, r->block, bytes, err));
+        has_block = memcmp(r->block, RVX_BLOCK_MAGIC, 8) == 0;
+    }
+    if (has_block) {
+        RVB_TRY(read_block(r, out, err));
+        return check_digest(r, verify, err);
+    }
+    bool like_ours = !r->v1 || ends_like_ours(r);
+    if (!like_ours) RVB_TRY(goes_on_like_ours(r, &like_ours, err));
+    return like_ours ? bad(err, "its block is missing or cut off") : read_v1(r, out, err);
 }
 
 /* Takes over r->buf. */
 static rv_status open_bytes(reader *r, rv_verify verify, rv_index **out, rv_error *err) {
     rv_index *index = NULL;
     rv_status status = read_index(r, verify, &index, err);
+    if (status == RV_OK) status = rvb_file_check(r->file, err);
     rvx_buf_unref(r->buf);
     if (status != RV_OK) {
         rv_index_free(index);
@@ -397,12 +443,13 @@ rv_status rv_index_load(const char *path, int use_mmap, rv_verify verify, rv_ind
         rvb_free(file);
         return status;
     }
-    reader r = {.data = file->data, .size = file->size, .mapped = file->mapped};
+    reader r = {.file = file, .size = file->size, .shared = file->mapped};
     r.buf = rvx_buf_borrow(close_file, file);
     if (!r.buf) {
         close_file(file);
         return rvb_fail_memory(err, sizeof *r.buf);
     }
+    r.buf->file = file;
     status = open_bytes(&r, verify, out, err);
     if (status != RV_OK && err && err->path[0] == 0) {
         size_t length = strlen(path), room = sizeof err->path - 1;
@@ -416,15 +463,16 @@ rv_status rv_index_from_memory(const void *data, uint64_t size, rv_verify verify
                                void (*release)(void *ctx), void *ctx, rv_index **out,
                                rv_error *err) {
     *out = NULL;
-    reader r = {.data = data, .size = size};
-    bool in_place = (uintptr_t)data % sizeof(uint64_t) == 0;
-    r.buf = in_place ? rvx_buf_borrow(release, ctx)
-                     : rvx_buf_alloc(size <= SIZE_MAX ? (size_t)size : SIZE_MAX);
-    if (r.buf && !in_place) {
+    bool aligned = (uintptr_t)data % sizeof(uint64_t) == 0;
+    rvb_bytes bytes = {.data = data, .size = (size_t)size};
+    reader r = {.file = &bytes, .size = size, .shared = aligned};
+    r.buf = aligned ? rvx_buf_borrow(release, ctx)
+                    : rvx_buf_alloc(size <= SIZE_MAX ? (size_t)size : SIZE_MAX);
+    if (r.buf && !aligned) {
         memcpy(r.buf->memory, data, (size_t)size);
-        r.data = r.buf->memory;
+        bytes.data = r.buf->memory;
     }
-    if (release && (!r.buf || !in_place)) release(ctx);
+    if (release && (!r.buf || !aligned)) release(ctx);
     if (!r.buf) return rvb_fail_memory(err, size);
     return open_bytes(&r, verify, out, err);
 }

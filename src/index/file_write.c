@@ -23,7 +23,10 @@ typedef struct sink {
     uint8_t *memory;
     uint64_t at;
     rvb_tree digest;
+    uint8_t *room; /* for cells of a mapped file; NULL until needed */
 } sink;
+
+#define ROOM_BYTES ((size_t)256 << 10) /* a cell has at most 32 KB */
 
 static layout plan(const rv_index *index, uint32_t note_size) {
     const rvx_rows *rows = &index->rows;
@@ -81,13 +84,36 @@ static bool next_run(const rvx_rows *rows, size_t *first, size_t *row) {
     return *first < *row;
 }
 
+typedef struct cells {
+    const uint8_t *first;
+    size_t n, stride;
+} cells;
+
+/* Up to `n` cells from row `first` on. Those of a mapped file are copied: to touch one
+ * that was cut is fatal. */
+static rv_status cells_at(sink *s, const rvx_column *column, size_t first, size_t n,
+                          cells *out, rv_error *err) {
+    *out = (cells){rvx_cell(column, first), n, column->stride};
+    if (!column->mapped) return RV_OK;
+    if (!s->room && !(s->room = rvb_alloc(ROOM_BYTES, 1)))
+        return rvb_fail_memory(err, ROOM_BYTES);
+    size_t at_once = ROOM_BYTES / column->width;
+    *out = (cells){s->room, n < at_once ? n : at_once, column->width};
+    return rvx_cells_copy(column, first, out->n, s->room, err);
+}
+
 /* Cells lie side by side: vectors among version-1 records, the only ones that do not,
  * are written as such records again. */
 static rv_status emit_column(sink *s, const rvx_rows *rows, int c, rv_error *err) {
     const rvx_column *column = &rows->column[c];
+    cells some;
     assert(column->stride == column->width);
-    for (size_t first, row = 0; next_run(rows, &first, &row);)
-        RVB_TRY(emit(s, rvx_cell(column, first), (row - first) * column->width, err));
+    for (size_t first, row = 0; next_run(rows, &first, &row);) {
+        for (; first < row; first += some.n) {
+            RVB_TRY(cells_at(s, column, first, row - first, &some, err));
+            RVB_TRY(emit(s, some.first, some.n * column->width, err));
+        }
+    }
     return RV_OK;
 }
 
@@ -97,6 +123,14 @@ static bool ids_fit_32_bits(const rvx_rows *rows) {
     for (size_t row = 0; row < rows->n; row++)
         if (rvx_row_live(rows, row) && rvx_row_id(rows, row) > UINT32_MAX) return false;
     return true;
+}
+
+static rv_status emit_record(sink *s, uint32_t id, const uint8_t *vector, uint32_t dim,
+                             rv_error *err) {
+    uint8_t bytes[4];
+    rvb_put_u32(bytes, id);
+    RVB_TRY(emit(s, bytes, sizeof bytes, err));
+    return emit(s, vector, dim * sizeof(float), err);
 }
 
 /* Records carry ids if they fit and are wanted, else row numbers; the ids section has
@@ -114,13 +148,16 @@ static rv_status emit_v1_body(sink *s, const rv_index *index, bool row_numbers,
     RVB_TRY(emit(s, header, sizeof header, err));
     bool real_ids = !row_numbers && ids_fit_32_bits(rows);
     uint32_t number = 0;
+    cells some;
     for (size_t first, row = 0; next_run(rows, &first, &row);) {
-        for (size_t i = first; i < row; i++, number++) {
-            uint8_t id[4];
-            rvb_put_u32(id, real_ids ? (uint32_t)rvx_row_id(rows, i) : number);
-            RVB_TRY(emit(s, id, sizeof id, err));
-            RVB_TRY(emit(s, rvx_cell(&rows->column[RVX_VECTORS], i),
-                         index->dim * sizeof(float), err));
+        for (; first < row; first += some.n) {
+            RVB_TRY(
+                cells_at(s, &rows->column[RVX_VECTORS], first, row - first, &some, err));
+            for (size_t i = 0; i < some.n; i++, number++) {
+                uint64_t id = real_ids ? rvx_row_id(rows, first + i) : number;
+                RVB_TRY(emit_record(s, (uint32_t)id, some.first + i * some.stride,
+                                    index->dim, err));
+            }
         }
     }
     return RV_OK;
@@ -193,8 +230,8 @@ static rv_status emit_section(sink *s, const rv_index *index, uint32_t tag,
     return emit_column(s, &index->rows, (int)tag - 1, err);
 }
 
-static rv_status emit_all(sink *s, const rv_index *index, const layout *p,
-                          const rv_save_options *o, rv_error *err) {
+static rv_status emit_parts(sink *s, const rv_index *index, const layout *p,
+                            const rv_save_options *o, rv_error *err) {
     rvb_tree_init(&s->digest, p->size - RVX_TRAILER_BYTES);
     RVB_TRY(p->v1 ? emit_v1_body(s, index, o->row_numbers != 0, err)
                   : emit_native_header(s, index, err));
@@ -210,6 +247,14 @@ static rv_status emit_all(sink *s, const rv_index *index, const layout *p,
     rvb_tree_finish(&s->digest, trailer);
     memcpy(trailer + RVB_DIGEST_BYTES, RVX_END_MAGIC, 8);
     return emit_raw(s, trailer, sizeof trailer, err);
+}
+
+static rv_status emit_all(sink *s, const rv_index *index, const layout *p,
+                          const rv_save_options *o, rv_error *err) {
+    rv_status status = emit_parts(s, index, p, o, err);
+    rvb_free(s->room);
+    s->room = NULL;
+    return status == RV_OK ? rvx_rows_check(&index->rows, err) : status;
 }
 
 /* ---- public ---------------------------------------------------------------------- */

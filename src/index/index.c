@@ -35,9 +35,12 @@ rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
     rvb_mutex_lock(self->making);
     if (!self->lists.list || self->lists.group != ops->group) {
         rvb_pool *pool = rvb_pool_acquire();
-        status =
-            rvx_lists_build(&self->rows, self->quantizer, ops->group, pool, &made, err);
+        status = rvx_rows_check(&self->rows, err);
+        if (status == RV_OK)
+            status = rvx_lists_build(&self->rows, self->quantizer, ops->group, pool,
+                                     &made, err);
         rvb_pool_release(pool);
+        if (status == RV_OK) status = rvx_rows_check(&self->rows, err);
         if (status == RV_OK) {
             rvb_rwlock_write(self->state);
             rvx_lists old = self->lists;
@@ -252,21 +255,29 @@ static rv_status no_vectors(rv_error *err) {
                     "RabitqPlusIndex to get them back");
 }
 
-static void copy_vector(const rv_index *index, size_t row, float *out) {
-    const void *v = rvx_cell(&index->rows.column[RVX_VECTORS], row);
-    if (rvx_keeps_halves(index))
-        rvk_ops_active()->widen(v, index->dim, out);
-    else
-        memcpy(out, v, index->dim * sizeof *out);
+static rv_status copy_vectors(const rv_index *index, size_t row, size_t n, float *out,
+                              rv_error *err) {
+    const rvx_column *v = &index->rows.column[RVX_VECTORS];
+    if (!rvx_keeps_halves(index)) return rvx_cells_copy(v, row, n, out, err);
+    uint16_t halves[RV_MAX_DIM];
+    size_t dim = index->dim, at_once = RV_MAX_DIM / dim;
+    for (size_t end = row + n; row < end; row += at_once, out += at_once * dim) {
+        size_t part = end - row < at_once ? end - row : at_once;
+        RVB_TRY(rvx_cells_copy(v, row, part, halves, err));
+        rvk_ops_active()->widen(halves, part * dim, out);
+    }
+    return RV_OK;
 }
 
 rv_status rv_index_get(const rv_index *index, uint64_t id, float *out, rv_error *err) {
     if (!index->has_vectors) return no_vectors(err);
     rvb_rwlock *lock = read_lock(index);
     size_t row = rvx_row_of_id(&index->ids, &index->rows, id);
-    if (row != RVX_NO_ROW) copy_vector(index, row, out);
+    rv_status status = RV_OK;
+    if (row != RVX_NO_ROW) status = copy_vectors(index, row, 1, out, err);
+    if (status == RV_OK) status = rvx_rows_check(&index->rows, err);
     rvb_rwlock_unread(lock);
-    if (row != RVX_NO_ROW) return RV_OK;
+    if (row != RVX_NO_ROW) return status;
     return rvb_fail_numbers(err, RV_ERR_NOT_FOUND, 0, id, "id %llu is not in the index",
                             (unsigned long long)id);
 }
@@ -292,6 +303,12 @@ static size_t nth_live(const rvx_rows *rows, size_t skip) {
     return row;
 }
 
+static size_t live_run(const rvx_rows *rows, size_t row, size_t most) {
+    size_t n = 0;
+    while (n < most && rvx_row_live(rows, row + n)) n++;
+    return n;
+}
+
 static rv_status copy_rows(const rv_index *index, size_t begin, size_t count,
                            void *const out[], float *vectors, rv_error *err) {
     const rvx_rows *rows = &index->rows;
@@ -300,16 +317,17 @@ static rv_status copy_rows(const rv_index *index, size_t begin, size_t count,
                                 "rows %zu to %zu were asked for, the index has %zu",
                                 begin, begin + count, rows->n_live);
     size_t row = nth_live(rows, begin);
-    for (size_t i = 0; i < count; row++) {
-        if (!rvx_row_live(rows, row)) continue;
+    for (size_t i = 0, n; i < count; i += n) {
+        while (!rvx_row_live(rows, row)) row++;
+        n = live_run(rows, row, count - i);
         for (int c = 0; c < RVX_N_COLUMNS; c++)
             if (out[c])
-                memcpy((char *)out[c] + i * rows->column[c].width,
-                       rvx_cell(&rows->column[c], row), rows->column[c].width);
-        if (vectors) copy_vector(index, row, vectors + i * index->dim);
-        i++;
+                RVB_TRY(rvx_cells_copy(&rows->column[c], row, n,
+                                       (char *)out[c] + i * rows->column[c].width, err));
+        if (vectors) RVB_TRY(copy_vectors(index, row, n, vectors + i * index->dim, err));
+        row += n;
     }
-    return RV_OK;
+    return rvx_rows_check(rows, err);
 }
 
 rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t count,
@@ -337,7 +355,7 @@ rv_status rv_index_view(const rv_index *index, rv_view *out, rv_error *err) {
     if (index->rows.n != index->rows.n_live) {
         status = rvb_fail(err, RV_ERR_ARGUMENT,
                           "removed rows lie between the others; call vacuum first");
-    } else if (v->buf) {
+    } else if (v->buf && (status = rvx_rows_check(&index->rows, err)) == RV_OK) {
         out->data = v->data;
         out->n = index->rows.n;
         out->owner = rvx_buf_ref(v->buf);
@@ -375,13 +393,26 @@ static bool same_options(const rv_index *a, const rv_index *b) {
            a->nprobe == b->nprobe;
 }
 
+rv_status rv_index_check_file(const rv_index *index, rv_error *err) {
+    rvb_rwlock *lock = read_lock(index);
+    rv_status status = rvx_rows_check(&index->rows, err);
+    rvb_rwlock_unread(lock);
+    return status;
+}
+
+static bool files_stay(const rv_index *a, const rv_index *b) {
+    return rvx_rows_check(&a->rows, NULL) == RV_OK &&
+           rvx_rows_check(&b->rows, NULL) == RV_OK;
+}
+
 int rv_index_equal(const rv_index *a, const rv_index *b) {
     if (a == b) return 1;
     /* One order for both locks, so that a == b and b == a cannot wait for each other. */
     bool in_order = (uintptr_t)a < (uintptr_t)b;
     const rv_index *first = in_order ? a : b, *second = in_order ? b : a;
     rvb_rwlock *outer = read_lock(first), *inner = read_lock(second);
-    bool same = same_options(a, b) && same_rows(a, b);
+    bool same =
+        files_stay(a, b) && same_options(a, b) && same_rows(a, b) && files_stay(a, b);
     rvb_rwlock_unread(inner);
     rvb_rwlock_unread(outer);
     return same;

@@ -187,6 +187,7 @@ typedef struct rvx_buf {
     void *memory; /* owned, or NULL */
     void (*release)(void *ctx);
     void *ctx;
+    const rvb_bytes *file; /* whose bytes these are, or NULL */
 } rvx_buf;
 rvx_buf *rvx_buf_alloc(size_t bytes); /* NULL on failure */
 /* Foreign memory: `release(ctx)` runs with the last reference. NULL on failure, nothing
@@ -202,7 +203,7 @@ typedef struct rvx_column {
     size_t stride; /* bytes from row to row, >= width */
     size_t
         capacity; /* rows; just rows.n for a column in a file, which is never written */
-    bool mapped;  /* lies in a mapped file */
+    bool mapped;  /* lies in a mapped file, which others may change */
 } rvx_column;
 
 enum {
@@ -233,6 +234,13 @@ void rvx_rows_clear(rvx_rows *rows);
 rv_status rvx_columns_grow(const rvx_rows *from, size_t rows, bool exact,
                            rvx_column grown[RVX_N_COLUMNS], rv_error *err);
 void rvx_columns_clear(rvx_column columns[RVX_N_COLUMNS]);
+/* Copies cells first..first+n-1, side by side; those of a mapped file without touching
+ * it. */
+rv_status rvx_cells_copy(const rvx_column *from, size_t first, size_t n, void *to,
+                         rv_error *err);
+/* RV_ERR_DIGEST if a mapped file that rows lie in is not what it was. To be asked before
+ * such rows are read, and again before what was made of them is believed. */
+rv_status rvx_rows_check(const rvx_rows *rows, rv_error *err);
 /* A row array without its removed rows, in fresh columns. */
 rv_status rvx_rows_compact(const rvx_rows *from, rvx_rows *out, rv_error *err);
 

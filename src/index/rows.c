@@ -73,13 +73,53 @@ void rvx_rows_clear(rvx_rows *rows) {
     rows->n = rows->n_live = rows->dead_words = 0;
 }
 
-static void copy_cells(const rvx_column *from, size_t first, size_t n, uint8_t *to) {
-    if (from->stride == from->width) {
-        memcpy(to, rvx_cell(from, first), n * from->width);
-        return;
+#define STRIDED_BYTES ((size_t)64 << 10) /* a cell has at most 32 KB */
+
+static rv_status copy_strided(const rvx_column *from, uint64_t at, size_t n, uint8_t *to,
+                              rv_error *err) {
+    uint8_t *room = rvb_alloc(STRIDED_BYTES, 1);
+    if (!room) return rvb_fail_memory(err, STRIDED_BYTES);
+    size_t at_once = STRIDED_BYTES / from->stride;
+    rv_status status = RV_OK;
+    for (size_t part; n && status == RV_OK; n -= part, at += part * from->stride) {
+        part = n < at_once ? n : at_once;
+        status = rvb_file_read(from->buf->file, at, room,
+                               (part - 1) * from->stride + from->width, err);
+        for (size_t i = 0; i < part && status == RV_OK; i++, to += from->width)
+            memcpy(to, room + i * from->stride, from->width);
     }
-    for (size_t i = 0; i < n; i++, to += from->width)
-        memcpy(to, rvx_cell(from, first + i), from->width);
+    rvb_free(room);
+    return status;
+}
+
+static rv_status copy_mapped(const rvx_column *from, size_t first, size_t n, uint8_t *to,
+                             rv_error *err) {
+    const rvb_bytes *file = from->buf->file;
+    uint64_t at = (uint64_t)(from->data - file->data) + (uint64_t)first * from->stride;
+    if (n == 1 || from->stride == from->width)
+        return rvb_file_read(file, at, to, n * from->width, err);
+    return copy_strided(from, at, n, to, err);
+}
+
+rv_status rvx_cells_copy(const rvx_column *from, size_t first, size_t n, void *to,
+                         rv_error *err) {
+    uint8_t *out = to;
+    if (n == 0 || from->width == 0) return RV_OK;
+    if (from->mapped) return copy_mapped(from, first, n, out, err);
+    if (from->stride == from->width) {
+        memcpy(out, rvx_cell(from, first), n * from->width);
+        return RV_OK;
+    }
+    for (size_t i = 0; i < n; i++, out += from->width)
+        memcpy(out, rvx_cell(from, first + i), from->width);
+    return RV_OK;
+}
+
+rv_status rvx_rows_check(const rvx_rows *rows, rv_error *err) {
+    for (int c = 0; c < RVX_N_COLUMNS; c++) /* one file has them all */
+        if (rows->column[c].mapped && rows->column[c].buf)
+            return rvb_file_check(rows->column[c].buf->file, err);
+    return RV_OK;
 }
 
 /* An empty column like `from` with room for `rows`. */
@@ -109,11 +149,22 @@ rv_status rvx_columns_grow(const rvx_rows *from, size_t rows, bool exact,
         if (!exact && from->n / 2 < SIZE_MAX - from->n && from->n + from->n / 2 > rows)
             target = from->n + from->n / 2;
         rv_status status = column_alloc(old, target, &grown[c], err);
+        if (status == RV_OK) status = rvx_cells_copy(old, 0, from->n, grown[c].data, err);
         if (status != RV_OK) {
             rvx_columns_clear(grown);
             return status;
         }
-        if (from->n && old->width) copy_cells(old, 0, from->n, grown[c].data);
+    }
+    return RV_OK;
+}
+
+static rv_status copy_live(const rvx_rows *from, int c, uint8_t *to, rv_error *err) {
+    for (size_t row = 0; row < from->n;) {
+        size_t first = row;
+        while (row < from->n && rvx_row_live(from, row)) row++;
+        RVB_TRY(rvx_cells_copy(&from->column[c], first, row - first, to, err));
+        to += (row - first) * from->column[c].width;
+        while (row < from->n && !rvx_row_live(from, row)) row++;
     }
     return RV_OK;
 }
@@ -127,18 +178,10 @@ rv_status rvx_rows_compact(const rvx_rows *from, rvx_rows *out, rv_error *err) {
     memset(out->column, 0, sizeof out->column);
     for (int c = 0; c < RVX_N_COLUMNS; c++) {
         rv_status status = column_alloc(&from->column[c], out->n, &out->column[c], err);
+        if (status == RV_OK) status = copy_live(from, c, out->column[c].data, err);
         if (status != RV_OK) {
             rvx_columns_clear(out->column);
             return status;
-        }
-        if (from->column[c].width == 0) continue;
-        uint8_t *to = out->column[c].data;
-        for (size_t row = 0; row < from->n;) {
-            size_t first = row;
-            while (row < from->n && rvx_row_live(from, row)) row++;
-            copy_cells(&from->column[c], first, row - first, to);
-            to += (row - first) * out->column[c].width;
-            while (row < from->n && !rvx_row_live(from, row)) row++;
         }
     }
     return RV_OK;

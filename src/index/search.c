@@ -130,7 +130,9 @@ static rv_status answer(void *ctx, unsigned worker, size_t begin, size_t end,
         rvb_rwlock_unread(index->state);
         RVB_TRY(rvx_index_ensure_lists(index, c->ops, err));
     }
-    rv_status status = answer_locked(c, begin, end, err);
+    rv_status status = rvx_rows_check(&index->rows, err);
+    if (status == RV_OK) status = answer_locked(c, begin, end, err);
+    if (status == RV_OK) status = rvx_rows_check(&index->rows, err);
     rvb_rwlock_unread(index->state);
     return status;
 }

@@ -333,6 +333,7 @@ rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids,
     rvb_pool *pool = n >= ENCODE_ROWS ? rvb_pool_acquire() : NULL;
     rv_status status = prepare_ids(index, &c, ids, replace, err);
     if (status == RV_OK) status = prepare_rows(index, &c, vectors, pool, progress, err);
+    if (status == RV_OK) status = rvx_rows_check(&index->rows, err);
     rvb_pool_release(pool);
     if (status == RV_OK) {
         rvb_mutex_lock(index->making);
@@ -362,8 +363,9 @@ rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *er
 
     rvx_source vectors = {v->data, v->stride, rvx_keeps_halves(index)};
     rvb_pool *pool = rvb_pool_acquire();
-    rv_status status =
-        train(index, &vectors, rows->n, true, pool, progress, &quantizer, err);
+    rv_status status = rvx_rows_check(rows, err);
+    if (status == RV_OK)
+        status = train(index, &vectors, rows->n, true, pool, progress, &quantizer, err);
     if (status == RV_OK) status = rvx_columns_grow(&kept, rows->n, true, made, err);
     if (status == RV_OK) {
         encoding e = {.index = index,
@@ -373,6 +375,7 @@ rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *er
                       .recode = true};
         status = encode(&e, rows->n, pool, progress, err);
     }
+    if (status == RV_OK) status = rvx_rows_check(rows, err);
     rvb_pool_release(pool);
     if (status == RV_OK) {
         rvb_mutex_lock(index->making);

@@ -16,10 +16,12 @@ static rv_status vacuum(rv_index *index, rv_error *err) {
     rvx_idmap map, old_map;
     if (index->rows.n == index->rows.n_live) return RV_OK;
     RVB_TRY(rvx_rows_compact(&index->rows, &compact, err));
+    rv_status status = rvx_rows_check(&index->rows, err);
     compact.ids_ascending = true;
     for (size_t row = 1; row < compact.n && compact.ids_ascending; row++)
         compact.ids_ascending = rvx_row_id(&compact, row - 1) < rvx_row_id(&compact, row);
-    rv_status status = rvx_idmap_build(&compact, 0, !compact.ids_ascending, &map, err);
+    if (status == RV_OK)
+        status = rvx_idmap_build(&compact, 0, !compact.ids_ascending, &map, err);
     if (status != RV_OK) {
         rvx_rows_clear(&compact);
         return status;
