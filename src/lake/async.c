@@ -1,13 +1,11 @@
 /*
- * async.c - searches nobody waits for. A few threads of the library take jobs from one
- * queue; jobs that search one key for equally many hits are answered by one scan. They
- * share the work of a scan with the pool; there are some of them since a job may wait for
- * a collection to be loaded.
+ * async.c - searches nobody waits for. A few threads of the library take groups of jobs
+ * from one queue, each of which one scan answers. They share the work of a scan with the
+ * pool; there are some of them since a job may wait for a collection to be loaded.
  */
 #include "lake/lake_i.h"
 
 #define THREADS 4u
-#define MOST_QUERIES 4096u /* of a joint scan */
 
 static struct {
     rvb_mutex lock;
@@ -15,18 +13,10 @@ static struct {
     bool ready; /* condition and fork handlers are made */
     unsigned n_threads, idle;
     rvb_thread threads[THREADS]; /* once started they stay until the process ends */
-    rvl_task *first, **last;
+    rvl_queue queue;
 } office = {.lock = RVB_MUTEX_STATIC};
 
 /* ---- one group of jobs ------------------------------------------------------------- */
-
-static bool same_work(const rvl_task *a, const rvl_task *b) {
-    return a->lake == b->lake && a->queries && b->queries && !a->job.federated &&
-           !b->job.federated && a->job.k == b->job.k &&
-           a->job.cached_only == b->job.cached_only && a->errand == b->errand &&
-           (a->pins ? b->pins && a->pins[0] == b->pins[0]
-                    : !b->pins && a->keys[0] == b->keys[0]);
-}
 
 static int all_cancelled(void *ctx, uint64_t done, uint64_t total) {
     (void)done;
@@ -264,31 +254,6 @@ static void run(rvl_task *group) {
 
 /* ---- the queue --------------------------------------------------------------------- */
 
-/* The first task and all later ones that one scan answers as well, linked by `next`.
- * The office's lock is held. */
-static rvl_task *take_group(void) {
-    rvl_task *group = office.first, **end = &group->next;
-    uint64_t m = group->job.m;
-    office.first = group->next;
-    *end = NULL;
-    for (rvl_task **at = &office.first; *at;) {
-        rvl_task *t = *at;
-        if (!same_work(group, t) || t->job.m > MOST_QUERIES ||
-            m + t->job.m > MOST_QUERIES) {
-            at = &t->next;
-            continue;
-        }
-        m += t->job.m;
-        *at = t->next;
-        t->next = NULL;
-        *end = t;
-        end = &t->next;
-    }
-    office.last = &office.first;
-    while (*office.last) office.last = &(*office.last)->next;
-    return group;
-}
-
 static void work(void *ctx);
 
 /* One more thread, of which there are fewer than THREADS. The office's lock is held. */
@@ -304,14 +269,15 @@ static void work(void *ctx) {
     (void)rvb_set_polite(true);
     rvb_mutex_lock(&office.lock);
     for (;;) {
-        while (!office.first) {
+        while (!office.queue.first) {
             office.idle++;
             rvb_cond_wait(&office.work, &office.lock);
             office.idle--;
         }
-        rvl_task *group = take_group();
+        rvl_task *group = rvl_queue_take(&office.queue);
         /* this one may take long: the rest shall not wait for it */
-        if (office.first && office.idle == 0 && office.n_threads < THREADS) (void)hire();
+        if (office.queue.first && office.idle == 0 && office.n_threads < THREADS)
+            (void)hire();
         rvb_mutex_unlock(&office.lock);
         run(group);
         rvb_mutex_lock(&office.lock);
@@ -324,8 +290,7 @@ static void after_fork(void) { rvb_mutex_unlock(&office.lock); }
 /* Jobs of the parent are the parent's. */
 static void after_fork_in_child(void) {
     office.n_threads = office.idle = 0;
-    office.first = NULL;
-    office.last = &office.first;
+    rvl_queue_forget(&office.queue);
     (void)rvb_cond_init(&office.work);
     rvb_mutex_unlock(&office.lock);
 }
@@ -333,7 +298,7 @@ static void after_fork_in_child(void) {
 /* The office's lock is held. */
 static rv_status open_office(rv_error *err) {
     if (office.ready) return RV_OK;
-    office.last = &office.first;
+    rvl_queue_init(&office.queue);
     int failed = rvb_cond_init(&office.work);
     if (!failed) failed = rvb_on_fork(before_fork, after_fork, after_fork_in_child);
     if (failed) return rvb_fail_os(err, failed, "cannot start a thread", "");
@@ -343,7 +308,7 @@ static rv_status open_office(rv_error *err) {
 
 /* Somebody for what is about to come. */
 static rv_status staff(rv_error *err) {
-    bool some_free = office.idle > 0 && !office.first;
+    bool some_free = office.idle > 0 && !office.queue.first;
     if (some_free || office.n_threads == THREADS) return RV_OK;
     int failed = hire();
     return !failed || office.n_threads
@@ -410,13 +375,11 @@ static void enqueue(rvl_task *tasks, const rv_job *jobs) {
     while (tasks) {
         rvl_task *t = tasks;
         tasks = t->next;
-        t->next = NULL;
         for (size_t i = 0; t->pins && i < t->job.n_shards; i++)
             t->pins[i] = jobs->pins[i];
         jobs++;
         rvl_task_begin(t);
-        *office.last = t;
-        office.last = &t->next;
+        rvl_queue_add(&office.queue, t);
     }
 }
 

@@ -6,17 +6,6 @@
  */
 #include "lake/lake_i.h"
 
-struct rv_completions {
-    _Atomic uint32_t owners;
-    unsigned life; /* of the process that made it */
-    rvb_mutex lock;
-    rvb_cond finished;
-    rvb_wake wake; /* raised while there is a result */
-    rvl_task *first, **last;
-    rvl_task *under_way; /* by next_own */
-    bool closed;
-};
-
 bool rvl_completions_lost(const rv_completions *c) {
     return c->life != rvb_process_life();
 }
@@ -26,6 +15,7 @@ static void give_up(rv_completions *c) {
     rvb_wake_close(&c->wake);
     rvb_cond_destroy(&c->finished);
     rvb_mutex_destroy(&c->lock);
+    rvl_table_clear(&c->under_way);
     rvb_free(c);
 }
 
@@ -36,6 +26,7 @@ rv_status rv_completions_new(rv_completions **out, rv_error *err) {
     atomic_init(&c->owners, 1);
     c->life = rvb_process_life();
     c->last = &c->first;
+    rvl_table_init(&c->under_way);
     int failed = rvb_mutex_init(&c->lock);
     if (!failed && (failed = rvb_cond_init(&c->finished)) != 0)
         rvb_mutex_destroy(&c->lock);
@@ -69,12 +60,15 @@ void rvl_task_free(rvl_task *task) {
     rvb_free(task);
 }
 
+static uint64_t place_of(const rv_completions *c, uint64_t tag) {
+    return rvb_hash(&c->under_way.key, tag);
+}
+
 void rvl_task_begin(rvl_task *task) {
     rv_completions *c = task->completions;
     atomic_fetch_add(&c->owners, 1);
     rvb_mutex_lock(&c->lock);
-    task->next_own = c->under_way;
-    c->under_way = task;
+    rvl_table_add(&c->under_way, &task->by_tag, place_of(c, task->job.tag));
     rvb_mutex_unlock(&c->lock);
 }
 
@@ -83,9 +77,7 @@ void rvl_task_finish(rvl_task *task) {
     task->next = NULL;
     task->result.tag = task->job.tag;
     rvb_mutex_lock(&c->lock);
-    rvl_task **at = &c->under_way;
-    while (*at != task) at = &(*at)->next_own;
-    *at = task->next_own;
+    rvl_table_remove(&c->under_way, &task->by_tag);
     bool discard = c->closed;
     if (!discard) {
         if (!c->first) rvb_wake_raise(&c->wake);
@@ -101,8 +93,11 @@ void rvl_task_finish(rvl_task *task) {
 void rv_completions_cancel(rv_completions *c, uint64_t tag) {
     if (rvl_completions_lost(c)) return;
     rvb_mutex_lock(&c->lock);
-    for (rvl_task *t = c->under_way; t; t = t->next_own)
+    rvl_link *link = rvl_table_first(&c->under_way, place_of(c, tag));
+    for (; link; link = rvl_table_next(link)) {
+        rvl_task *t = RVL_RECORD(link, rvl_task, by_tag);
         if (t->job.tag == tag) atomic_store(&t->cancelled, true);
+    }
     rvb_mutex_unlock(&c->lock);
 }
 
@@ -144,6 +139,10 @@ void rv_completion_clear(rv_completion *completion) {
     completion->hits = NULL;
 }
 
+static void cancel(rvl_link *by_tag) {
+    atomic_store(&RVL_RECORD(by_tag, rvl_task, by_tag)->cancelled, true);
+}
+
 void rv_completions_free(rv_completions *c) {
     if (!c) return;
     if (rvl_completions_lost(c)) {
@@ -152,8 +151,7 @@ void rv_completions_free(rv_completions *c) {
     }
     rvb_mutex_lock(&c->lock);
     c->closed = true;
-    for (rvl_task *t = c->under_way; t; t = t->next_own)
-        atomic_store(&t->cancelled, true);
+    rvl_table_each(&c->under_way, cancel);
     rvl_task *left = c->first;
     c->first = NULL;
     c->last = &c->first;

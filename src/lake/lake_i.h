@@ -10,6 +10,7 @@
  *   shards.c    searches of held entries, one or several
  *   snapshot.c  entries as files, and ready indexes as entries
  *   async.c     searches nobody waits for
+ *   queue.c     which of them one scan answers
  *
  * Locks. `state` guards keys, entries and backends: read to look up, written to change
  * a pointer. Another one guards the loads under way (flight.c), a third the queue of jobs
@@ -254,9 +255,14 @@ rv_status rvl_present_bundle(rv_lake *lake, const rvl_key *key, rv_bundle **out,
 
 /* A job on its way, and then its result. */
 typedef struct rvl_task {
-    struct rvl_task *next;     /* in the queue of work, then in that of results */
-    struct rvl_task *next_own; /* of the same completions, until finished */
-    rv_lake *lake;             /* retained */
+    struct rvl_task *next; /* in a group, then in the queue of results */
+    rvl_link by_tag;       /* among those of the same completions, until finished */
+    /* Of the first of a group that waits: */
+    struct rvl_task *next_group, **group_end;
+    uint64_t group_queries;
+    rvl_link by_work;
+    bool open;     /* others may join: by_work is in the table */
+    rv_lake *lake; /* retained */
     rv_completions *completions;
     rv_job job; /* its queries, keys and pins are owned here */
     rvl_key **keys;
@@ -267,6 +273,17 @@ typedef struct rvl_task {
     rv_completion result;
 } rvl_task;
 
+struct rv_completions {
+    _Atomic uint32_t owners;
+    unsigned life; /* of the process that made it */
+    rvb_mutex lock;
+    rvb_cond finished;
+    rvb_wake wake; /* raised while there is a result */
+    rvl_task *first, **last;
+    rvl_table under_way; /* by tag */
+    bool closed;
+};
+
 /* Whether they were made before a fork, by the parent of this process. */
 bool rvl_completions_lost(const rv_completions *completions);
 void rvl_task_free(rvl_task *task);
@@ -274,6 +291,21 @@ void rvl_task_free(rvl_task *task);
 void rvl_task_begin(rvl_task *task);
 /* Puts the result where it will be taken; the task belongs to the completions. */
 void rvl_task_finish(rvl_task *task);
+
+/* ---- queue.c -------------------------------------------------------------------- */
+
+#define RVL_MOST_QUERIES 4096u /* of a group of several jobs */
+
+typedef struct rvl_queue {
+    rvl_task *first, **last; /* groups that wait, by their first jobs */
+    rvl_table open;          /* those that others may join, by what they ask for */
+} rvl_queue;
+void rvl_queue_init(rvl_queue *queue);
+/* In the child of a fork: what waits is the parent's. */
+void rvl_queue_forget(rvl_queue *queue);
+void rvl_queue_add(rvl_queue *queue, rvl_task *task);
+/* The group that has waited longest, linked by `next`. There is one. */
+rvl_task *rvl_queue_take(rvl_queue *queue);
 
 /* ---- snapshot.c ----------------------------------------------------------------- */
 

@@ -76,3 +76,13 @@ void rvl_table_remove(rvl_table *t, rvl_link *link) {
     *place = link->next;
     t->n--;
 }
+
+void rvl_table_each(const rvl_table *t, void (*each)(rvl_link *link)) {
+    for (size_t i = 0; i < t->n_buckets; i++)
+        for (rvl_link *link = *place_of(t, i); link; link = link->next) each(link);
+}
+
+void rvl_table_forget(rvl_table *t) {
+    for (size_t i = 0; i < t->n_buckets; i++) *place_of(t, i) = NULL;
+    t->n = 0;
+}

@@ -37,5 +37,9 @@ rvl_link *rvl_table_first(const rvl_table *table, uint64_t hash);
 rvl_link *rvl_table_next(const rvl_link *link);
 void rvl_table_add(rvl_table *table, rvl_link *link, uint64_t hash);
 void rvl_table_remove(rvl_table *table, rvl_link *link);
+/* In no order. */
+void rvl_table_each(const rvl_table *table, void (*each)(rvl_link *link));
+/* No links, but all the buckets. Frees nothing. */
+void rvl_table_forget(rvl_table *table);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "base/base.h"
+#include "lake/table_i.h"
 #include "ruvector/lake.h"
 
 #define LAKE_DIM 8u
@@ -156,6 +157,18 @@ static inline void assert_counts(const rv_lake *lake, uint64_t hits, uint64_t mi
     assert_int_equal(s.primes, primes);
     assert_int_equal(s.invalidations, invalidations);
     assert_int_equal(s.shared_hits, shared_hits);
+}
+
+/* How many links a search for each link of the table passes, beside its own. Balls thrown
+ * into at least as many bins meet half another one each on average. */
+static inline size_t passed_in(const rvl_table *table) {
+    size_t n = 0, passed = 0;
+    for (size_t i = 0; i < table->n_buckets; i++)
+        for (rvl_link *link = table->bucket ? table->bucket[i] : table->only; link;
+             link = link->next, n++)
+            for (rvl_link *l = link->next; l; l = l->next) passed++;
+    assert_int_equal(n, table->n);
+    return passed;
 }
 
 #endif

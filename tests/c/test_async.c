@@ -6,6 +6,8 @@
 #include "lake_cases.h"
 #include "meeting.h"
 
+#include "lake/lake_i.h"
+
 #ifndef _WIN32
 #include <poll.h>
 #endif
@@ -321,6 +323,87 @@ static void jobs_that_make_no_sense(void **state) {
     rv_lake_free(lake);
 }
 
+/* Half of them ask for as many hits as one other does. */
+static void a_job_finds_its_group_at_once(void **state) {
+    (void)state;
+    enum { N = 20000 };
+    rvl_queue queue;
+    rvl_queue_init(&queue);
+    float query = 0;
+    rvl_key key = {0};
+    rvl_key *keys[1] = {&key};
+    rvl_task *task = need(N, sizeof *task);
+    for (size_t i = 0; i < N; i++) {
+        task[i] = (rvl_task){
+            .job = {.m = 1, .k = i % (N / 2)}, .queries = &query, .keys = keys};
+        rvl_queue_add(&queue, &task[i]);
+    }
+    assert_int_equal(queue.open.n, N / 2);
+    assert_true(passed_in(&queue.open) < N / 2);
+    for (size_t i = 0; i < N / 2; i++) {
+        assert_ptr_equal(rvl_queue_take(&queue), &task[i]);
+        assert_ptr_equal(task[i].next, &task[N / 2 + i]);
+        assert_null(task[N / 2 + i].next);
+    }
+    assert_null(queue.first);
+    assert_int_equal(queue.open.n, 0);
+    rvl_table_clear(&queue.open);
+    free(task);
+}
+
+/* Full groups are out of the way of those that come later. */
+static void groups_that_are_full(void **state) {
+    (void)state;
+    static const uint64_t sizes[] = {5000, 4096, 1, 4000, 100, 5000, 3900, 200, 4096};
+    static const size_t group[] = {0, 1, 2, 2, 3, 4, 3, 5, 6};
+    enum { N = sizeof sizes / sizeof *sizes };
+    rvl_queue queue;
+    rvl_queue_init(&queue);
+    float query = 0;
+    rvl_key key = {0};
+    rvl_key *keys[1] = {&key};
+    rvl_task task[N];
+    for (size_t i = 0; i < N; i++) {
+        task[i] =
+            (rvl_task){.job = {.m = sizes[i], .k = 3}, .queries = &query, .keys = keys};
+        rvl_queue_add(&queue, &task[i]);
+        assert_true(queue.open.n <= 1);
+    }
+    for (size_t g = 0; queue.first; g++)
+        for (const rvl_task *t = rvl_queue_take(&queue); t; t = t->next)
+            assert_int_equal(group[t - task], g);
+    rvl_table_clear(&queue.open);
+}
+
+static void a_job_under_way_is_found_at_once(void **state) {
+    (void)state;
+    enum { N = 20000 };
+    rv_completions *completions;
+    assert_ok(rv_completions_new(&completions, err));
+    rv_lake *lake = new_lake(NULL);
+    rvl_task **task = need(N, sizeof *task);
+    for (size_t i = 0; i < N; i++) {
+        task[i] = rvb_alloc_zero(1, sizeof *task[i]);
+        *task[i] = (rvl_task){.lake = rvl_lake_retain(lake),
+                              .job = {.tag = i << 32},
+                              .completions = completions};
+        rvl_task_begin(task[i]);
+    }
+    assert_true(passed_in(&completions->under_way) < N);
+    rv_completions_cancel(completions, UINT64_C(7) << 32);
+    for (size_t i = 0; i < N; i++) assert_int_equal(task[i]->cancelled, i == 7);
+    for (size_t i = 0; i < N; i++) rvl_task_finish(task[i]);
+    assert_int_equal(completions->under_way.n, 0);
+    rv_completion result;
+    for (size_t i = 0; i < N; i++) {
+        assert_true(rv_completions_take(completions, &result));
+        assert_int_equal(result.tag, i << 32);
+    }
+    rv_completions_free(completions);
+    rv_lake_free(lake);
+    free(task);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(together_they_are_one_scan),
@@ -332,6 +415,9 @@ int main(void) {
         cmocka_unit_test(jobs_make_room_for_the_loop),
         cmocka_unit_test(nobody_waits_any_more),
         cmocka_unit_test(jobs_that_make_no_sense),
+        cmocka_unit_test(a_job_finds_its_group_at_once),
+        cmocka_unit_test(groups_that_are_full),
+        cmocka_unit_test(a_job_under_way_is_found_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -198,17 +198,6 @@ static void keys_in_the_order_they_came(void **state) {
     rv_lake_free(lake);
 }
 
-/* How many links a search for each link of the table passes, beside its own. Balls thrown
- * into at least as many bins meet half another one each on average. */
-static size_t passed_in(const rvl_table *table) {
-    size_t n = 0, passed = 0;
-    for (size_t i = 0; i < table->n_buckets; i++)
-        for (rvl_link *link = table->bucket[i]; link; link = link->next, n++)
-            for (rvl_link *l = link->next; l; l = l->next) passed++;
-    assert_int_equal(n, table->n);
-    return passed;
-}
-
 static void many_keys_share_no_bucket(void **state) {
     (void)state;
     enum { N = 40000 };
