@@ -142,7 +142,8 @@ RV_API rv_status rv_backend_bundle(rv_backend *backend, const char *collection,
  * collection counts its generation up by one, from 1. A pull is the state of one
  * moment, without a copy. */
 RV_API rv_status rv_local_backend_new(const char *id, rv_backend **out, rv_error *err);
-/* Makes or replaces a collection. vectors: n x dim, finite; ids: n. */
+/* Makes or replaces a collection. vectors: n x dim, finite; ids: n. RV_ERR_LIMIT where
+ * data_ref would be longer than RV_BUNDLE_MAX_TEXT. */
 RV_API rv_status rv_local_put(rv_backend *local, const char *collection,
                               const float *vectors, uint32_t dim, const uint64_t *ids,
                               uint64_t n, rv_error *err);
@@ -165,7 +166,7 @@ RV_API rv_status rv_local_remove(rv_backend *local, const char *collection,
 RV_API rv_status rv_fs_backend_new(const char *id, const char *root, int follow_links,
                                    rv_backend **out, rv_error *err);
 /* Names the file of a collection; it may come later. RV_ERR_ARGUMENT for names that
- * are not plain file names. */
+ * are not plain file names, RV_ERR_LIMIT where data_ref would be too long. */
 RV_API rv_status rv_fs_register(rv_backend *fs, const char *collection,
                                 const char *filename, rv_error *err);
 /* Writes the file, atomically, and registers it. */

@@ -104,7 +104,9 @@
     "LocalBackend(name)\n--\n\n"                                                         \
     "Named collections of vectors in memory.\n\n"                                        \
     "Lakes and threads may share one. Every change of a collection counts its\n"         \
-    "generation up by one. `name` is its id in a lake."
+    "generation up by one. `name` is its id in a lake. It and a collection's name "      \
+    "have\n"                                                                             \
+    "at most 4096 bytes as local://name/collection; a longer one is a LakeValueError."
 
 #define DOC_ROWS                                                                         \
     "ids: n integers in 0..2^64-2.\n"                                                    \

@@ -215,6 +215,16 @@ char *rvl_data_ref(const char *scheme, const char *place, const char *name) {
     return text;
 }
 
+rv_status rvl_check_data_ref(const char *scheme, const char *place, const char *name,
+                             rv_error *err) {
+    size_t size = strlen(scheme) + 3 + strlen(place) + 1 + strlen(name);
+    if (size <= RV_BUNDLE_MAX_TEXT) return RV_OK;
+    return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_BUNDLE_MAX_TEXT, size,
+                            "the names are too long: the data_ref %s://... would have "
+                            "%zu bytes, at most %u are allowed",
+                            scheme, size, RV_BUNDLE_MAX_TEXT);
+}
+
 /* That the bundle is one, is whole, and is what was asked for. */
 static rv_status check_bundle(const rv_bundle *b, uint64_t seed, uint64_t rerank,
                               rv_error *err) {

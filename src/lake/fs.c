@@ -17,6 +17,7 @@
 /* Other writers add to a name for their temporary file. */
 #define WRITTEN_NAME_MAX_BYTES 240u
 #define READ_TRIES 3
+#define SCHEME "file" /* of a data_ref */
 
 typedef struct place {
     rvl_named named;
@@ -81,13 +82,13 @@ static void printable(const char *name, char out[128]) {
     memcpy(out + at, *name ? "..." : "", *name ? 4 : 1);
 }
 
-static rv_status check_names(const char *collection, const char *filename, bool written,
-                             rv_error *err) {
+static rv_status check_names(const fs *f, const char *collection, const char *filename,
+                             bool written, rv_error *err) {
     char shown[128];
     const char *reason = illegal(filename, written);
     if (!rvb_utf8_valid(collection, strlen(collection)))
         return rvb_fail(err, RV_ERR_ARGUMENT, "a collection's name must be UTF-8 text");
-    if (!reason) return RV_OK;
+    if (!reason) return rvl_check_data_ref(SCHEME, f->root, filename, err);
     printable(filename, shown);
     return rvb_fail(err, RV_ERR_ARGUMENT, "FsBackend: illegal filename \"%s\": %s", shown,
                     reason);
@@ -168,7 +169,7 @@ rv_status rv_fs_register(rv_backend *backend, const char *collection,
     fs *f;
     place *p;
     RVB_TRY(of_backend(backend, &f, err));
-    RVB_TRY(check_names(collection, filename, false, err));
+    RVB_TRY(check_names(f, collection, filename, false, err));
     RVB_TRY(prepare(f, collection, filename, &p, err));
     settle(f, p);
     return RV_OK;
@@ -180,7 +181,7 @@ rv_status rv_fs_write(rv_backend *backend, const char *collection, const char *f
     fs *f;
     place *p;
     RVB_TRY(of_backend(backend, &f, err));
-    RVB_TRY(check_names(collection, filename, true, err));
+    RVB_TRY(check_names(f, collection, filename, true, err));
     RVB_TRY(rvl_check_rows("FsBackend::write", vectors, dim, ids, n, err));
     RVB_TRY(prepare(f, collection, filename, &p, err));
     char *path = rvb_join_path(f->root, filename);
@@ -394,7 +395,7 @@ static rv_status bundle(void *ctx, const char *collection, uint64_t rotation_see
     rv_bundle fields = {.rotation_seed = rotation_seed, .rerank_factor = rerank_factor};
     RVB_TRY(path_of(f, collection, &path, err));
     rv_status status = read_state(f, path, read_fields, NULL, &fields, err);
-    char *ref = rvl_data_ref("file", path, NULL);
+    char *ref = rvl_data_ref(SCHEME, path, NULL);
     if (status == RV_OK && !ref) status = rvb_fail_memory(err, strlen(path));
     if (status == RV_OK) {
         fields.data_ref = rvl_text(ref);

@@ -19,6 +19,8 @@
 #include "base/os.h"
 #include "lake/source_i.h"
 
+#define SCHEME "local" /* of a data_ref */
+
 typedef struct rows {
     _Atomic uint32_t owners;
     size_t capacity;
@@ -217,11 +219,13 @@ static rv_status find(const local *l, const char *name, collection **out, rv_err
 }
 
 /* One that nobody knows of yet. */
-static rv_status prepare(const char *name, collection **out, rv_error *err) {
+static rv_status prepare(const local *l, const char *name, collection **out,
+                         rv_error *err) {
     size_t length = strlen(name) + 1;
     *out = NULL;
     if (!rvb_utf8_valid(name, length - 1))
         return rvb_fail(err, RV_ERR_ARGUMENT, "a collection's name must be UTF-8 text");
+    RVB_TRY(rvl_check_data_ref(SCHEME, l->id, name, err));
     collection *c = rvb_alloc_zero(1, sizeof *c + length);
     if (!c) return rvb_fail_memory(err, sizeof *c + length);
     memcpy(c->name, name, length);
@@ -275,7 +279,7 @@ static rv_status change_known(local *l, collection *c, changer apply, change *wh
 static rv_status create(local *l, const char *name, changer apply, change *what,
                         rv_error *err) {
     collection *c;
-    RVB_TRY(prepare(name, &c, err));
+    RVB_TRY(prepare(l, name, &c, err));
     rvb_rwlock_write(l->lock);
     rv_status status = rvl_names_reserve(&l->names, err);
     rvb_rwlock_unwrite(l->lock);
@@ -530,7 +534,7 @@ static rv_status bundle(void *ctx, const char *name, uint64_t rotation_seed,
     local *l = ctx;
     rv_bundle fields = {.rotation_seed = rotation_seed, .rerank_factor = rerank_factor};
     RVB_TRY(state_of(l, name, &fields.generation, &fields.dim, err));
-    char *ref = rvl_data_ref("local", l->id, name);
+    char *ref = rvl_data_ref(SCHEME, l->id, name);
     if (!ref) return rvb_fail_memory(err, strlen(name));
     fields.data_ref = rvl_text(ref);
     rv_status status = rv_bundle_sealed(&fields, out, err);

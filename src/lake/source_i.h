@@ -38,6 +38,9 @@ void rvl_backend_set_data_ref(rv_backend *backend,
                               const char *(*of_pull)(const rv_pull *pull));
 /* "<scheme>://<place>/<name>", or without a name "<scheme>://<place>"; rvb_free it. */
 char *rvl_data_ref(const char *scheme, const char *place, const char *name);
+/* RV_ERR_LIMIT for one that no bundle takes, and so no lake. */
+rv_status rvl_check_data_ref(const char *scheme, const char *place, const char *name,
+                             rv_error *err) RVB_MUST_CHECK;
 
 /* Whether it is one of rv_local_backend_new (local.c). */
 bool rvl_is_local(const rv_backend *backend);

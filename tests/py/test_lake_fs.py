@@ -186,6 +186,24 @@ def test_names_that_can_be_read_but_not_written(fs, folder, name):
     assert len(fs.pull_vectors("docs").ids) == 2
 
 
+def test_a_path_is_as_long_as_a_bundle_can_say(tmp_path):
+    """Systems take paths of 4095 bytes, and `data_ref` with its scheme 4096."""
+    longest = 4096 - len("file://") - len("/x")
+    root = str(tmp_path)
+    while longest - len(root) > 200:
+        root += "/" + "d" * 199
+    root += "/" + "d" * (longest - len(root) - 1)
+    fs = FsBackend("fs", root)
+    with open(f"{root}/x", "wb") as file:  # no room for the name of a temporary file
+        file.write(ruvec1([1], [[1.0]]))
+    fs.register("docs", "x")
+    assert lake_of(fs).search_one("docs", [1.0])[0].id == 1
+    for call in (fs.register, lambda *names: fs.write(*names, [1], [[1.0]])):
+        with pytest.raises(ruvector.BackendError, match="4097 bytes, at most 4096 are allowed"):
+            call("more", "xy")
+    assert (fs.list_collections(), os.listdir(root)) == (["docs"], ["x"])
+
+
 @pytest.mark.parametrize("name", [3, None, b"x"])
 def test_names_of_other_types(fs, name):
     with pytest.raises(TypeError, match="filename"):

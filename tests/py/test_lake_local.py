@@ -44,6 +44,22 @@ def test_upsert_replaces_in_place_and_appends_in_order():
     assert state(backend) == [(5, (5.0,)), (6, (60.0,)), (7, (7.0,)), (9, (90.0,)), (8, (8.0,))]
 
 
+@pytest.mark.parametrize("backend_name", ["b", "é" * 100, "x" * 4000])
+@pytest.mark.parametrize("letter", ["y", "é"])
+def test_names_are_as_long_as_a_bundle_can_say(backend_name, letter):
+    """`data_ref` holds both and has 4096 bytes at most."""
+    backend = LocalBackend(backend_name)
+    room = 4096 - len(f"local://{backend_name}/".encode())
+    longest = letter * (room // len(letter.encode()))
+    for write in (backend.put_collection, backend.upsert):
+        with pytest.raises(ruvector.LakeValueError, match=r"too long: .* at most 4096 are allowed"):
+            write(longest + "z" * 2, [1], [[1.0]])
+    assert list(backend.list_collections()) == []
+    backend.put_collection(longest, [1], [[1.0]])
+    lake = lake_of(backend)
+    assert lake.search_one(longest, [1.0])[0].id == 1
+
+
 def test_append_does_not_look_for_the_id():
     backend = LocalBackend("b")
     backend.put_collection("docs", [1], [[1.0]])
