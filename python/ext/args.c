@@ -17,6 +17,38 @@ void rvpy_wrong_type(const char *name, const char *wanted, PyObject *arg) {
     Py_XDECREF(type);
 }
 
+/* ---- texts ------------------------------------------------------------------ */
+
+/* A UnicodeEncodeError names neither the argument nor, to most people, the fault. */
+static void explain_surrogate(PyObject *arg, const char *name) {
+    if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError)) return;
+    PyObject *type, *value, *traceback;
+    Py_ssize_t place;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+    if (PyUnicodeEncodeError_GetStart(value, &place) == 0)
+        PyErr_Format(PyExc_ValueError, "%s: %R holds a lone surrogate at character %zd",
+                     name, arg, place);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+}
+
+PyObject *rvpy_utf8(PyObject *text, const char *name) {
+    PyObject *bytes = PyUnicode_AsUTF8String(text);
+    if (!bytes) explain_surrogate(text, name);
+    return bytes;
+}
+
+PyObject *rvpy_path(PyObject *path, const char *name) {
+    PyObject *bytes;
+    if (PyUnicode_FSConverter(path, &bytes)) return bytes;
+    explain_surrogate(path, name);
+    return NULL;
+}
+
+/* ---- numbers and names ------------------------------------------------------ */
+
 /* A new int, or NULL, without an exception if it is none. bool is an int to Python, but
  * never meant as one here. */
 static PyObject *try_int(PyObject *arg) {

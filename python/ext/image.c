@@ -30,8 +30,8 @@ static PyObject *raise_embed(PyObject *module, const rv_error *error, PyObject *
 }
 
 PyObject *rvpy_mobilenet_load(PyObject *module, PyObject *path) {
-    PyObject *bytes;
-    if (!PyUnicode_FSConverter(path, &bytes)) return NULL;
+    PyObject *bytes = rvpy_path(path, "path");
+    if (!bytes) return NULL;
     const char *c_path = PyBytes_AsString(bytes);
     rv_mobilenet *model = NULL;
     rv_error error = {0};

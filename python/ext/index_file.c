@@ -16,7 +16,7 @@ PyObject *rvpy_index_save(PyObject *self, PyObject *args, PyObject *kwargs) {
     PyObject *path, *bytes;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:save", keywords, &path))
         return NULL;
-    if (!PyUnicode_FSConverter(path, &bytes)) return NULL;
+    if (!(bytes = rvpy_path(path, "path"))) return NULL;
     const char *c_path = PyBytes_AsString(bytes);
     rv_error error = {0};
     PyThreadState *thread = PyEval_SaveThread();
@@ -52,7 +52,7 @@ PyObject *rvpy_index_load(PyObject *type, PyObject *args, PyObject *kwargs) {
         return NULL;
     if (rvpy_class_of(type, &class) < 0) return NULL;
     if (rvpy_parse_verify(verify_arg, &verify) < 0) return NULL;
-    if (!PyUnicode_FSConverter(path, &bytes)) return NULL;
+    if (!(bytes = rvpy_path(path, "path"))) return NULL;
     const char *c_path = PyBytes_AsString(bytes);
     rv_index *index = NULL;
     rv_error error = {0};

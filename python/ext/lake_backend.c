@@ -371,7 +371,7 @@ static PyObject *fs_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     rv_error error = {0};
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|$p:FsBackend", keywords, &name,
                                      &root, &follow_links) ||
-        !PyUnicode_FSConverter(root, &root_bytes))
+        !(root_bytes = rvpy_path(root, "root")))
         return NULL;
     PyObject *text = rvpy_take_text(name, "name");
     rvpy_backend *self = text ? (rvpy_backend *)rvpy_object_new(type) : NULL;

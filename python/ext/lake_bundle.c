@@ -12,7 +12,7 @@ int rvpy_take_tag(PyObject *arg, const char *name, PyObject *owner, rv_text *out
         rvpy_wrong_type(name, "a str or None", arg);
         return -1;
     }
-    PyObject *bytes = PyUnicode_AsUTF8String(arg);
+    PyObject *bytes = rvpy_utf8(arg, name);
     int result = bytes ? PyList_Append(owner, bytes) : -1;
     if (result == 0)
         *out = (rv_text){PyBytes_AsString(bytes), (size_t)PyBytes_Size(bytes)};
@@ -140,7 +140,7 @@ static PyObject *bundle_write(PyObject *module, PyObject *args) {
     PyObject *tuple, *dir, *bytes;
     rvpy_bundle bundle;
     if (!PyArg_ParseTuple(args, "OO:_bundle_write", &tuple, &dir) ||
-        !PyUnicode_FSConverter(dir, &bytes))
+        !(bytes = rvpy_path(dir, "dir")))
         return NULL;
     if (rvpy_bundle_take(tuple, &bundle) < 0) {
         Py_DECREF(bytes);
@@ -159,8 +159,8 @@ static PyObject *bundle_write(PyObject *module, PyObject *args) {
 }
 
 static PyObject *bundle_read(PyObject *module, PyObject *dir) {
-    PyObject *bytes;
-    if (!PyUnicode_FSConverter(dir, &bytes)) return NULL;
+    PyObject *bytes = rvpy_path(dir, "dir");
+    if (!bytes) return NULL;
     const char *directory = PyBytes_AsString(bytes);
     rv_bundle *bundle = NULL;
     rv_error error = {0};

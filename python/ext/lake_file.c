@@ -15,7 +15,7 @@ typedef struct place {
 static int take_place(PyObject *object, PyObject *key, PyObject *dir, place *out) {
     *out = (place){.lake = rvpy_lake_of(object)};
     if (!out->lake) return -1;
-    if (dir && !PyUnicode_FSConverter(dir, &out->dir_bytes)) return -1;
+    if (dir && !(out->dir_bytes = rvpy_path(dir, "dir"))) return -1;
     if (dir) out->dir = PyBytes_AsString(out->dir_bytes);
     out->key = rvpy_take_key(out->lake, key, "key");
     if (!out->key) {

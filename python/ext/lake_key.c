@@ -12,7 +12,7 @@ PyObject *rvpy_take_text(PyObject *arg, const char *name) {
         rvpy_wrong_type(name, "a str", arg);
         return NULL;
     }
-    PyObject *bytes = PyUnicode_AsUTF8String(arg);
+    PyObject *bytes = rvpy_utf8(arg, name);
     if (bytes && (size_t)PyBytes_Size(bytes) != strlen(PyBytes_AsString(bytes))) {
         PyErr_Format(PyExc_ValueError, "%s: %R holds a zero character", name, arg);
         Py_CLEAR(bytes);

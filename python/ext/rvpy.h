@@ -125,6 +125,10 @@ static inline bool rvpy_given(PyObject *arg) { return arg && arg != Py_None; }
 PyObject *rvpy_type_name(PyObject *object);
 /* TypeError "<name>: expected <wanted>, got <type of arg>". */
 void rvpy_wrong_type(const char *name, const char *wanted, PyObject *arg);
+/* New bytes: a str as UTF-8, a path as the system has it. ValueError for a str with a
+ * lone surrogate. */
+PyObject *rvpy_utf8(PyObject *text, const char *name);
+PyObject *rvpy_path(PyObject *path, const char *name);
 /* An int (anything with __index__, but no bool) in 0..2^64-1. */
 int rvpy_parse_u64(PyObject *arg, const char *name, uint64_t *out);
 /* An id of a row, 0..2^64-2. */

@@ -66,6 +66,8 @@ def split(url: str) -> tuple[Origin, SplitResult]:
         raise _refuse(url, _no_scheme(url))
     if "@" in parts.netloc:
         raise _refuse(url, "it holds a user name; use auth= instead")
+    if any("\ud800" <= c <= "\udfff" for c in url):
+        raise _refuse(url, "it holds a lone surrogate")
     if not host or port == 0 or any(c.isspace() or ord(c) < 32 for c in url):
         raise _refuse(url, "it names no host and port to connect to")
     return Origin(parts.scheme, host.rstrip("."), port or _PORTS[parts.scheme]), parts

@@ -134,6 +134,20 @@ def _short(value: Any) -> str:
     return shorten(visible(repr(value)), 80)
 
 
+def in_url(task_id: str) -> str:
+    """`task_id`, which goes into the path or the query of a URL.
+
+    Raises:
+        ValueError: no URL can hold it.
+    """
+    for place, character in enumerate(task_id):
+        if "\ud800" <= character <= "\udfff":
+            raise ValueError(
+                f"a task's id: {_short(task_id)} holds a lone surrogate at character {place}"
+            )
+    return task_id
+
+
 def task_named_in(result: Any) -> str | None:
     """The id of the task a result speaks of, whatever else is wrong with it."""
     if not isinstance(result, dict):

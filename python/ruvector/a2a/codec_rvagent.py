@@ -31,6 +31,7 @@ from .codec import (
     JsonRpcCodec,
     artifact_update,
     error_event,
+    in_url,
     said,
     status_update,
     trace_headers,
@@ -89,7 +90,7 @@ class CodecRvAgent(JsonRpcCodec):
     def stream(self, spec: TaskSpec) -> Call:
         """The events of a task that is yet to be sent; nothing is replayed."""
         assert spec.id is not None
-        query = (("id", spec.id),)
+        query = (("id", in_url(spec.id)),)
         return Call("sendSubscribe", None, "/tasks/sendSubscribe", query, "GET", safe=True)
 
     def get(self, task_id: str, history_length: int | None = None) -> Call:
@@ -100,7 +101,7 @@ class CodecRvAgent(JsonRpcCodec):
 
     def subscribe(self, task_id: str, last_event_id: str | None = None) -> Call:
         """Status events after the timestamp `last_event_id`, then live ones."""
-        query = [("id", task_id)]
+        query = [("id", in_url(task_id))]
         if last_event_id is not None:
             query.append(("last_event_id", last_event_id))
         path = "/tasks/resubscribe"

@@ -15,6 +15,7 @@ from .codec import (
     Codec,
     JsonRpcCodec,
     error_event,
+    in_url,
     official_error,
     official_message,
     official_sent,
@@ -128,13 +129,13 @@ class CodecV10Rest(Codec):
 
     def get(self, task_id: str, history_length: int | None = None) -> Call:
         query = () if history_length is None else (("historyLength", str(history_length)),)
-        return self._call("get", "GET", f"/tasks/{quote(task_id, safe='')}", query=query)
+        return self._call("get", "GET", f"/tasks/{quote(in_url(task_id), safe='')}", query=query)
 
     def cancel(self, task_id: str) -> Call:
-        return self._call("cancel", "POST", f"/tasks/{quote(task_id, safe='')}:cancel", {})
+        return self._call("cancel", "POST", f"/tasks/{quote(in_url(task_id), safe='')}:cancel", {})
 
     def subscribe(self, task_id: str, last_event_id: str | None = None) -> Call:
-        return self._call("subscribe", "GET", f"/tasks/{quote(task_id, safe='')}:subscribe")
+        return self._call("subscribe", "GET", f"/tasks/{quote(in_url(task_id), safe='')}:subscribe")
 
     def _unwrap(self, call: Call, answer: Any, http_status: int) -> Any:
         error = answer.get("error") if isinstance(answer, dict) else None

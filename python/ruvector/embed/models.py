@@ -139,6 +139,9 @@ def make_request(
     asked = os.fspath(name_or_path)
     if not isinstance(asked, str) or not asked:
         raise ValueError(f"name_or_path must be a non-empty str or path, got {asked!r}")
+    _check_encodes(asked, "name_or_path")
+    if cache_dir is not None:
+        _check_encodes(os.fspath(cache_dir), "cache_dir")
     if revision is not None and not REVISION.fullmatch(revision):
         raise ValueError(f"revision must be a branch, tag or commit, got {revision!r}")
     short = next((s for s, m in HUB_MODELS.items() if asked in (s, m.repo)), asked)
@@ -152,6 +155,15 @@ def make_request(
         local_files_only=local_files_only,
         cache_dir=cache_dir,
     )
+
+
+def _check_encodes(path: str | bytes, name: str) -> None:
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as why:
+        raise ValueError(
+            f"{name}: {path!r} holds a lone surrogate at character {why.start}"
+        ) from None
 
 
 def _not_found(request: Request, reasons: Iterable[tuple[str, str]]) -> str:
