@@ -163,6 +163,10 @@ del os.environ["ORT_DISABLE_TELEMETRY"]"""
         done = run_python(code, HOME=str(tmp_path), ORT_DISABLE_TELEMETRY="1")
         assert done.returncode == 0, done.stderr
         assert ("RuntimeWarning: onnxruntime was imported before" in done.stderr) is warns
+        line = 1 + code.splitlines().index(
+            'ruvector.Embedder.from_pretrained("all-MiniLM-L6-v2", local_files_only=True)'
+        )
+        assert done.stderr.startswith(f"<string>:{line}: ") is warns
 
 
 def test_first_is_told_nothing(run_python, tmp_path: Path, monkeypatch) -> None:

@@ -30,8 +30,18 @@ def before_import(package: str) -> None:
             f"{variable}=1 in the environment, or make an Embedder first "
             f"({variable}=0 keeps telemetry and leaves out this warning)",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=_of_the_caller(),
         )
+
+
+def _of_the_caller() -> int:
+    """The stacklevel for `before_import` that names the line outside of this package."""
+    level = 1
+    frame = sys._getframe(1)
+    while frame.f_back and str(frame.f_globals.get("__name__", "")).split(".")[0] == "ruvector":
+        frame = frame.f_back
+        level += 1
+    return level
 
 
 def _sends(module: object) -> bool:
