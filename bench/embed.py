@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ruvector.embed.quiet import OFF, before_import
 
 from .index import OUT
 from .machine import machine
@@ -53,6 +54,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--weights", nargs="+", choices=["int8", "float32"], default=["int8", "float32"])
     add("--out", type=Path, default=OUT / "embed.json")
     options = parser.parse_args(arguments)
+    for package in OFF:  # the peers import both
+        before_import(package)
     os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
     texts = documents(options.texts, seed=1)
     words = sorted(len(text.split()) for text in texts)

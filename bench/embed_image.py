@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import ruvector
 from ruvector import _core
+from ruvector.embed.quiet import before_import
 
 from .index import OUT
 from .machine import machine
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--side", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
     add("--out", type=Path, default=OUT / "embed_image.json")
     options = parser.parse_args(arguments)
+    before_import("onnxruntime")
     rng = np.random.default_rng(1)
     images = [reference.image_of(rng, *options.side) for _ in range(IMAGES)]
     result = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from ruvector.embed.quiet import before_import
 
 # inputs, expanded, outputs, squeeze, kernel, stride, activation: torchvision's settings.
 BLOCKS = (
@@ -158,6 +159,7 @@ def onnx_model(tensors: dict[str, np.ndarray]):
 
 
 def onnx_session(tensors: dict[str, np.ndarray], threads: int = 1):
+    before_import("onnxruntime")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -343,3 +343,27 @@ def test_the_lake_is_compared_with_what_it_is_made_of(tmp_path):
         assert r["reached"] == (
             r["value"] >= float(limit) if sign == ">=" else r["value"] <= float(limit)
         )
+
+
+def test_the_peers_of_embedding_send_nothing_home():
+    """Both programs decide before they import ONNX Runtime or the hub's client."""
+    code = """
+import os, sys
+from bench import embed, embed_image
+
+def told(*args, **options):
+    raise SystemExit
+embed.documents = embed_image.measure = told
+for main, names in ((embed.main, ("ORT", "HF_HUB")), (embed_image.main, ("ORT",))):
+    wanted = {f"{name}_DISABLE_TELEMETRY" for name in names}
+    for name in wanted:
+        os.environ.pop(name, None)
+    try:
+        main([])
+    except SystemExit:
+        pass
+    assert {os.environ.get(name) for name in wanted} == {"1"}, main
+    assert "onnxruntime" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
