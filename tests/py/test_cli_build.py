@@ -86,6 +86,47 @@ def test_options_of_other_kinds(tmp_path: Path, source, capsys, args, words) -> 
     assert not (tmp_path / "x.rbpx").exists()
 
 
+REALS = {
+    "float64": lambda x: x.astype(float),
+    "float16": lambda x: x.astype(np.float16),
+    "int8": lambda x: (9 * x).astype(np.int8),
+    "big-endian": lambda x: x.astype(">f4"),
+    "Fortran": np.asfortranarray,
+}
+
+
+@pytest.mark.parametrize("kind", REALS)
+def test_convert_builds_what_python_does(tmp_path: Path, rows, capsys, kind) -> None:
+    array = REALS[kind](rows)
+    np.save(tmp_path / "x.npy", array)
+    out = tmp_path / "x.rbpx"
+    code, _, err = command(capsys, "build", tmp_path / "x.npy", "-o", out)
+    assert (code, out.exists()) == (1, False)
+    assert "(--convert converts it); save it again as" in err
+    assert command(capsys, "build", tmp_path / "x.npy", "-o", out, "--convert")[0] == 0
+    cls = ruvector.RabitqPlusIndex
+    assert cls.load(out) == cls.build(array, convert=True)
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.full((3, 4), 1e300), "beyond float32, which ends at 3.4e38"),
+        (np.full((3, 4), np.inf), "must be finite"),
+        (np.zeros((3, 4), complex), "expected (n, dim) real numbers, got (3, 4) complex128"),
+        (np.zeros((3, 4), bool), "expected (n, dim) real numbers, got (3, 4) bool"),
+        (np.zeros((1, 3, 4)), "expected (n, dim) real numbers, got (1, 3, 4)"),
+    ],
+)
+def test_what_convert_does_not_convert(tmp_path: Path, capsys, array, words) -> None:
+    np.save(tmp_path / "x.npy", array)
+    code, out, err = command(
+        capsys, "build", tmp_path / "x.npy", "-o", tmp_path / "x.rbpx", "--convert"
+    )
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert words in err
+
+
 def test_what_cannot_be_built_leaves_the_old_file(tmp_path: Path, source, capsys) -> None:
     out = tmp_path / "x.rbpx"
     out.write_bytes(b"old")

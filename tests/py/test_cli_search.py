@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
@@ -152,14 +153,38 @@ def test_options_reach_the_search(made, capsys) -> None:
         np.testing.assert_array_equal(np.load(ids), expected)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda q: q.astype(float),
+        lambda q: q.astype(np.float16),
+        lambda q: (9 * q).astype(np.int32),
+        lambda q: q.astype(">f8"),
+        np.asfortranarray,
+        lambda q: q[0].astype(float),
+    ],
+)
+def test_queries_of_any_real_dtype(made, capsys, make) -> None:
+    queries = make(made.queries)
+    np.save(made.folder / "q.npy", queries)
+    index, out = made.index(epsilon=EVERYTHING), made.folder / "o.npy"
+    assert made.search(capsys, index, "-o", out) == (0, ANY, "")
+    expected, _ = RabitqPlusIndex.load(index).search_batch(queries, K)
+    np.testing.assert_array_equal(np.load(out), expected)
+
+
 def test_what_cannot_be_searched(made, capsys) -> None:
     index, folder = made.index(), made.folder
     np.save(folder / "narrow.npy", np.zeros((2, 3), np.float32))
     np.save(folder / "few.npy", made.ids[:3])
+    np.save(folder / "far.npy", np.full((2, 12), 1e300))
+    np.save(folder / "flags.npy", np.zeros((2, 12), bool))
     (folder / "junk.rbpx").write_bytes(b"junk")
     queries = folder / "q.npy"
     for args, code, words in [
         ([index, folder / "narrow.npy"], 1, "dimension"),
+        ([index, folder / "far.npy"], 1, "far.npy: numbers beyond float32"),
+        ([index, folder / "flags.npy"], 1, "(n, dim) real numbers, got (2, 12) bool"),
         ([folder / "junk.rbpx", queries], 1, "junk.rbpx"),
         ([folder / "none.rbpx", queries], 1, "none.rbpx"),
         ([index, queries, "--truth", folder / "few.npy"], 1, "3 x 5 ids, but there are 20 queries"),

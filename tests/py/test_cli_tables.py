@@ -101,6 +101,25 @@ def test_tables_without_such_a_column(tmp_path: Path, made, name, words) -> None
 
 
 @pytest.mark.parametrize("suffix", tables.SUFFIXES)
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int8", "uint32"])
+def test_lists_of_other_real_numbers_are_converted(tmp_path: Path, suffix, dtype) -> None:
+    rows = (9 * np.arange(12).reshape(4, 3)).astype(dtype)
+    column = pa.FixedSizeListArray.from_arrays(pa.array(rows.ravel()), 3)
+    path = write(tmp_path / f"x{suffix}", pa.table({"v": column}))
+    read = vectors.read_vectors(path, convert=True)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, rows.astype(np.float32))
+    with pytest.raises(ValueError, match="write it as lists of float32"):
+        vectors.read_vectors(path, convert=False)
+
+
+def test_lists_of_what_is_no_number_are_not(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.parquet", pa.table({"v": [["a"], ["b"]]}))
+    with pytest.raises(ValueError, match="lists of string; write it as lists of real numbers"):
+        vectors.read_vectors(path, convert=True)
+
+
+@pytest.mark.parametrize("suffix", tables.SUFFIXES)
 @pytest.mark.parametrize(
     ("made", "words"),
     [

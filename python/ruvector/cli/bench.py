@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import FlatF32Index, cpu_features, set_num_threads
-from .build import add_build_options, given_options
+from .build import add_build_options, add_convert, given_options
 from .indexes import CLASSES
 from .report import Usage, add_json, add_threads, bar, positive, table, tell_json
 from .search import add_search_options, recall, search_options
@@ -38,6 +38,7 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--kinds", default=",".join(CLASSES), metavar="A,B", help="default %(default)s"
     )
+    add_convert(command)
     add_build_options(command)
     add_search_options(command)
     add_threads(command)
@@ -79,9 +80,9 @@ def _run(args: argparse.Namespace) -> int:
 
 def _data(args: argparse.Namespace) -> tuple[F32Array, F32Array]:
     """What to index and what to ask."""
-    vectors = read_vectors(args.vectors, args.column)[: args.rows]
+    vectors = read_vectors(args.vectors, args.column, convert=args.convert)[: args.rows]
     if args.queries:
-        return vectors, read_vectors(args.queries)
+        return vectors, read_vectors(args.queries, convert=True)
     if len(vectors) < 2 * args.held_out:
         raise Usage(
             f"{args.vectors}: {len(vectors)} vectors are too few to hold {args.held_out} out; "

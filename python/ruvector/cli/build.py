@@ -28,10 +28,17 @@ def add(command: argparse.ArgumentParser) -> None:
     command.add_argument("--column", metavar="NAME", help="of the vectors, in a table")
     command.add_argument("--ids", metavar="FILE", type=Path, help="a .npy or a table")
     command.add_argument("--id-column", metavar="NAME", help="of the ids, in that table")
+    add_convert(command)
     add_build_options(command)
     command.add_argument("--kind", choices=CLASSES, default="plus")
     add_threads(command)
     add_json(command)
+
+
+def add_convert(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--convert", action="store_true", help="vectors of any real dtype, as a float32 copy"
+    )
 
 
 def add_build_options(command: argparse.ArgumentParser) -> None:
@@ -66,7 +73,7 @@ def _run(args: argparse.Namespace) -> int:
         raise Usage(f"--kind {args.kind} takes no {option}; these do: {kinds}")
     check_output(args.output, (".rbpx",))
     set_num_threads(args.threads or 0)
-    vectors = read_vectors(args.vectors, args.column)
+    vectors = read_vectors(args.vectors, args.column, convert=args.convert)
     if args.ids or args.id_column:
         options["ids"] = read_ids(args.ids or args.vectors, args.id_column)
     with bar("building", "rows") as progress:

@@ -80,7 +80,7 @@ def _run(args: argparse.Namespace) -> int:
     options, refused = search_options(args, type(index))
     if refused:
         raise Usage(f"a {type(index).__name__} takes no --{refused[0].replace('_', '-')}")
-    queries = read_vectors(args.queries, args.column)
+    queries = read_vectors(args.queries, args.column, convert=True)
     truth = None
     if args.truth:
         truth = read_truth(args.truth)

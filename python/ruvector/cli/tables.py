@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,17 @@ IDS, SCORES = "ids", "scores"  #: columns of results
 _BATCH = 65_536  # rows of Parquet decoded at a time
 
 
-def read_vectors(path: Path, column: str | None) -> npt.NDArray[np.float32]:
+def read_vectors(path: Path, column: str | None, *, any_real: bool = False) -> npt.NDArray[Any]:
     """(n, dim) float32; without a copy where an Arrow file has one uncompressed batch.
 
     column: its name; None where the table has one column of vectors.
+    any_real: lists of other real numbers are read, too, in their own dtype.
     """
     with _telling(path) as pa:
-        n, name, chunks = _open(pa, path, column, pa.types.is_float32, "float32")
+        fits, wanted = pa.types.is_float32, "float32"
+        if any_real:
+            fits, wanted = partial(_is_real, pa.types), "real numbers"
+        n, name, chunks = _open(pa, path, column, fits, wanted)
         return _filled(path, name, n, chunks)
 
 
@@ -140,6 +145,10 @@ def _open(pa: Any, path: Path, column: str | None, fits: Any, wanted: str) -> An
             f"{path}: column {name!r} holds lists of {lists[name]}; write it as lists of {wanted}"
         )
     return n, name, batches(name)
+
+
+def _is_real(types: Any, value_type: Any) -> bool:
+    return bool(types.is_floating(value_type) or types.is_integer(value_type))
 
 
 def _names(schema: Any) -> str:

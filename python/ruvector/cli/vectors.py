@@ -16,30 +16,65 @@ from .report import Usage, one_line, replacing
 SUFFIXES = (".npy", *xvecs.TYPES, *tables.SUFFIXES)
 FORMATS = ".npy, .fvecs, .bvecs, .ivecs, .parquet, .arrow or .feather"
 _EXACT = 1 << 24  # whole numbers float32 holds exactly
+_BLOCK = 65_536  # rows converted at a time
 
 
-def read_vectors(path: Path, column: str | None = None) -> npt.NDArray[np.float32]:
+def read_vectors(
+    path: Path, column: str | None = None, *, convert: bool | None = None
+) -> npt.NDArray[np.float32]:
     """(n, dim) float32, C-contiguous. A `.npy` is mapped, not read.
+
+    convert: copies of any real dtype and layout are made, and one vector is a row; None
+    where the command has no option for it.
 
     Raises ValueError, OSError.
     """
     kind = _suffix(path, column)
     if kind in tables.SUFFIXES:
-        return tables.read_vectors(path, column)
+        rows = tables.read_vectors(path, column, any_real=bool(convert))
+        return _as_float32(path, rows)
     if kind == ".npy":
         rows = _npy(path)
-        if rows.ndim != 2 or rows.dtype != np.float32 or not rows.flags.c_contiguous:
-            raise ValueError(
-                f"{path}: expected (n, dim) float32 in C order, got {rows.shape} {rows.dtype}"
-                f"{'' if rows.flags.c_contiguous else ' in Fortran order'}; save it again as "
-                "np.ascontiguousarray(x, dtype=np.float32)"
-                f"{'.reshape(1, -1)' if rows.ndim == 1 else ''}"
-            )
-        return rows
+        if rows.ndim == 2 and rows.dtype == np.float32 and rows.flags.c_contiguous:
+            return rows
+        if convert and rows.ndim in (1, 2) and rows.dtype.kind in "fiu":
+            return _as_float32(path, np.atleast_2d(rows))
+        raise _refused(path, rows, convert)
     numbers = xvecs.read(path)
     if kind == ".ivecs" and not -_EXACT <= numbers.min() <= numbers.max() <= _EXACT:
         raise ValueError(f"{path}: numbers beyond 2^24, which float32 does not hold exactly")
     return numbers.astype(np.float32, copy=False)
+
+
+def _refused(path: Path, rows: npt.NDArray[Any], convert: bool | None) -> ValueError:
+    wanted = "real numbers" if convert else "float32 in C order"
+    got = f"{path}: expected (n, dim) {wanted}, got {rows.shape} {rows.dtype}"
+    if not rows.flags.c_contiguous:
+        got += " in Fortran order"
+    if rows.ndim not in (1, 2) or rows.dtype.kind not in "fiub":
+        return ValueError(got)
+    option = " (--convert converts it)" if convert is False and rows.dtype.kind != "b" else ""
+    shaped = ".reshape(1, -1)" if rows.ndim == 1 else ""
+    return ValueError(
+        f"{got}{option}; save it again as np.ascontiguousarray(x, dtype=np.float32){shaped}"
+    )
+
+
+def _as_float32(path: Path, rows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """A copy, if it is not float32 already; block by block, for a mapped file may be large."""
+    if rows.dtype == np.float32 and rows.flags.c_contiguous:
+        return rows
+    copy = np.empty(rows.shape, np.float32)
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        with np.errstate(over="ignore"):
+            copy[start : start + _BLOCK] = block
+        if (np.isinf(copy[start : start + _BLOCK]) & np.isfinite(block)).any():
+            raise ValueError(
+                f"{path}: numbers beyond float32, which ends at 3.4e38; scale vectors and "
+                "queries alike"
+            )
+    return copy
 
 
 def read_ids(path: Path, column: str | None = None) -> npt.NDArray[Any]:
