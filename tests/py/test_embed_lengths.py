@@ -25,8 +25,8 @@ WORDS = (
 CORPUS = [f"{WORDS} {i} {i * 7919}, ok?\n{WORDS.upper()}!" for i in range(60)]
 
 
-def bert(**settings: object) -> tokenizers.Tokenizer:
-    made = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=100))
+def bert(limit: int = 100, **settings: object) -> tokenizers.Tokenizer:
+    made = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=limit))
     made.normalizer = normalizers.BertNormalizer(**settings)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -204,6 +204,102 @@ def test_chinese_without_blanks_is_cut_first_for_bert(tmp_path: Path) -> None:
     assert not beginning.Beginnings(added)._places.search("漢字")
     text = "漢字仮名交" * 600
     assert len(next(beginning.Beginnings(made).of(text, 10))) < 100
+
+
+# ---- words that are too long -------------------------------------------------------------
+
+
+def short_words(splits=None, normalizer=None, *added):
+    """A word may have six characters."""
+    made = bert(6, lowercase=True)
+    if splits is not None:
+        made.pre_tokenizer = splits
+    if normalizer is not None:
+        made.normalizer = normalizer
+    return with_added(made, *added)
+
+
+TAGS = (TOKEN("<x>", normalized=False), TOKEN("[ab-c]"), TOKEN("@a", single_word=True))
+# Each with whether words are shortened at all.
+SHORT_WORDS = {
+    "bert": (short_words, True),
+    "tags": (lambda: short_words(None, None, *TAGS), True),
+    "words": (lambda: short_words(pre_tokenizers.Whitespace()), True),
+    "blanks, composed": (
+        lambda: short_words(pre_tokenizers.WhitespaceSplit(), normalizers.NFKC()),
+        True,
+    ),
+    "plain marks": (
+        lambda: short_words(
+            pre_tokenizers.BertPreTokenizer(),
+            joined(normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase()),
+        ),
+        True,
+    ),
+    "an added word": (lambda: short_words(None, None, TOKEN("cat")), False),
+    "an added letter with a mark": (lambda: short_words(None, None, TOKEN("ä")), False),
+    "digits": (
+        lambda: short_words(joined(pre_tokenizers.Digits(), pre_tokenizers.Whitespace())),
+        False,
+    ),
+    "replaced": (lambda: short_words(None, normalizers.Replace("aa", " ")), False),
+}
+
+
+@pytest.fixture(scope="module", params=SHORT_WORDS)
+def wordy(request, tmp_path_factory):
+    make, shortens = SHORT_WORDS[request.param]
+    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
+    make().save(str(path))
+    plain = tokenizers.Tokenizer.from_file(str(path))
+    return plain, path, shortens
+
+
+RUN = st.tuples(st.sampled_from("aAz09"), st.integers(1, 40)).map(lambda pair: pair[0] * pair[1])
+BESIDE = st.sampled_from(
+    [*" .,-_<>[]@äßΣİ漢\u0301\u200d\u00a0", "cat", "aa", "<x>", "[ab-c]", "@a", "[UNK]"]
+)
+
+
+SIDE = st.sampled_from(["right", "left"])
+
+
+@settings(max_examples=25)
+@given(parts=st.lists(st.one_of(RUN, RUN, BESIDE), max_size=40), lower=st.booleans(), side=SIDE)
+@example(parts=["a" * 3000], lower=False, side="right")
+@example(parts=["a" * 12, "cat", "a" * 12], lower=False, side="right")
+@example(parts=["b" * 12, "aa", "b" * 12], lower=False, side="right")
+@example(parts=["a" * 300, "\u0301", "a" * 300, " ", "a"], lower=False, side="left")
+@example(parts=["Σ", "A" * 300, "Σ", " ", "9" * 300, "Σ"], lower=True, side="right")
+def test_words_that_are_too_long_are_shortened_exactly(wordy, parts, lower, side) -> None:
+    plain, path, _ = wordy
+    text = "".join(parts)
+    plain.enable_truncation(LENGTH, direction=side)
+    want = plain.encode(text.lower() if lower else text)
+    ids, cut = Tokenizer(path, LENGTH, cut=side, lower_case=lower).encode(text)
+    assert ids.tolist() == want.ids
+    assert cut is bool(want.overflowing)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize(
+    "text", ["x" * 9000, "aB3" * 3000 + " end", "so " + "x" * 5000 + "-" + "y" * 4000]
+)
+def test_of_words_that_are_too_long_little_is_tokenized(wordy, monkeypatch, side, text) -> None:
+    plain, path, shortens = wordy
+    plain.enable_truncation(LENGTH, direction=side)
+    ours = Tokenizer(path, LENGTH, cut=side)
+    real, seen = ours._tokenizer, []
+
+    class Counting:
+        def encode(self, part: str):
+            seen.append(len(part))
+            return real.encode(part)
+
+    monkeypatch.setattr(ours, "_tokenizer", Counting())
+    ids, _ = ours.encode(text)
+    assert ids.tolist() == plain.encode(text).ids
+    assert (sum(seen) < 300) is shortens
 
 
 @pytest.mark.parametrize("lower", [False, True])

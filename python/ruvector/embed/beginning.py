@@ -7,6 +7,11 @@ joins with a blank; no normalizer composes or moves anything across a blank; the
 pre-tokenizer always splits there; and no added token spans it. For BERT's own pair a place
 between two Chinese characters will do as well, for blanks are put around each of them.
 The pieces of a tokenizer that are not known here get the whole text.
+
+WordPiece makes one unknown token of a word that is longer than its limit, so the middle of
+a run of ASCII letters and digits beyond that is left out: the word stays too long, no known
+normalizer or pre-tokenizer acts inside of the run, and no added token can lie in it. What
+other models make of a word depends on all of it.
 """
 
 from __future__ import annotations
@@ -34,6 +39,11 @@ _BLANK_RUNS = ({"Regex": " {2,}"}, {"Regex": " +"}, {"Regex": r"\s+"}, {"Regex":
 _SPLIT_AT_ALL_BLANKS = {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 _ADDING_SPLITS = {"Digits", "Punctuation", "UnicodeScripts"}
 
+# Those that map an ASCII letter or digit to one character and add or drop none between two.
+_KEEP_ASCII = {"Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "BertNormalizer", "Strip"}
+_KEEP_RUNS = _SPLIT_AT_ALL_BLANKS | {"Punctuation"}
+_PUNCTUATION = re.compile(r"[!-/:-@\[-`{-~]")
+
 # Characters of the first try for each token wanted, and how much longer the next one is.
 CHARACTERS, GROWTH = 16, 4
 # Tokens that are to follow the last one kept: nothing at the cut is near it.
@@ -45,17 +55,40 @@ class Beginnings:
 
     def __init__(self, tokenizer: Any) -> None:
         self._places = _places(tokenizer)
+        self._kept = _kept_of_a_run(tokenizer)
+        # Only where a run begins: else each of its characters would be looked at for each.
+        run = f"(?<![A-Za-z0-9])[A-Za-z0-9]{{{2 * self._kept + 1},}}"
+        self._long_runs = re.compile(run) if self._kept else None
 
     def of(self, text: str, tokens: int) -> Iterator[str]:
-        """Ever longer beginnings of `text`, which ends with the text itself."""
-        if self._places is not None:
-            size = CHARACTERS * (tokens + MARGIN)
-            while 2 * size < len(text):
-                cut = self._last_place(text, size)
-                if cut:
-                    yield text[:cut]
-                size *= GROWTH
-        yield text
+        """Ever longer beginnings of `text`; the last one has the tokens of all of it."""
+        for cut in self._cuts(text, tokens):
+            yield self.shortened(text[:cut])
+        whole = self.shortened(text)
+        if len(whole) < len(text):
+            for cut in self._cuts(whole, tokens):
+                yield whole[:cut]
+        yield whole
+
+    def shortened(self, text: str) -> str:
+        """A text with the same tokens: without the middles of words that are too long."""
+        if self._long_runs is None:
+            return text
+        parts, start = [], 0
+        for run in self._long_runs.finditer(text):
+            parts.append(text[start : run.start() + self._kept])
+            start = run.end() - self._kept
+        return "".join([*parts, text[start:]]) if parts else text
+
+    def _cuts(self, text: str, tokens: int) -> Iterator[int]:
+        if self._places is None:
+            return
+        size = CHARACTERS * (tokens + MARGIN)
+        while 2 * size < len(text):
+            cut = self._last_place(text, size)
+            if cut:
+                yield cut
+            size *= GROWTH
 
     def _last_place(self, text: str, size: int) -> int:
         """The last place within `size` characters to cut at; 0 if there is none."""
@@ -91,6 +124,22 @@ def _places(tokenizer: Any) -> re.Pattern[str] | None:
     if spaced and len(normalizers) == 1 and kinds == {"BertPreTokenizer"} and not chinese:
         pattern = f"{pattern}|{_BETWEEN_CHINESE}"
     return re.compile(pattern)
+
+
+def _kept_of_a_run(tokenizer: Any) -> int:
+    """How much of a run of letters and digits has to stay at its beginning and at its end;
+    0 where runs have to stay whole."""
+    limit = getattr(tokenizer.model, "max_input_chars_per_word", None)
+    if type(tokenizer.model).__name__ != "WordPiece" or not isinstance(limit, int):
+        return 0
+    normalizers = {part["type"] for part in _parts(tokenizer.normalizer, "normalizers")}
+    splits = {part["type"] for part in _parts(tokenizer.pre_tokenizer, "pretokenizers")}
+    added = [str(token.content) for token in tokenizer.get_added_tokens_decoder().values()]
+    if not normalizers <= _KEEP_ASCII or not splits <= _KEEP_RUNS:
+        return 0
+    if not all(_PUNCTUATION.search(content) for content in added):
+        return 0  # it could lie in a run
+    return max(limit // 2 + 1, *map(len, added), 1)
 
 
 def _parts(component: Any, listed: str) -> Iterator[Mapping[str, Any]]:
