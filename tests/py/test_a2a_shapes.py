@@ -156,6 +156,18 @@ NUMBERS = {
 }
 
 
+@pytest.mark.parametrize("version", ["0.3", "1.0"])
+def test_a_number_is_no_id_and_the_error_has_it(version):
+    """The specification has a string; a2a-sdk 0.3.26 and 1.3.0 refuse a number, too."""
+    numbered = {**TASK, "id": 42}
+    result = {"task": numbered} if version == "1.0" else {**numbered, "kind": "task"}
+    with pytest.raises(
+        ProtocolError, match=r"id should be a string.*the task's id is '42'"
+    ) as caught:
+        ask(Scripted(version, sent=result), lambda client: client.send_task(TaskSpec(input="x")))
+    assert caught.value.task_id == "42"
+
+
 @pytest.mark.parametrize(("number", "name"), NUMBERS.items())
 def test_states_by_number(number, name):
     assert TaskState.parse(number) == name

@@ -156,6 +156,8 @@ def task_named_in(result: Any) -> str | None:
         if isinstance(result.get(name), dict):
             return task_named_in(result[name])
     found = result.get("taskId") or (result.get("id") if "status" in result else None)
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)
     return found if isinstance(found, str) else None
 
 
