@@ -545,11 +545,15 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
                      uint32_t dim, uint64_t k, const rv_search_options *options,
                      uint64_t *ids, float *scores, uint64_t *cost, rv_error *err);
 
+/* How many of m queries a thread compares with rows of `dim` floats before it lets
+ * writers in and asks whether to go on; the threads are `workers`. */
+size_t rvx_flat_at_once(const rvk_ops *ops, size_t rows, size_t dim, uint64_t m,
+                        size_t workers);
+
 /* flat.c: fills s[i].top for n_queries <= RVX_FLAT_AT_ONCE queries that lie one after the
  * other in memory. filters[i] may be NULL. */
 #define RVX_FLAT_AT_ONCE                                                                 \
     256u /* reading and packing the rows once for so many is little */
-#define RVX_FLAT_LEAST 32u
 void rvx_flat_search(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters);
 
 /* ---- the index ------------------------------------------------------------- */

@@ -266,21 +266,26 @@ static size_t coded_at_once(uint64_t m, size_t workers) {
     return best;
 }
 
-/* Products after which a thread lets writers in and asks whether to go on: some 30 ms. */
-#define FLAT_WORK (UINT64_C(1) << 32)
-
 /* Flat batches want to be large, but every thread is to have two of them, and none is to
- * take long. */
-static size_t flat_at_once(const rv_index *index, uint64_t m, const rvb_pool *pool) {
-    size_t workers = rvb_pool_workers(pool), shares = workers > 1 ? 2 * workers : 1;
-    rvb_rwlock_read(index->state);
-    uint64_t each = (uint64_t)index->rows.n * index->dim + 1;
-    rvb_rwlock_unread(index->state);
+ * take long: Ctrl-C waits for it. */
+size_t rvx_flat_at_once(const rvk_ops *ops, size_t rows, size_t dim, uint64_t m,
+                        size_t workers) {
+    uint64_t most = ops->turn / ((uint64_t)rows * dim + 1);
+    size_t shares = workers > 1 ? 2 * workers : 1;
     uint64_t share = (m + shares - 1) / shares;
-    if (share > FLAT_WORK / each) share = FLAT_WORK / each;
-    if (share < RVX_FLAT_LEAST) return RVX_FLAT_LEAST;
+    if (share > most) share = most;
+    if (share < ops->sharing) return ops->sharing;
     if (share > RVX_FLAT_AT_ONCE) return RVX_FLAT_AT_ONCE;
-    return ((size_t)share + RVK_PACK - 1) / RVK_PACK * RVK_PACK;
+    return share < RVK_PACK ? (size_t)share : (size_t)share / RVK_PACK * RVK_PACK;
+}
+
+static size_t at_once(const search *c, uint64_t m, const rvb_pool *pool) {
+    const rv_index *index = c->index;
+    if (index->has_codes) return coded_at_once(m, rvb_pool_workers(pool));
+    rvb_rwlock_read(index->state);
+    size_t rows = index->rows.n;
+    rvb_rwlock_unread(index->state);
+    return rvx_flat_at_once(c->ops, rows, index->dim, m, rvb_pool_workers(pool));
 }
 
 rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
@@ -303,9 +308,8 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
     if (status == RV_OK) status = build_filters(&c, m, err);
     if (status == RV_OK) {
         rvb_pool *pool = m > 1 ? rvb_pool_acquire() : NULL;
-        size_t at_once = index->has_codes ? coded_at_once(m, rvb_pool_workers(pool))
-                                          : flat_at_once(index, m, pool);
-        status = rvb_pool_for(pool, m, at_once, answer, &c, c.options.progress, err);
+        status = rvb_pool_for(pool, m, at_once(&c, m, pool), answer, &c,
+                              c.options.progress, err);
         rvb_pool_release(pool);
     }
     for (size_t i = 0; i < c.n_filters; i++) rvx_filter_clear(&c.filters[i]);

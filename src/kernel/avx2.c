@@ -169,6 +169,8 @@ static inline v16 b32_high(b32 x) {
 const rvk_ops rvk_ops_avx2 = {
     .name = "avx2",
     .group = 4,
+    .turn = UINT64_C(1) << 29,
+    .sharing = 32,
     .dot = dot,
     .l2sq = l2sq,
     .dot_half = dot_half,

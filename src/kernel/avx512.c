@@ -121,6 +121,8 @@ static inline void v16_fold_tile(v16 s[V16_TILE][V16_TILE], float *out, size_t p
 const rvk_ops rvk_ops_avx512 = {
     .name = "avx512",
     .group = 4,
+    .turn = UINT64_C(1) << 29,
+    .sharing = 32,
     .dot = dot,
     .l2sq = l2sq,
     .dot_half = dot_half,
@@ -148,6 +150,8 @@ const rvk_ops rvk_ops_avx512 = {
 const rvk_ops rvk_ops_avx512vbmi = {
     .name = "avx512vbmi",
     .group = 4,
+    .turn = UINT64_C(1) << 29,
+    .sharing = 32,
     .dot = dot,
     .l2sq = l2sq,
     .dot_half = dot_half,

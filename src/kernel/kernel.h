@@ -105,6 +105,10 @@ typedef struct rvk_conv {
 typedef struct rvk_ops {
     const char *name;
     unsigned group; /* dimensions per scan column: 4 (nibbles) or 6 (bytes) */
+    /* Of queries compared with the same rows: products that take some 40 ms, and how many
+     * queries have to share a pass lest memory be the limit. */
+    uint64_t turn;
+    unsigned sharing;
 
     float (*dot)(const float *a, const float *b, size_t n);
     /* d = a - b, rounded; then fma(d, d, lane). */

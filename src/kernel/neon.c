@@ -150,6 +150,8 @@ static inline v16 b32_high(b32 x) { return bytes_to_floats(x.val[1]); }
 const rvk_ops rvk_ops_neon = {
     .name = "neon",
     .group = 6,
+    .turn = UINT64_C(1) << 28,
+    .sharing = 32,
     .dot = dot,
     .l2sq = l2sq,
     .dot_half = dot_half,

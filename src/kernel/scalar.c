@@ -319,6 +319,8 @@ static void channel_scale(float *x, size_t n, size_t channels, const float *by) 
 const rvk_ops rvk_ops_scalar = {
     .name = "scalar",
     .group = 6,
+    .turn = UINT64_C(1) << 23,
+    .sharing = 1,
     .dot = dot,
     .l2sq = l2sq,
     .dot_half = dot_half,

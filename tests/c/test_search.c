@@ -7,6 +7,8 @@
 
 #include "failing_allocator.h"
 
+#include "index/index_i.h"
+
 #define HUGE_EPSILON 1000.0f
 
 static const size_t dims[] = {1, 2, 3, 7, 31, 32, 33, 64, 100, 128, 257, 768};
@@ -480,6 +482,27 @@ static int go_on(void *ctx, uint64_t done, uint64_t total) {
     return 0;
 }
 
+/* A thread asks between two groups of queries whether to go on, and not within one. So
+ * the products of a group, rows x dim for each query, are what Ctrl-C waits for: 40 ms,
+ * measured for each instruction set, or one pass over rows that enough queries share. */
+static void flat_batches_ask_often(void **state) {
+    (void)state;
+    static const size_t rows[] = {0, 1, 1000, 100000, 1000000, 4000000};
+    static const size_t dims_tried[] = {1, 128, 768, 65536};
+    static const size_t threads[] = {1, 2, 16};
+    const rvk_ops *ops;
+    for (size_t i = 0; (ops = rvk_ops_at(i)); i++)
+        for (size_t c = 0; c < 6 * 4 * 3; c++) {
+            size_t n = rows[c % 6], dim = dims_tried[c / 6 % 4],
+                   workers = threads[c / 24];
+            size_t group = rvx_flat_at_once(ops, n, dim, 1000, workers);
+            assert_true(group >= 1 && group <= RVX_FLAT_AT_ONCE);
+            assert_true(group <= 32 || (uint64_t)group * n * dim <= UINT64_C(1) << 29);
+            if (strcmp(ops->name, "scalar") != 0) continue;
+            assert_true(group == 1 || (uint64_t)group * n * dim <= UINT64_C(1) << 23);
+        }
+}
+
 static void progress_and_cancelling(void **state) {
     (void)state;
     const size_t m = 64;
@@ -516,6 +539,7 @@ int main(void) {
         cmocka_unit_test(bad_arguments),
         cmocka_unit_test(large_k_takes_no_memory),
         cmocka_unit_test(progress_and_cancelling),
+        cmocka_unit_test(flat_batches_ask_often),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
