@@ -102,6 +102,11 @@ def test_the_argument_is_named(index, backend, lake, tmp_path, name, call):
     assert ruvector.LocalBackend.list_collections(backend) == ["docs"]
 
 
+def test_a_bundle_with_one_is_no_bundle():
+    with pytest.raises(ruvector.LakeValueError, match=r"invalid UTF-8 \(byte 6\)"):
+        RuLakeBundle.from_json('{"a":"\ud800"}')
+
+
 def test_a_url_is_refused():
     with pytest.raises(TransportError, match="is refused: it holds a lone surrogate"):
         asyncio.run(A2aClient.connect(f"http://127.0.0.1:9/{BAD}"))

@@ -79,7 +79,7 @@ class RuLakeBundle:
         Raises LakeValueError if it is no bundle, too large or of a newer version.
         """
         if isinstance(text, str):
-            text = text.encode()
+            text = text.encode("utf-8", "surrogatepass")  # the parser refuses those
         elif not isinstance(text, bytes):
             raise TypeError(f"text: expected str or bytes, got {type(text).__name__}")
         return cls._of(_core._bundle_parse(text))
