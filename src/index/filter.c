@@ -20,16 +20,6 @@ static void allow(rvx_filter *f, size_t row) {
     f->bits[row / 64] |= UINT64_C(1) << (row % 64);
 }
 
-/* Pairs, fours and eights of bits are added up side by side: a call of the compiler's
- * own for processors without such an instruction takes several times as long. */
-static unsigned count_bits(uint64_t bits) {
-    bits -= bits >> 1 & UINT64_C(0x5555555555555555);
-    bits = (bits & UINT64_C(0x3333333333333333)) +
-           (bits >> 2 & UINT64_C(0x3333333333333333));
-    bits = (bits + (bits >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
-    return (unsigned)(bits * UINT64_C(0x0101010101010101) >> 56);
-}
-
 static bool without_gaps(const rvx_rows *rows) {
     return rows->n && rows->ids_ascending &&
            rvx_row_id(rows, rows->n - 1) - rvx_row_id(rows, 0) == rows->n - 1;
@@ -48,7 +38,7 @@ static void allow_numbers(const rvx_rows *rows, const rv_search_options *o,
     }
     for (size_t word = 0; word < (rows->n + 63) / 64; word++) {
         if (rows->dead) f->bits[word] &= ~rows->dead[word];
-        f->count += count_bits(f->bits[word]);
+        f->count += rvx_count_bits(f->bits[word]);
     }
 }
 
@@ -99,7 +89,7 @@ static void allow_mask(const rvx_rows *rows, const uint8_t *mask, rvx_filter *f)
     for (size_t word = 0; word < whole; word++, mask += 64) {
         uint64_t bits = nonzero_bytes(mask);
         f->bits[word] = bits;
-        f->count += count_bits(bits);
+        f->count += rvx_count_bits(bits);
     }
     for (size_t row = 64 * whole; row < rows->n; row++)
         if (rvx_row_live(rows, row) && *mask++) allow(f, row);

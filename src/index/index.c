@@ -295,11 +295,27 @@ int rv_index_contains(const rv_index *index, uint64_t id) {
     return row != RVX_NO_ROW;
 }
 
-/* The first live row with `skip` live rows before it. */
-static size_t nth_live(const rvx_rows *rows, size_t skip) {
-    if (!rows->dead) return skip;
-    size_t row = 0;
-    while (row < rows->n && (!rvx_row_live(rows, row) || skip-- > 0)) row++;
+static size_t live_in_word(const rvx_rows *rows, size_t word) {
+    size_t n = rows->n - word * 64;
+    uint64_t rest = n < 64 ? UINT64_MAX << n : 0;
+    return rvx_count_bits(~(rows->dead[word] | rest));
+}
+
+/* The first live row with `skip` live rows before it. The search goes on where the last
+ * one ended, so that all rows in turn are one walk. */
+static size_t nth_live(const rv_index *index, size_t skip) {
+    const rvx_rows *rows = &index->rows;
+    if (rows->n == rows->n_live) return skip;
+    _Atomic uint64_t *cursor = &((rv_index *)(uintptr_t)index)->cursor;
+    uint64_t from = atomic_load_explicit(cursor, memory_order_relaxed);
+    size_t word = (size_t)(from >> 32), before = (size_t)(from & UINT32_MAX), live;
+    if (before > skip) word = before = 0;
+    for (; word * 64 < rows->n; word++, before += live)
+        if (before + (live = live_in_word(rows, word)) > skip) break;
+    if (word * 64 >= rows->n) return rows->n;
+    atomic_store_explicit(cursor, (uint64_t)word << 32 | before, memory_order_relaxed);
+    size_t row = word * 64;
+    while (!rvx_row_live(rows, row) || before++ < skip) row++;
     return row;
 }
 
@@ -316,7 +332,7 @@ static rv_status copy_rows(const rv_index *index, size_t begin, size_t count,
         return rvb_fail_numbers(err, RV_ERR_NOT_FOUND, rows->n_live, begin + count,
                                 "rows %zu to %zu were asked for, the index has %zu",
                                 begin, begin + count, rows->n_live);
-    size_t row = nth_live(rows, begin);
+    size_t row = nth_live(index, begin);
     for (size_t i = 0, n; i < count; i += n) {
         while (!rvx_row_live(rows, row)) row++;
         n = live_run(rows, row, count - i);

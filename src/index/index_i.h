@@ -273,6 +273,15 @@ static inline unsigned rvx_lowest_bit(uint64_t bits) {
     return place;
 #endif
 }
+/* Pairs, fours and eights of bits are added up side by side: a call of the compiler's
+ * own for processors without such an instruction takes several times as long. */
+static inline unsigned rvx_count_bits(uint64_t bits) {
+    bits -= bits >> 1 & UINT64_C(0x5555555555555555);
+    bits = (bits & UINT64_C(0x3333333333333333)) +
+           (bits >> 2 & UINT64_C(0x3333333333333333));
+    bits = (bits + (bits >> 4)) & UINT64_C(0x0f0f0f0f0f0f0f0f);
+    return (unsigned)(bits * UINT64_C(0x0101010101010101) >> 56);
+}
 static inline bool rvx_row_live(const rvx_rows *rows, size_t row) {
     return !rows->dead || !rvx_bit(rows->dead, row);
 }
@@ -576,7 +585,11 @@ struct rv_index {
     rvx_idmap ids;
     rvx_lists lists;
     uint64_t next_id;
-    uint64_t changes;  /* as in rv_index_info */
+    uint64_t changes; /* as in rv_index_info */
+    /* Where rows were last looked for by number, if some are removed: a word of their
+     * bits, and in the lower half how many rows before it live. 0 once another one is
+     * removed. */
+    _Atomic uint64_t cursor;
     bool moved;        /* as there */
     bool repeated_ids; /* while it is built: an id may stand twice */
     uint8_t *note;     /* of the file it was read from */

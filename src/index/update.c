@@ -237,6 +237,7 @@ static void kill_row(rv_index *index, size_t row) {
     if (index->lists.list) rvx_lists_kill(&index->lists, rows, row);
     rows->dead[row / 64] |= UINT64_C(1) << (row % 64);
     rows->n_live--;
+    atomic_store_explicit(&index->cursor, 0, memory_order_relaxed);
 }
 
 /* After an import each of the rows with this id goes. */

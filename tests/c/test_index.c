@@ -539,6 +539,50 @@ static void equality(void **state) {
     free(ids);
 }
 
+static uint64_t words_passed(const rv_index *index) { return index->cursor >> 32; }
+
+/* Every third row is removed, so row i of those that live had number i + i / 2 + 1. */
+static void pages_of_rows_are_one_walk(void **state) {
+    (void)state;
+    enum { N = 30000, LIVE = 20000, PAGE = 64 };
+    float *rows = need(N, sizeof *rows);
+    uint64_t *gone = need(N / 3, sizeof *gone), ids[PAGE], passed = 0;
+    for (size_t i = 0; i < N / 3; i++) gone[i] = 3 * i;
+    rv_build_options o = options_for(RV_FLAT, RV_L2, 1);
+    rv_index *index = build_with(&o, rows, NULL, N);
+    assert_ok(rv_index_copy_rows(index, N - 1, 1, ids, NULL, NULL, NULL, err));
+    assert_int_equal(ids[0], N - 1);
+    assert_int_equal(words_passed(index), 0); /* nothing is removed: nothing to pass */
+    assert_ok(rv_index_remove(index, gone, N / 3, NULL, err));
+    for (size_t at = 0; at < LIVE; at += PAGE) {
+        size_t count = LIVE - at < PAGE ? LIVE - at : PAGE;
+        assert_ok(rv_index_copy_rows(index, at, count, ids, NULL, NULL, NULL, err));
+        for (size_t i = 0; i < count; i++)
+            assert_int_equal(ids[i], at + i + (at + i) / 2 + 1);
+        assert_true(words_passed(index) >= passed);
+        passed = words_passed(index);
+        assert_int_equal(passed, ids[0] / 64);
+    }
+    /* backwards, at the end, behind rows that came, and after others have gone */
+    for (size_t at = LIVE; at-- > 0;) {
+        assert_ok(rv_index_copy_rows(index, at, 1, ids, NULL, NULL, NULL, err));
+        assert_int_equal(ids[0], at + at / 2 + 1);
+        if (at == LIVE - 50) break;
+    }
+    assert_ok(rv_index_copy_rows(index, LIVE, 0, ids, NULL, NULL, NULL, err));
+    assert_ok(rv_index_add(index, rows, 1, NULL, 1, NULL, err));
+    assert_ok(rv_index_copy_rows(index, LIVE, 1, ids, NULL, NULL, NULL, err));
+    assert_int_equal(ids[0], N);
+    uint64_t first = 1;
+    assert_ok(rv_index_remove(index, &first, 1, NULL, err));
+    assert_int_equal(words_passed(index), 0);
+    assert_ok(rv_index_copy_rows(index, LIVE - 1, 1, ids, NULL, NULL, NULL, err));
+    assert_int_equal(ids[0], N);
+    rv_index_free(index);
+    free(gone);
+    free(rows);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_build_options),
@@ -555,6 +599,7 @@ int main(void) {
         cmocka_unit_test(repeated_ids),
         cmocka_unit_test(owners_share_an_index),
         cmocka_unit_test(ranges_of_rows),
+        cmocka_unit_test(pages_of_rows_are_one_walk),
         cmocka_unit_test(equality),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
