@@ -167,6 +167,9 @@ rv_status rvb_input_open(const char *what, const char *path, bool follow_links,
                          rvb_input *out, rv_error *err) RVB_MUST_CHECK;
 rv_status rvb_input_stamp(const rvb_input *in, rvb_stamp *out,
                           rv_error *err) RVB_MUST_CHECK;
+/* Waits until a later write would show in the stamp: 10 to 20 ms where the file was
+ * written to a moment ago, for the system's own times of files go in such steps. */
+void rvb_stamp_outlast(const rvb_stamp *stamp);
 /* *got < size at the end of the file only. */
 rv_status rvb_input_read(const rvb_input *in, void *data, size_t size, size_t *got,
                          rv_error *err) RVB_MUST_CHECK;

@@ -134,9 +134,6 @@ int rvb_os_open(const char *path, rvb_fd *fd, uint64_t *size);
 /* The same, but fails if `path` itself is a symbolic link. */
 int rvb_os_open_no_link(const char *path, rvb_fd *fd, uint64_t *size);
 int rvb_os_stamp(rvb_fd fd, rvb_stamp *out);
-/* Waits until a later write would show in the stamp of a file: 10 to 20 ms where it was
- * written to a moment ago, for the system's own times of files go in such steps. */
-void rvb_os_outlast(const rvb_stamp *stamp);
 /* Stops early at the end of the file only. */
 int rvb_os_read(rvb_fd fd, void *data, size_t size, size_t *got);
 /* The same from byte `at` on. */

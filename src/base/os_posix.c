@@ -337,7 +337,7 @@ int rvb_os_stamp(rvb_fd fd, rvb_stamp *out) {
 #define FILE_TICK_NS UINT64_C(10000000) /* the longest: a kernel of 100 Hz */
 
 /* A file whose two times differ, as after rvb_os_touch or utimes, shows any write. */
-void rvb_os_outlast(const rvb_stamp *stamp) {
+void rvb_stamp_outlast(const rvb_stamp *stamp) {
     struct timespec t;
     clock_gettime(CLOCK_REALTIME, &t);
     uint64_t age = in_ns(t) - stamp->modified_ns; /* huge if it is in the future */

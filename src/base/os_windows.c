@@ -251,7 +251,7 @@ int rvb_os_stamp(rvb_fd fd, rvb_stamp *out) {
 
 #define FILE_TICK_MS 16u /* of the system's clock */
 
-void rvb_os_outlast(const rvb_stamp *stamp) {
+void rvb_stamp_outlast(const rvb_stamp *stamp) {
     FILETIME now;
     GetSystemTimePreciseAsFileTime(&now);
     LARGE_INTEGER t = {.LowPart = now.dwLowDateTime,

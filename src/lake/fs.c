@@ -239,6 +239,7 @@ static rv_status read_once(const fs *f, const char *path, reader read, void *ctx
     RVB_TRY(open_file(f, path, &in, err));
     rv_status status = rvb_input_stamp(&in, &before, err);
     if (status == RV_OK) {
+        rvb_stamp_outlast(&before);
         status = read(&in, &before, ctx, err);
         *same = rvb_input_stamp(&in, &after, NULL) == RV_OK &&
                 before.modified_ns == after.modified_ns && before.size == after.size;

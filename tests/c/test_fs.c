@@ -13,12 +13,19 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "failing_allocator.h"
 #include "lake/source_i.h"
 #include "test_folder.h"
+
+#ifdef __APPLE__
+#define MODIFIED(s) (s).st_mtimespec
+#else
+#define MODIFIED(s) (s).st_mtim
+#endif
 
 static rv_error error;
 static rv_backend *files;
@@ -505,6 +512,28 @@ static void rewrites_change_the_token(void **state) {
     assert_true(before[2] != after[2]);
 }
 
+/* What is written to it after a pull has another time, whatever steps these go in, and
+ * a write that was going on then is over. */
+static void a_pull_outlasts_the_time_of_its_file(void **state) {
+    (void)state;
+    char path[PATH_BYTES];
+    struct stat s;
+    struct timespec now;
+    rv_pull p;
+    in_folder(path, "c.bin");
+    ok(rv_fs_register(files, "c", "c.bin", &error));
+    for (int i = 0; i < 10; i++) {
+        put_sample("c.bin");
+        ok(rv_backend_pull(files, "c", &p, &error));
+        rv_pull_release(&p);
+        assert_int_equal(clock_gettime(CLOCK_REALTIME, &now), 0);
+        assert_int_equal(stat(path, &s), 0);
+        long long ns = (now.tv_sec - MODIFIED(s).tv_sec) * 1000000000LL + now.tv_nsec -
+                       MODIFIED(s).tv_nsec;
+        assert_true(ns >= 10000000); /* the longest step: a kernel of 100 Hz */
+    }
+}
+
 static void a_pull_belongs_to_its_file(void **state) {
     (void)state;
     rv_pull p;
@@ -704,7 +733,7 @@ static void written_in_place_while_read(void **state) {
     ok(rv_fs_write(files, "c", "c.bin", sample_rows, 2, sample_ids, 2, &error));
     atomic_store(&stop, false);
     assert_int_equal(pthread_create(&writer, NULL, grow_and_shrink, NULL), 0);
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < 50; i++) {
         rv_pull p;
         rv_status status = rv_backend_pull(files, "c", &p, &error);
         if (status == RV_OK) {
@@ -775,6 +804,7 @@ int main(void) {
         FS(generations_are_whole_seconds),
         FS(roots),
         FS(rewrites_change_the_token),
+        FS(a_pull_outlasts_the_time_of_its_file),
         FS(a_pull_belongs_to_its_file),
         FS(names_are_listed),
         FS(refused_writes),
