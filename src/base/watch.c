@@ -68,7 +68,10 @@ static rv_status read_exactly(const rvb_watch *w, uint64_t at, void *out, size_t
     size_t got;
     int failed = rvb_os_read_at(w->fd, at, out, size, &got);
     if (failed) return cannot_read(w, failed, err);
-    return got == size ? RV_OK : changed_size(w, at + got, err);
+    if (got == size) return RV_OK;
+    rvb_stamp now;
+    failed = rvb_os_stamp(w->fd, &now);
+    return failed ? cannot_read(w, failed, err) : changed_size(w, now.size, err);
 }
 
 static rv_status read_tail(const rvb_watch *w, uint8_t *tail, rv_error *err) {
@@ -78,7 +81,7 @@ static rv_status read_tail(const rvb_watch *w, uint8_t *tail, rv_error *err) {
 static rv_status watch(rvb_watch *w, uint64_t size, rv_error *err) {
     int failed = rvb_os_stamp(w->fd, &w->stamp);
     if (failed) return cannot_read(w, failed, err);
-    rvb_os_outlast(&w->stamp);
+    rvb_stamp_outlast(&w->stamp);
     atomic_init(&w->changed_ns, w->stamp.changed_ns);
     uint64_t now = w->stamp.size;
     w->stamp.size = size; /* that of the mapping */

@@ -343,7 +343,8 @@ static rv_status copy_rows(const rv_index *index, size_t begin, size_t count,
         if (vectors) RVB_TRY(copy_vectors(index, row, n, vectors + i * index->dim, err));
         row += n;
     }
-    return rvx_rows_check(rows, err);
+    bool of_file = out[RVX_NORMS] || out[RVX_CODES] || vectors; /* ids are copies */
+    return of_file ? rvx_rows_check(rows, err) : RV_OK;
 }
 
 rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t count,

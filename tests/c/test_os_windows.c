@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -168,6 +169,26 @@ static void a_map_outlives_its_descriptor(void **state) {
     rvb_os_unmap(data, (size_t)size);
 }
 
+static void a_mapped_file_that_is_written_to_is_noticed(void **state) {
+    (void)state;
+    char path[PATH_BYTES], got[5];
+    rvb_bytes file;
+    rv_error err = {0};
+    create(in_folder(path, "mapped"), "bytes");
+    assert_int_equal(rvb_file_open(path, true, &file, &err), RV_OK);
+    assert_int_equal(rvb_file_check(&file, &err), RV_OK);
+    assert_int_equal(rvb_file_read(&file, 2, got, 3, &err), RV_OK);
+    assert_memory_equal(got, "tes", 3);
+    assert_int_equal(rvb_file_read(&file, 2, got, 4, NULL), RV_ERR_DIGEST);
+    FILE *f = fopen(path, "r+b");
+    assert_non_null(f);
+    assert_int_equal(fwrite("other", 1, 5, f), 5);
+    assert_int_equal(fclose(f), 0);
+    assert_int_equal(rvb_file_check(&file, &err), RV_ERR_DIGEST);
+    assert_string_equal(err.path, path);
+    rvb_file_close(&file);
+}
+
 static void writers_replace_whole_files(void **state) {
     (void)state;
     char path[PATH_BYTES];
@@ -199,6 +220,7 @@ int main(void) {
         IN_FOLDER(what_is_refused),
         IN_FOLDER(a_file_in_use_is_replaced_or_stays),
         IN_FOLDER(a_map_outlives_its_descriptor),
+        IN_FOLDER(a_mapped_file_that_is_written_to_is_noticed),
         IN_FOLDER(writers_replace_whole_files),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,6 +118,7 @@ static void reading_a_file_that_was_cut_is_an_error(void **state) {
     assert_int_equal(truncate(path, 100), 0);
     rv_error err = {0};
     assert_int_equal(rvb_file_read(&file, BYTES - 8, got, 8, &err), RV_ERR_DIGEST);
+    assert_non_null(strstr(err.message, "10000 bytes, now 100"));
     assert_int_equal(rvb_file_digest(NULL, &file, BYTES, digest, NULL), RV_ERR_DIGEST);
     assert_int_equal(rvb_file_read(&file, 92, got, 8, NULL), RV_OK);
     assert_changed(&file, "now 100");

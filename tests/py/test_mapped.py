@@ -151,6 +151,7 @@ for cls in classes():
             assert e.errno is None and os.fspath(e.path) == "x", (e.errno, e.path)
             assert "mmap=False" in str(e) and "x was changed" in str(e), str(e)
             assert len(index) == ROWS - 9 * (call == "vacuum")
+            assert index.ids[-1] == ROWS - 1 and ROWS - 1 in index  # of copies
             print("refused")
 """,
     )
