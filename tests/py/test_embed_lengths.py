@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -456,3 +458,33 @@ def test_padding_on_the_left_changes_no_vector(tmp_path: Path) -> None:
         np.testing.assert_allclose(together, alone, atol=1e-6)
         vectors.append(together)
     assert np.array_equal(*vectors)
+
+
+def test_many_parts_are_walked_once():
+    """A tokenizer.json is a stranger's. A list in C cannot be counted by: its time is
+    compared with what it takes to parse the same text."""
+
+    class Written:
+        def __init__(self, n: int) -> None:
+            parts = [{"type": "Sequence", "normalizers": []}, {"type": "Lowercase"}]
+            self.text = json.dumps({"type": "Sequence", "normalizers": parts * n}).encode()
+
+        def __getstate__(self) -> bytes:
+            return self.text
+
+    def took(work: Callable[[], object]) -> float:
+        begin = time.process_time()
+        work()
+        return time.process_time() - begin
+
+    component = Written(20_000)
+    parsing = min(took(lambda: json.loads(component.text)) for _ in range(3))
+    walking = min(took(lambda: list(beginning._parts(component, "normalizers"))) for _ in range(2))
+    assert walking < 8 * parsing
+
+
+def test_parts_come_in_their_order():
+    nested = normalizers.Sequence([normalizers.NFC(), normalizers.Strip()])
+    outer = normalizers.Sequence([normalizers.Lowercase(), nested, normalizers.NFD()])
+    kinds = [part["type"] for part in beginning._parts(outer, "normalizers")]
+    assert kinds == ["Lowercase", "NFC", "Strip", "NFD"]

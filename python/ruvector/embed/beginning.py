@@ -148,9 +148,9 @@ def _parts(component: Any, listed: str) -> Iterator[Mapping[str, Any]]:
         return
     waiting = [json.loads(component.__getstate__())]
     while waiting:
-        part = waiting.pop(0)
+        part = waiting.pop()
         if part["type"] == "Sequence":
-            waiting = [*part[listed], *waiting]
+            waiting.extend(reversed(part[listed]))
         else:
             yield part
 
