@@ -230,6 +230,7 @@ int rvpy_take_queries(PyObject *arg, const char *name, rvpy_rank rank, rvpy_arra
 /* As in ruvector/_advice.py. */
 static const char *const use_names[] = {[RVPY_IDS_OF_ROWS] = "rows",
                                         [RVPY_IDS_WANTED] = "wanted",
+                                        [RVPY_IDS_STORED] = "stored",
                                         [RVPY_IDS_BATCH] = "wanted"};
 
 static int refuse_ids(PyObject *arg, PyArrayObject *array, const char *name,
@@ -347,13 +348,13 @@ int rvpy_take_ids(PyObject *arg, const char *name, rvpy_ids use, rvpy_array *out
     return result;
 }
 
-int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_array *out) {
+int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_ids use, rvpy_array *out) {
     if (!PyLong_Check(arg) && !PyArray_IsScalar(arg, Integer))
-        return rvpy_take_ids(arg, name, RVPY_IDS_WANTED, out);
+        return rvpy_take_ids(arg, name, use, out);
     PyObject *list = PyList_New(0);
     if (!list) return -1;
     int result = PyList_Append(list, arg);
-    if (result == 0) result = take_id_list(list, name, RVPY_IDS_WANTED, out);
+    if (result == 0) result = take_id_list(list, name, use, out);
     Py_DECREF(list);
     return result;
 }

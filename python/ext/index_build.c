@@ -213,7 +213,7 @@ PyObject *rvpy_index_remove(PyObject *self, PyObject *args, PyObject *kwargs) {
         return NULL;
     rv_index_info info;
     rvpy_info(self, &info);
-    if (rvpy_take_id_or_ids(ids_arg, "ids", &ids) < 0 ||
+    if (rvpy_take_id_or_ids(ids_arg, "ids", RVPY_IDS_WANTED, &ids) < 0 ||
         rvpy_refuse_flags(ids_arg, "ids", &ids, info.n) < 0) {
         rvpy_array_release(&ids);
         return NULL;

@@ -311,7 +311,7 @@ static PyObject *local_remove(PyObject *self, PyObject *args, PyObject *kwargs) 
     uint64_t removed = 0;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO:remove", keywords, &collection,
                                      &ids_arg) ||
-        rvpy_take_id_or_ids(ids_arg, "ids", &ids) < 0)
+        rvpy_take_id_or_ids(ids_arg, "ids", RVPY_IDS_STORED, &ids) < 0)
         return NULL;
     if (rvpy_refuse_flags(ids_arg, "ids", &ids, RVPY_ROWS_UNKNOWN) < 0 ||
         take_subject(self, collection, &s) < 0) {

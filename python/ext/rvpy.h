@@ -186,10 +186,15 @@ int rvpy_take_vectors(PyObject *arg, const char *name, rvpy_rank rank, bool conv
 int rvpy_take_queries(PyObject *arg, const char *name, rvpy_rank rank, rvpy_array *out);
 /* Ids as uint64: integer arrays or any iterable of ints. Of ids that are wanted, the
  * integers that can be no id become RV_NO_ID; a batch has many queries. */
-typedef enum rvpy_ids { RVPY_IDS_OF_ROWS, RVPY_IDS_WANTED, RVPY_IDS_BATCH } rvpy_ids;
+typedef enum rvpy_ids {
+    RVPY_IDS_OF_ROWS,
+    RVPY_IDS_WANTED,
+    RVPY_IDS_STORED, /* wanted, in a backend */
+    RVPY_IDS_BATCH
+} rvpy_ids;
 int rvpy_take_ids(PyObject *arg, const char *name, rvpy_ids use, rvpy_array *out);
 /* Wanted ids, or one int. */
-int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_array *out);
+int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_ids use, rvpy_array *out);
 /* ValueError if wanted ids are zeros and ones only and some are repeated: more likely
  * flags for rows, of now or of before a change, than ids. An array of uint64 holds ids
  * unless there is one for each of `rows` rows. */

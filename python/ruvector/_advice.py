@@ -2,7 +2,8 @@
 makes the one of the other. The extension asks for these exceptions and raises them.
 
 What follows ``; pass`` in a message is Python. It works on the argument by the name it has
-in the call, and ``index`` is the index that was called.
+in the call; ``index`` is the index that was called, or ``backend`` the backend, with its
+``collection``.
 """
 
 from __future__ import annotations
@@ -83,10 +84,12 @@ def uneven(arg: Any, name: str) -> Exception:
 
 def masked(arg: Any, name: str, use: str) -> Exception:
     """Values of `arg`, a masked array or a sequence of them, are masked. use: "floats",
-    "rows" for ids of rows, "wanted" for ids to look up, "mask" for bools."""
+    "rows" for ids of rows, "wanted" or, in a backend, "stored" for ids to look up, "mask" for
+    bools."""
     calls = {
         "floats": f"np.ascontiguousarray({name}.filled(0), dtype=np.float32)",
         "wanted": f"{name}.compressed()",
+        "stored": f"{name}.compressed()",
         "mask": f"{name}.filled(False)",
     }
     if use == "floats" and not isinstance(arg, np.ndarray):
@@ -225,14 +228,14 @@ def _wrong_rank(shape: tuple[int, ...], name: str, rank: int) -> Exception:
 
 
 def ids(arg: Any, array: np.ndarray[Any, Any], name: str, use: str, batch: bool) -> Exception:
-    """An array that holds no ids. use: "rows" for ids of rows, "wanted" for ids to look up.
-    batch: the call has many queries."""
+    """An array that holds no ids. use: "rows" for ids of rows, "wanted" or, in a backend,
+    "stored" for ids to look up. batch: the call has many queries."""
     kind = array.dtype.kind
     if array.ndim != 1:
         return _wrong_ids_shape(array.shape, name, batch)
     got = f"{name}: expected integers, got dtype {array.dtype}"
-    if kind == "b" and use == "wanted":
-        return TypeError(f"{got}{_pass_where(name)}")
+    if kind == "b" and use != "rows":
+        return TypeError(f"{got}{_pass_where(name, use)}")
     if kind == "f":
         return TypeError(f"{got}{_advice_on_floats(arg, array, name, use)}")
     if kind in "US":
@@ -264,8 +267,8 @@ def not_ids(arg: Any, name: str, use: str) -> Exception:
         call = f"list({name})"
     elif isinstance(arg, (int, np.integer)) and not isinstance(arg, bool):
         call = f"[{name}]"
-    elif callable(arg) and use == "wanted":
-        call = f"[i for i in index.ids.tolist() if {name}(i)]"
+    elif callable(arg) and use != "rows":
+        call = f"[i for i in {_all_ids(use)}.tolist() if {name}(i)]"
     return _wrong_type(arg, name, "an integer array or ints", call)
 
 
@@ -277,7 +280,7 @@ def flags(arg: Any, name: str, count: int, one_a_row: bool) -> Exception:
             f"{name}: zeros and ones, one for each row, are a mask and would be read as ids 0 and 1"
         )
         if name != "allow":
-            return ValueError(f"{got}{_pass_where(name)}")
+            return ValueError(f"{got}{_pass_where(name, 'wanted')}")
         call = f"{name}.astype(bool)" if isinstance(arg, np.ndarray) else _as_mask(name)
         return ValueError(f"{got}; pass {call}")
     repeatable = isinstance(arg, (list, tuple)) or hasattr(arg, "__array__")
@@ -311,20 +314,24 @@ def _wrong_ids_shape(shape: tuple[int, ...], name: str, batch: bool) -> Exceptio
     return ValueError(f"{got}; pass [i for some in {name} for i in some]")
 
 
-def _pass_where(name: str) -> str:
+def _pass_where(name: str, use: str) -> str:
     """For calls that take ids only; such a call cannot tell how old a mask is."""
     return (
         "; a mask from before rows were removed or replaced would name others: make it anew; "
-        f"pass index.ids[{_as_mask(name)}]"
+        f"pass {_all_ids(use)}[{_as_mask(name)}]"
     )
+
+
+def _all_ids(use: str) -> str:
+    return "backend.pull_vectors(collection).ids" if use == "stored" else "index.ids"
 
 
 def _advice_on_floats(arg: Any, array: np.ndarray[Any, Any], name: str, use: str) -> str:
     for place, value in enumerate(array):
         if not _whole(value, use):
             return f"; {value} (position {place}) is no id"
-    if use == "wanted" and len(array) > 2 and np.isin(array, (0, 1)).all():
-        advice = f"; pass {_as_mask(name)}" if name == "allow" else _pass_where(name)
+    if use != "rows" and len(array) > 2 and np.isin(array, (0, 1)).all():
+        advice = f"; pass {_as_mask(name)}" if name == "allow" else _pass_where(name, use)
         return f", a mask by its values{advice}"
     source = name if isinstance(arg, np.ndarray) else f"np.asarray({name})"
     return f"; pass {source}.astype(np.{'int' if array.min() < 0 else 'uint'}64)"
@@ -338,7 +345,7 @@ def _advice_on_strings(values: list[Any], name: str, use: str) -> str:
     texts = [v.decode("ascii", "replace") if isinstance(v, bytes) else v for v in values]
     if all(isinstance(t, str) and t.isdecimal() and int(t) < 2**64 - 1 for t in texts):
         return f"; pass [int(i) for i in {name}]"
-    if use == "wanted":
+    if use != "rows":
         return "; look their ids up first: strings are no ids"
     return "; keep a dict from each string to an int, or leave ids out and keep the strings by row"
 
@@ -349,7 +356,7 @@ def _whole(value: Any, use: str) -> bool:
         return False
     if isinstance(value, (int, np.integer)):
         return True
-    lowest = -(2**53) if use == "wanted" else 0
+    lowest = -(2**53) if use != "rows" else 0
     return bool(lowest <= value < 2**53 and value == int(value))
 
 

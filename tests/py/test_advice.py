@@ -38,6 +38,7 @@ CALLS = {
     "search_batch": ("queries", lambda index, a: index.search_batch(a)),
     "ids": ("ids", lambda index, a: ruvector.FlatF32Index.build(X[:3], ids=a).ids.tolist()),
     "remove": ("ids", lambda index, a: index.remove(a)),
+    "lake remove": ("ids", lambda index, a: new_backend().remove("c", a)),
     "allow": ("allow", lambda index, a: {h.id for h in index.search(X[0], N, allow=a)}),
     "allow batch": ("allow", lambda index, a: index.search_batch(X[:2], 3, allow=a)),
     "lake rows": (
@@ -45,6 +46,15 @@ CALLS = {
         lambda index, a: ruvector.LocalBackend("b").put_collection("c", range(len(a)), a),
     ),
 }
+
+
+COLLECTION = "c"
+
+
+def new_backend():
+    backend = ruvector.LocalBackend("b")
+    backend.put_collection(COLLECTION, range(N), X)
+    return backend
 
 
 def arrow_list(matrix):
@@ -166,6 +176,13 @@ CASES = {
     "old flags from a generator": ("allow", lambda: (int(f) for f in FLAGS[1:]), {0, 1}),
     "old flags to remove": ("remove", lambda: FLAGS[1:].astype(int), 2),
     "mask to remove": ("remove", lambda: FLAGS, FLAGS.sum()),
+    "mask to remove from a lake": ("lake remove", lambda: FLAGS, FLAGS.sum()),
+    "float flags, lake": ("lake remove", lambda: FLAGS.astype(float), FLAGS.sum()),
+    "function, lake": ("lake remove", lambda: lambda id: id < 3, 3),
+    "digits, lake": ("lake remove", lambda: ["3", "1"], 2),
+    "masked, lake": ("lake remove", lambda: np.ma.masked_array([1, 2, 3], [0, 1, 0]), 2),
+    "float ids, lake": ("lake remove", lambda: np.array([3.0, -1.0]), 1),
+    "old flags, lake": ("lake remove", lambda: FLAGS.astype(int), 2),
     "mask of one row": ("allow", lambda: FLAGS[None], set(np.flatnonzero(FLAGS))),
     "mask of one row, batch": ("allow batch", lambda: FLAGS[None], None),
 }
@@ -195,7 +212,10 @@ def test_advice_can_be_followed(case, index):
     call, make, expected = CASES[case]
     name, function = CALLS[call]
     message = fails(call, index, make())
-    names = {"index": index, "dim": DIM, "queries": X[:2], name: make()}
+    called = {"index": index}
+    if call == "lake remove":
+        called = {"backend": new_backend(), "collection": COLLECTION}
+    names = {**called, "dim": DIM, "queries": X[:2], name: make()}
     fixed = follow(message, **names)
     result = fixed if "; call " in message else function(index, fixed)
     assert expected is None or result == expected
