@@ -155,11 +155,13 @@ test-c: build/c/build.ninja
 			|| exit 1; \
 	done
 
+PYTEST = $(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile
+
 # A file's tests stay together: they share data that takes long to make.
 test-py: .venv/test-ready .venv/installed build/a2a/ready
-	RUVECTOR_TEST_COMPLETE=1 $(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
+	RUVECTOR_TEST_COMPLETE=1 $(PYTEST) -m 'not extras' $(PYTEST_ARGS)
 
-# What users get is what is tested: the wheel for old Linux, by its own compiler, and the
+# Tests that take long, and: what users get is what is tested: the wheel for old Linux, by its own compiler, and the
 # library as a release compiles it, without assertions. x86-64 Linux only, as zig's wheel.
 SHIPPED := build/manylinux/site
 SHIPPED_TESTS = $(addprefix tests/py/test_,advice.py determinism.py format_reader.py import.py \
@@ -171,8 +173,8 @@ test-extras: .venv/test-ready .venv/installed build/release/build.ninja manylinu
 	@pip install --quiet --no-deps --target $(SHIPPED) build/manylinux/*.whl
 	PYTHONPATH=$(CURDIR)/$(SHIPPED) $(BIN)/python -c \
 		'import ruvector; assert "$(SHIPPED)" in ruvector.__file__, ruvector.__file__'
-	PYTHONPATH=$(CURDIR)/$(SHIPPED) RUVECTOR_TEST_COMPLETE=1 \
-		$(BIN)/pytest -n auto --maxprocesses=4 --dist=loadfile $(SHIPPED_TESTS)
+	PYTHONPATH=$(CURDIR)/$(SHIPPED) RUVECTOR_TEST_COMPLETE=1 $(PYTEST) $(SHIPPED_TESTS)
+	RUVECTOR_TEST_COMPLETE=1 $(PYTEST) -m extras
 
 wheel: build/dist/ready
 	@ls -l build/dist/*.whl

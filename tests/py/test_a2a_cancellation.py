@@ -115,7 +115,12 @@ def test_cancelled_at_every_await(make, task):
 
 
 @pytest.mark.parametrize(
-    ("make", "policy"), [(Official, "debug"), (RvAgent, "asyncio"), (RvAgent, "uvloop")]
+    ("make", "policy"),
+    [
+        (Official, "debug"),
+        pytest.param(RvAgent, "asyncio", marks=pytest.mark.extras),
+        (RvAgent, "uvloop"),
+    ],
 )
 def test_two_hundred_streams_at_once(make, policy):
     if policy == "uvloop":

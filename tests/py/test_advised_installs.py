@@ -195,6 +195,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory, index: Path) -> Enviro
     return made
 
 
+@pytest.mark.extras
 def test_ours_stays(environment: Environment) -> None:
     before = environment.ours()
     assert next(iter(before)).startswith(f"ruvector-{metadata.version('ruvector')}.dist-info")

@@ -127,6 +127,7 @@ def test_gate_of_streams_measures_each_side_alone_and_both_together(tmp_path):
     assert "two searchers" in text
 
 
+@pytest.mark.extras
 def test_gate_of_the_installation_times_pip_in_a_fresh_environment(tmp_path):
     out = tmp_path / "g3.json"
     text = _run("bench.gate_g3", "--rounds", "1", "--out", out, small=())

@@ -107,6 +107,7 @@ def test_recall_is_that_of_the_best_scale_for_every_row(name):
     assert found == sorted(found)
 
 
+@pytest.mark.extras
 def test_recall_of_codes_of_the_clustered_set():
     """As above at full size: what the reference finds, which takes it minutes, is written
     down here (two rotations; one for 8 bits). Rotations differ by a point."""

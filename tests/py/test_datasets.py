@@ -106,6 +106,7 @@ def test_embedding_like_is_the_same_in_any_number_of_blocks(monkeypatch, tmp_pat
     assert [file.name for file in tmp_path.iterdir()] == ["embedding-like-1000-24-1.npy"]
 
 
+@pytest.mark.extras
 def test_passages_are_distinct_and_seeded():
     passages = texts.passages(1_000, seed=1)
     assert len(set(passages)) == 1_000

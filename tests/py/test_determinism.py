@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 
 import numpy as np
+import pytest
 import ruvector
 from oracle import CLASSES, METRICS
 
@@ -44,36 +45,73 @@ for dim, lists, bits, probes in ((29, 7, 1, "all"), (100, None, 4, None), (40, 6
 """
 
 
-# The same of an index that ranks its lists by codes of their centres.
-PRINT_DIGESTS_OF_MANY_LISTS = """
-rng = np.random.default_rng(8)
-centres = rng.standard_normal((50, 20)) * 2
-vectors = (centres[rng.integers(0, 50, 33_500)] + rng.standard_normal((33_500, 20)))
-vectors = vectors.astype(np.float32)
-queries = vectors[::100] + np.float32(0.25)
-for metric in ("l2", "ip"):
-    idx = ruvector.RabitqPlusIndex.build(vectors, metric=metric, n_lists=520, bits=2)
-    found = [digest(*idx.search_batch(queries, 5, nprobe=p)) for p in (1, 9, 60, 400)]
-    tuned = idx.tune(queries[:60], recall=0.95)
-    print(metric, digest(idx.to_bytes()), *found, tuned)
+# The same of an index that ranks its lists by codes of their centroids: 512 lists or more.
+MANY_LISTS = 520
+
+
+def many_lists(metric: str) -> tuple[ruvector.RabitqPlusIndex, np.ndarray]:
+    """The index, and queries."""
+    rng = np.random.default_rng(8)
+    centers = rng.standard_normal((50, 20)) * 2
+    vectors = centers[rng.integers(0, 50, 33_500)] + rng.standard_normal((33_500, 20))
+    vectors = vectors.astype(np.float32)
+    index = ruvector.RabitqPlusIndex.build(vectors, metric=metric, n_lists=MANY_LISTS, bits=2)
+    return index, vectors[::100] + np.float32(0.25)
+
+
+# Takes files of an index and of queries; prints digests of its answers, and its tuning.
+PRINT_ANSWERS = """
+import hashlib, sys
+import numpy as np, ruvector
+
+idx = ruvector.RabitqPlusIndex.load(sys.argv[1])
+queries = np.load(sys.argv[2])
+for nprobe in (1, 9, 60, 400):
+    ids, scores = idx.search_batch(queries, 5, nprobe=nprobe)
+    print(hashlib.sha256(ids.tobytes() + scores.tobytes()).hexdigest())
+print(idx.tune(queries[:60], recall=0.95))
 """
 
 
-def test_threads_and_instruction_sets_make_no_difference(run_python):
+def assert_no_difference(run_python, lines: int, *command: str) -> None:
+    """Runs `command` with every instruction set, and with one thread and with two."""
     sets = ruvector.cpu_features()["available"]
-    cases = [(sets[0], "1"), *((isa, "2") for isa in sets)]
     outputs = {}
-    for isa, threads in cases:
-        code = PRINT_DIGESTS + PRINT_DIGESTS_OF_MANY_LISTS
-        result = run_python(code, RUVECTOR_ISA=isa, RUVECTOR_NUM_THREADS=threads)
+    for isa, threads in [(sets[0], "1"), *((isa, "2") for isa in sets)]:
+        result = run_python(*command, RUVECTOR_ISA=isa, RUVECTOR_NUM_THREADS=threads)
         assert result.returncode == 0, result.stderr
         outputs[isa, threads] = result.stdout.splitlines()
     (first, expected), *others = outputs.items()
-    assert len(expected) == 3 * len(CLASSES) * len(METRICS) + 2
-    for case, lines in others:
-        assert len(lines) == len(expected)
-        for line, want in zip(lines, expected):
-            assert line == want, f"{case} differs from {first}"
+    assert len(expected) == lines
+    for case, got in others:
+        assert got == expected, f"{case} differs from {first}"
+
+
+def test_threads_and_instruction_sets_make_no_difference(run_python):
+    assert_no_difference(run_python, 3 * len(CLASSES) * len(METRICS), PRINT_DIGESTS)
+
+
+@pytest.mark.parametrize("metric", ["l2", "ip"])
+def test_answers_of_many_lists_make_no_difference(run_python, tmp_path, metric):
+    index, queries = many_lists(metric)
+    assert index.n_lists == MANY_LISTS
+    index.save(tmp_path / "index.rbpx")
+    np.save(tmp_path / "queries.npy", queries)
+    files = (str(tmp_path / "index.rbpx"), str(tmp_path / "queries.npy"))
+    assert_no_difference(run_python, 5, PRINT_ANSWERS, *files)
+
+
+# The scalar kernels take 20 s for it.
+@pytest.mark.extras
+def test_builds_of_many_lists_make_no_difference(run_python):
+    code = "\n".join(
+        (
+            "import hashlib",
+            "from test_determinism import many_lists",
+            "print(hashlib.sha256(many_lists('ip')[0].to_bytes()).hexdigest())",
+        )
+    )
+    assert_no_difference(run_python, 1, code)
 
 
 def test_the_environment_chooses_the_instruction_set(run_python):

@@ -63,6 +63,7 @@ for turn in range(8):
 """
 
 
+@pytest.mark.extras
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_resident_memory_is_flat(run_python, tmp_path) -> None:
     need(*MINILM)

@@ -31,6 +31,11 @@ def corpus():
     return _corpus
 
 
+@pytest.fixture(scope="module")
+def collected(corpus):
+    return corpus.collect(10_000)
+
+
 @pytest.fixture
 def run_rag(tmp_path: Path):
     """Runs the example in a fresh interpreter where any use of a socket ends it."""
@@ -56,8 +61,8 @@ def run_rag(tmp_path: Path):
     return run
 
 
-def test_this_machine_gives_ten_thousand_distinct_passages(corpus) -> None:
-    passages, counts = corpus.collect(10_000)
+def test_this_machine_gives_ten_thousand_distinct_passages(corpus, collected) -> None:
+    passages, counts = collected
     texts = [passage.text for passage in passages]
     assert len(texts) == len(set(texts)) == sum(counts.values()) == 10_000
     lengths = [len(text.partition(": ")[2]) for text in texts]
@@ -66,8 +71,8 @@ def test_this_machine_gives_ten_thousand_distinct_passages(corpus) -> None:
     assert sum(lengths) / len(lengths) > 120
 
 
-def test_passages_stand_in_the_files_they_name(corpus) -> None:
-    passages, _ = corpus.collect(3_000)
+def test_passages_stand_in_the_files_they_name(collected) -> None:
+    passages, _ = collected
     for passage in passages[:: len(passages) // 100]:
         lines = passage.file.read_text(encoding="utf-8").splitlines()
         assert 1 <= passage.line <= len(lines)
@@ -77,7 +82,12 @@ def test_passages_stand_in_the_files_they_name(corpus) -> None:
 
 
 def test_collecting_twice_gives_the_same(corpus) -> None:
-    assert corpus.collect(2_000) == corpus.collect(2_000)
+    assert corpus.collect(300) == corpus.collect(300)
+
+
+@pytest.mark.extras
+def test_collecting_everything_twice_gives_the_same(corpus, collected) -> None:
+    assert corpus.collect(10_000) == collected
 
 
 def test_long_text_is_cut_between_sentences(corpus) -> None:

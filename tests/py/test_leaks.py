@@ -147,6 +147,7 @@ def test_no_call_leaves_objects_behind(cls, vectors, tmp_path):
     assert not leaking
 
 
+@pytest.mark.extras
 def test_what_counts_as_a_leak(vectors):
     kept = []
     assert leak(lambda: kept.append(float(len(kept))), ROUNDS, ())

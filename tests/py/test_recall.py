@@ -44,6 +44,7 @@ def test_default_index_finds_the_exact_neighbours(data):
     np.testing.assert_allclose(scores[:, 0], exact, rtol=1e-4)
 
 
+@pytest.mark.extras
 def test_codes_alone_beat_the_reference_at_equal_bytes(data):
     base, queries, kth, _ = data
     index = ruvector.RabitqIndex.build(base)

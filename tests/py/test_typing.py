@@ -139,11 +139,13 @@ def mypy(tmp_path_factory):
     return run
 
 
+@pytest.mark.extras
 def test_the_stub_agrees_with_the_module(mypy, tmp_path):
     result = mypy(tmp_path, "mypy.stubtest", "ruvector._core")
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.extras
 def test_the_package_passes_strict_checks(mypy, tmp_path):
     result = mypy(tmp_path, "mypy", "--strict", "--package", "ruvector")
     assert result.returncode == 0, result.stdout + result.stderr

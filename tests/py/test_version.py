@@ -49,6 +49,7 @@ def test_the_version_is_written_once_and_the_changelog_is_of_it():
     assert numbers in heading
 
 
+@pytest.mark.extras
 @pytest.mark.skipif(sys.platform != "linux", reason="names of shared libraries as on Linux")
 def test_the_library_takes_versions_between_releases(sources, tmp_path):
     text = (ROOT / "meson.build").read_text()
