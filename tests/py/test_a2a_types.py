@@ -509,3 +509,8 @@ def test_what_is_missing_leads_to_the_snapshot(before, artifacts):
     after = {artifact.id: artifact.parts for artifact in fold.task.artifacts}
     assert all(after[id] == artifact.parts for id, artifact in snapshot.items())
     assert list(fold.missing(task)) == []
+
+
+@pytest.mark.parametrize("cls", [Artifact, Message, Part])
+def test_pickles_of_an_older_version_are_read(cls):
+    assert pickle.loads(f"cruvector.a2a.types\n{cls.__name__}\n.".encode()) is cls

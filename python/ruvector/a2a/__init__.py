@@ -1,6 +1,6 @@
 """A client for agents that speak A2A: hand over a task, watch it, know who answers.
 
-Values: `types`, `card`, `artifacts`. Protocol, without I/O: `jsontext`, `identity` and
+Values: `types`, `parts`, `artifacts`, `card`. Protocol, without I/O: `jsontext`, `identity` and
 `jws` check who signed a card, `trust` decides what to believe of it, the `codec` modules speak
 the dialects, `sse` reads event streams, `fold` puts updates together, `policy` counts.
 Network: `transport` with `address`, `auth` and `limits`, `discovery`, `calls`, the `feed`
@@ -8,20 +8,18 @@ modules, and on top `client`, `stream` and `sync`. Third-party packages are impo
 call that needs them.
 """
 
-from .artifacts import JsonArtifact, RuLakeWitness, TextArtifact, VectorRef
+from .artifacts import Artifact, JsonArtifact, RuLakeWitness, TextArtifact, VectorRef
 from .auth import ApiKey, Bearer
 from .card import AgentCapabilities, AgentCard, AgentExtension, AgentInterface, AgentSkill
 from .client import A2aClient
 from .identity import agent_id
 from .jws import TrustedKey
 from .limits import Limits, Retry, Timeouts
+from .parts import Message, Part
 from .policy import GlobalBudget
 from .stream import TaskStream
 from .sync import SyncA2aClient, SyncTaskStream
 from .types import (
-    Artifact,
-    Message,
-    Part,
     Task,
     TaskContext,
     TaskPolicy,

@@ -1,4 +1,4 @@
-"""Typed artifacts, version 1: text, JSON, a reference to vectors, a lake's witness.
+"""Artifacts, and their typed kinds, version 1: text, JSON, vectors by reference, a witness.
 
 The kind stands in ``metadata.ruvector`` and, for all but text, once more in the single
 data part. A witness hands a collection on without its vectors: it names the data and
@@ -9,16 +9,58 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Union
 
 from ..errors import ArtifactVersionUnsupported, ProtocolError
-from .types import Artifact, Part
+from .fields import Json, as_list, as_metadata, as_object, optional
+from .parts import Part, text_of
 
 VERSION = "1"
 
 _NAME = "ruvector.artifact_kind"  # of every typed artifact
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """Something a task produced. `id` tells a task's artifacts apart."""
+
+    id: str
+    parts: tuple[Part, ...]
+    name: str | None = None
+    description: str | None = None
+    metadata: Json = field(default_factory=dict, repr=False)
+
+    @property
+    def text(self) -> str:
+        """All text parts, joined."""
+        return text_of(self.parts)
+
+    @property
+    def typed(self) -> Typed | None:
+        """The artifact as one of the typed kinds, None if it is none of them.
+
+        Raises:
+            ArtifactVersionUnsupported: it is typed, but of a version not read here.
+        """
+        return typed(self)
+
+    @classmethod
+    def parse(cls, value: Any) -> Artifact:
+        obj = as_object(value, "an artifact")
+        identity = optional(obj.get("artifactId"), str, "an artifact's id")
+        index = optional(obj.get("index"), int, "an artifact's index") or 0
+        return cls(
+            id=identity if identity is not None else str(index),
+            parts=tuple(Part.parse(part) for part in as_list(obj.get("parts"), "artifact parts")),
+            name=optional(obj.get("name"), str, "an artifact's name"),
+            description=optional(obj.get("description"), str, "an artifact's description"),
+            metadata=as_metadata(obj.get("metadata")),
+        )
+
+
+# ---- typed kinds --------------------------------------------------------------------
 
 
 def _member(data: Mapping[str, Any], name: str, cls: type, kind: str) -> Any:

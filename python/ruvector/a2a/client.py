@@ -27,14 +27,12 @@ from .feeds import STORED_AFTER, Feed, OfficialFeed, PollFeed
 from .identity import parse_agent_id
 from .jws import TrustedKeys
 from .limits import Limits, Retry, Timeouts
+from .parts import Input, Message, Part
 from .policy import Gate, GlobalBudget
 from .stream import TaskStream
 from .transport import Transport
 from .trust import Demands
 from .types import (
-    Input,
-    Message,
-    Part,
     Task,
     TaskSpec,
     TaskState,

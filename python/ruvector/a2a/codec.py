@@ -24,11 +24,13 @@ from ..errors import (
     VersionNotSupported,
 )
 from . import jsontext
+from .artifacts import Artifact
 from .excerpt import Masker, shorten, visible, words
 from .fields import Json, as_object
+from .parts import Message, parts_of
 from .shape import task_of, told
 from .sse import SseEvent
-from .types import Artifact, Message, Task, TaskSpec, TaskStatus, TaskUpdate, parts_of
+from .types import Task, TaskSpec, TaskStatus, TaskUpdate
 
 #: Extension of the official protocol under which skill, policy and context travel.
 EXTENSION = "urn:ruvector:a2a:task:1"

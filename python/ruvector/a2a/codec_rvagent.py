@@ -39,8 +39,9 @@ from .codec import (
 )
 from .excerpt import shorten
 from .fields import Json, as_object
+from .parts import Part, parts_of
 from .sse import SseEvent
-from .types import Part, Task, TaskContext, TaskSpec, TaskUpdate, parts_of
+from .types import Task, TaskContext, TaskSpec, TaskUpdate
 
 NO_IDENTITY = "0" * 64
 

@@ -15,8 +15,9 @@ from .codec import (
     trace_headers,
 )
 from .fields import Json
+from .parts import Part, parts_of
 from .sse import SseEvent
-from .types import Part, Task, TaskSpec, TaskUpdate, parts_of
+from .types import Task, TaskSpec, TaskUpdate
 
 
 def encode_part(part: Part) -> Json:

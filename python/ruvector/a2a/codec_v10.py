@@ -23,8 +23,9 @@ from .codec import (
     trace_headers,
 )
 from .fields import Json
+from .parts import Part, parts_of
 from .sse import SseEvent
-from .types import Part, Task, TaskSpec, TaskUpdate, parts_of
+from .types import Task, TaskSpec, TaskUpdate
 
 VERSION_HEADER = ("A2A-Version", "1.0")
 

@@ -18,9 +18,10 @@ from ..errors import (
     TransportError,
     UnsupportedOperation,
 )
+from .artifacts import Artifact
 from .calls import Connection
 from .fold import Ahead, Fold
-from .types import Artifact, Task, TaskSpec, TaskState, TaskUpdate
+from .types import Task, TaskSpec, TaskState, TaskUpdate
 
 if TYPE_CHECKING:
     from .client import A2aClient

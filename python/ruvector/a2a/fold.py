@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Optional
 
-from .types import Artifact, Message, Part, Task, TaskState, TaskStatus, TaskUpdate
+from .artifacts import Artifact
+from .parts import Message, Part
+from .types import Task, TaskState, TaskStatus, TaskUpdate
 
 StatusKey = tuple[Optional[str], TaskState, Optional[str]]
 

@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from .card import AgentCard
 from .client import A2aClient
+from .parts import Input
 from .stream import TaskStream
-from .types import Input, Task, TaskSpec, TaskStatus, TaskUpdate, Trust
+from .types import Task, TaskSpec, TaskStatus, TaskUpdate, Trust
 
 _T = TypeVar("_T")
 

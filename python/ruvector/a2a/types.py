@@ -1,161 +1,29 @@
-"""Messages, tasks and updates: plain values, the same for every dialect.
+"""Tasks and updates: plain values, the same for every dialect.
 
-Each type has one `parse` that takes the JSON object of any dialect: the drafts tag parts
-by ``type`` or ``kind`` and write states as ``input-required``, version 1.0 tells parts by
-their members and writes ``TASK_STATE_INPUT_REQUIRED``, or the number of that name: both
-are proto3's JSON. In that a member that is null is one that is absent, and bytes are in
-either alphabet of base64. Members that are not known are left alone, in `raw` where there
-is one; states that are not known become ``unknown``, and a time that is no text counts as
-absent. Any other member that is known but of the wrong type raises :class:`ProtocolError`.
+Each type, here and in `parts` and `artifacts`, has one `parse` that takes the JSON object
+of any dialect: the drafts tag parts by ``type`` or ``kind`` and write states as
+``input-required``, version 1.0 tells parts by their members and writes
+``TASK_STATE_INPUT_REQUIRED``, or the number of that name: both are proto3's JSON. In that a
+member that is null is one that is absent, and bytes are in either alphabet of base64.
+Members that are not known are left alone, in `raw` where there is one; states that are not
+known become ``unknown``, and a time that is no text counts as absent. Any other member that
+is known but of the wrong type raises :class:`ProtocolError`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import builtins
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any
 
-from ..errors import ProtocolError
+from .artifacts import Artifact as Artifact
 from .fields import Json, as_list, as_metadata, as_object, optional, wrong
-
-if TYPE_CHECKING:
-    from .artifacts import Typed
-
-
-# ---- parts and messages --------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Part:
-    """One piece of a message or artifact: text, JSON data, or a file.
-
-    A file has its content in `bytes` or lies at `uri`, which is never fetched here.
-    """
-
-    kind: str  #: "text", "data" or "file"; what the peer wrote, if it is something else
-    text: str | None = None
-    data: Any = None
-    name: str | None = None
-    media_type: str | None = None
-    bytes: builtins.bytes | None = field(default=None, repr=False)
-    uri: str | None = None
-    metadata: Json = field(default_factory=dict, repr=False)
-
-    @classmethod
-    def parse(cls, value: Any) -> Part:
-        obj = as_object(value, "a part")
-        tag = obj.get("kind") or obj.get("type")
-        metadata = as_metadata(obj.get("metadata"))
-        file = obj.get("file") if tag in ("file", None) else None
-        if isinstance(file, dict):
-            name, media_type = file.get("name"), file.get("mimeType")
-            raw, uri = file.get("bytes"), file.get("uri")
-        else:
-            name, media_type = obj.get("filename"), obj.get("mediaType")
-            raw, uri = obj.get("raw"), obj.get("url")
-        name = optional(name, str, "a part's name")
-        media_type = optional(media_type, str, "a part's media type")
-        has_file = raw is not None or uri is not None or bool(file)
-        if tag == "text" or (tag is None and obj.get("text") is not None):
-            if not isinstance(obj.get("text"), str):
-                raise wrong("a part's text", "a string", obj.get("text"))
-            return cls("text", obj["text"], None, name, media_type, metadata=metadata)
-        has_data = "data" in obj and not (obj["data"] is None and has_file)
-        if tag == "data" or (tag is None and has_data):
-            return cls("data", None, obj.get("data"), name, media_type, metadata=metadata)
-        if tag == "file" or (tag is None and has_file):
-            content = None
-            if raw is not None:
-                content = _base64(raw)
-            where = None if content is not None else optional(uri, str, "a part's uri")
-            return cls("file", None, None, name, media_type, content, where, metadata)
-        return cls(str(tag), data=obj, metadata=metadata)
-
-
-_URL_SAFE = str.maketrans("-_", "+/")
-
-
-def _base64(text: Any) -> bytes:
-    if isinstance(text, str):
-        plain = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
-        try:
-            return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-        except (ValueError, binascii.Error):
-            pass
-    raise ProtocolError("the bytes of a file part are not base64")
-
-
-def _texts(parts: tuple[Part, ...]) -> str:
-    return "".join(part.text for part in parts if part.text is not None)
-
-
-_ROLES = {1: "user", 2: "agent"}  # as a2a.proto numbers them
-
-
-@dataclass(frozen=True)
-class Message:
-    """What one side tells the other within a task."""
-
-    role: str  #: "user" or "agent"
-    parts: tuple[Part, ...]
-    message_id: str | None = None
-    context_id: str | None = None
-    task_id: str | None = None
-    metadata: Json = field(default_factory=dict, repr=False)
-
-    @property
-    def text(self) -> str:
-        """All text parts, joined."""
-        return _texts(self.parts)
-
-    @classmethod
-    def parse(cls, value: Any) -> Message:
-        obj = as_object(value, "a message")
-        role = obj.get("role")
-        if type(role) is int:
-            role = _ROLES.get(role)
-        role = optional(role, str, "a message's role") or "agent"
-        parts = as_list(obj.get("parts"), "a message's parts")
-        return cls(
-            role=role.lower().replace("role_", ""),
-            parts=tuple(Part.parse(part) for part in parts),
-            message_id=optional(obj.get("messageId"), str, "a message's id"),
-            context_id=optional(obj.get("contextId"), str, "a message's contextId"),
-            task_id=optional(obj.get("taskId"), str, "a message's taskId"),
-            metadata=as_metadata(obj.get("metadata")),
-        )
-
-
-#: What can be handed to a task: text, a JSON object, parts, or a whole message.
-Input = Union[str, Mapping[str, Any], Part, Message, "list[str | Mapping[str, Any] | Part]"]
-
-
-def parts_of(value: Input | None) -> tuple[Part, ...]:
-    """The parts of an input. Text becomes a text part, an object a data part."""
-    if value is None:
-        return ()
-    if isinstance(value, Message):
-        return value.parts
-    if isinstance(value, str):
-        return (Part("text", value),)
-    if isinstance(value, Part):
-        return (value,)
-    if isinstance(value, Mapping):
-        return (Part("data", data=dict(value)),)
-    if isinstance(value, (list, tuple)):
-        return tuple(part for item in value for part in parts_of(item))
-    more = "; bytes go into Part('file', bytes=...)" if isinstance(value, bytes) else ""
-    raise TypeError(
-        "a task's input is str, dict, Part, Message or a list of them, "
-        f"not {type(value).__name__}{more}"
-    )
-
+from .parts import Input, parts_of
+from .parts import Message as Message
+from .parts import Part as Part  # for pickles that look for it here
 
 # ---- tasks ---------------------------------------------------------------------------
 
@@ -254,46 +122,6 @@ class TaskStatus:
             TaskState.parse(obj.get("state")),
             time if isinstance(time, str) and time else None,
             None if message is None else Message.parse(message),
-        )
-
-
-@dataclass(frozen=True)
-class Artifact:
-    """Something a task produced. `id` tells a task's artifacts apart."""
-
-    id: str
-    parts: tuple[Part, ...]
-    name: str | None = None
-    description: str | None = None
-    metadata: Json = field(default_factory=dict, repr=False)
-
-    @property
-    def text(self) -> str:
-        """All text parts, joined."""
-        return _texts(self.parts)
-
-    @property
-    def typed(self) -> Typed | None:
-        """The artifact as one of the typed kinds, None if it is none of them.
-
-        Raises:
-            ArtifactVersionUnsupported: it is typed, but of a version not read here.
-        """
-        from .artifacts import typed
-
-        return typed(self)
-
-    @classmethod
-    def parse(cls, value: Any) -> Artifact:
-        obj = as_object(value, "an artifact")
-        identity = optional(obj.get("artifactId"), str, "an artifact's id")
-        index = optional(obj.get("index"), int, "an artifact's index") or 0
-        return cls(
-            id=identity if identity is not None else str(index),
-            parts=tuple(Part.parse(part) for part in as_list(obj.get("parts"), "artifact parts")),
-            name=optional(obj.get("name"), str, "an artifact's name"),
-            description=optional(obj.get("description"), str, "an artifact's description"),
-            metadata=as_metadata(obj.get("metadata")),
         )
 
 
