@@ -106,7 +106,7 @@ def test_cancelled_at_every_await(make, task):
         assert told[-1] == "finished"
         assert len(told) > 5
         assert set(told[:-1]) == {"cancelled"}
-        assert await settled(lambda: not client._background and not client._left)
+        assert await settled(lambda: client._session.idle)
         assert [update.kind for update in await task(client)][-1] == "status"
         # of the tasks that are left, each serves a connection of the stub
         assert await settled(lambda: len(asyncio.all_tasks()) <= before + len(agent.writers))
@@ -134,7 +134,7 @@ def test_two_hundred_streams_at_once(make, policy):
         assert told.count("cancelled") > 10
         assert told.count("finished") > 10
         assert await settled(lambda: open_streams(agent) == 0)
-        assert await settled(lambda: not client._background and not client._left)
+        assert await settled(lambda: client._session.idle)
         assert len(await watch(client)) > 2
 
     with_client(make(), main, policy)
@@ -167,6 +167,6 @@ def test_a_cancelled_send():
             if await outcome(n, client.send_task(TaskSpec("echo", "hi"), wait=True)) == "finished":
                 break
         assert 1 < n < 99
-        assert len(client._gate) == 0
+        assert len(client._session.gate) == 0
 
     with_client(Official("1.0"), main)

@@ -21,6 +21,7 @@ from ruvector.a2a import (
     trust,
 )
 from ruvector.a2a.extra import http
+from ruvector.a2a.transport import Transport
 
 # ---- card --------------------------------------------------------------------
 
@@ -315,14 +316,14 @@ js_1_3 = pytest.mark.parametrize("peer", [JS_1_3], indirect=True)
 @in_loop
 async def test_a_card_that_has_not_changed_is_not_sent_again(peer, monkeypatch):
     async with await peer.connect() as client:
-        fetch, statuses = client._transport.fetch, []
+        fetch, statuses = Transport.fetch, []
 
         async def noted(*args, **options):
             reply = await fetch(*args, **options)
             statuses.append(reply.status)
             return reply
 
-        monkeypatch.setattr(client._transport, "fetch", noted)
+        monkeypatch.setattr(Transport, "fetch", noted)
         before = client.card
         assert await client.refresh_card() is before
         assert statuses == []  # it says that it is fresh for an hour

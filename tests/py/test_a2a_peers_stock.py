@@ -72,7 +72,7 @@ async def test_a_policy_that_the_server_refuses(url):
         assert not caught.value.remote  # it is not even sent
         sent = codec_rvagent.complete(spec, None)
         with pytest.raises(errors.PolicyViolation) as caught:
-            await client._calls.send(sent, wait=True, timeout=30)
+            await client._session.calls.send(sent, wait=True, timeout=30)
         assert caught.value.remote
 
 

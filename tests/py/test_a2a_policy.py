@@ -169,7 +169,7 @@ def test_the_time_of_a_task_is_up(stub, how):
             await work()
         assert (caught.value.field, caught.value.limit) == ("max_duration_ms", 300)
         assert sum("ancel" in method for method in agent.methods()) == 1
-        assert len(client._gate) == 0
+        assert len(client._session.gate) == 0
 
     with_client(stub(), main, "fake clock")
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_written_is_not_charged(stub, data, words):
             with pytest.raises((TypeError, ValueError), match=f"a task's data is made of.*{words}"):
                 await start(task)
         assert len(agent.requests) == before
-        assert len(client._gate) == 0
+        assert len(client._session.gate) == 0
         await client.send_task(spec(), wait=True)  # there is room for one
 
     with_client(stub(), main, budget=GlobalBudget(max_tasks_per_minute=1))
@@ -238,7 +238,7 @@ def test_the_time_of_a_task_is_up_before_its_stream_begins(stub):
         with pytest.raises(PolicyViolation) as caught:
             await stream.__anext__()
         assert (caught.value.field, caught.value.limit) == ("max_duration_ms", 50)
-        assert len(client._gate) == 0
+        assert len(client._session.gate) == 0
         never.set()
 
     with_client(stub(), main, "fake clock")
@@ -249,7 +249,7 @@ def test_time_that_is_enough():
         task = TaskSpec("echo", "count 3 1", TaskPolicy(max_duration_ms=30_000))
         kinds = [update.kind async for update in client.stream_task(task)]
         assert kinds[-1] == "status"
-        assert len(client._gate) == 0
+        assert len(client._session.gate) == 0
 
     with_client(Official(), main)
 

@@ -141,10 +141,10 @@ def test_ctrl_c_cancels_the_call(client, agent, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         client.send_task(TaskSpec("echo", "slow"), wait=True)
     for _ in range(3000):
-        if len(client._client._gate) == 0:
+        if len(client._client._session.gate) == 0:
             break
         threading.Event().wait(0.01)
-    assert len(client._client._gate) == 0
+    assert len(client._client._session.gate) == 0
     assert client.send_task(TaskSpec("echo", "hi"), wait=True).text == "hi"
 
 

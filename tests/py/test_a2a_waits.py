@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.utils
 import time
 from datetime import datetime, timedelta, timezone
@@ -103,7 +104,7 @@ def asked(headers, use=None, status=429, **retry):
             rpc = agent.rpc
 
             def busy(request):
-                times.append(client._loop.time())
+                times.append(asyncio.get_running_loop().time())
                 if len(times) == 1:
                     return Response("tenant quota", status, "text/plain", headers=headers)
                 return rpc(request)

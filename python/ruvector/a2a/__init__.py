@@ -3,9 +3,9 @@
 Values: `types`, `parts`, `artifacts`, `card`. Protocol, without I/O: `jsontext`, `identity` and
 `jws` check who signed a card, `trust` decides what to believe of it, the `codec` modules speak
 the dialects, `sse` reads event streams, `fold` puts updates together, `policy` counts.
-Network: `transport` with `address`, `auth` and `limits`, `discovery`, `calls`, the `feed`
-modules, and on top `client`, `stream` and `sync`. Third-party packages are imported by the
-call that needs them.
+Network: `transport` with `address`, `auth` and `limits`, `discovery`, `calls`; `session`,
+on which clients and streams stand; `stream` and the `feed` modules; on top `client` and
+`sync`. Third-party packages are imported by the call that needs them.
 """
 
 from .artifacts import Artifact, JsonArtifact, RuLakeWitness, TextArtifact, VectorRef

@@ -3,49 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    A2aError,
-    PolicyViolation,
-    TaskNotCancelable,
-    TaskNotFound,
-    TransportError,
-)
-from . import address, codec_rvagent
-from .calls import Calls
+from . import address
 from .card import AgentCard
 from .discovery import Discovery
-from .extra import load_all, need
+from .extra import load_all
+from .feed_poll import PollFeed
 from .feed_rvagent import RvAgentFeed
-from .feeds import STORED_AFTER, Feed, OfficialFeed, PollFeed
 from .identity import parse_agent_id
 from .jws import TrustedKeys
 from .limits import Limits, Retry, Timeouts
-from .parts import Input, Message, Part
-from .policy import Gate, GlobalBudget
-from .stream import TaskStream
+from .parts import Input
+from .policy import GlobalBudget
+from .session import Session
+from .stream import Feed, OfficialFeed, TaskStream
 from .transport import Transport
 from .trust import Demands
-from .types import (
-    Task,
-    TaskSpec,
-    TaskState,
-    TaskStatus,
-    Trust,
-)
+from .types import Task, TaskSpec, Trust
 
 if TYPE_CHECKING:
     import ssl
 
     from .sync import SyncA2aClient
-
-_T = TypeVar("_T")
 
 _LIMITS, _TIMEOUTS, _RETRY = Limits(), Timeouts(), Retry()
 
@@ -59,27 +41,8 @@ class A2aClient:
             task = await client.send_task(TaskSpec("summarise", "a long text"), wait=True)
     """
 
-    def __init__(
-        self,
-        discovery: Discovery,
-        transport: Transport,
-        *,
-        retry: Retry,
-        identity: str | None,
-        budget: GlobalBudget | None,
-    ) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
-        self._discovery = discovery
-        self._transport = transport
-        self._retry = retry
-        self._identity = identity
-        self._gate = Gate(budget)
-        self._background: set[asyncio.Task[Any]] = set()
-        # calls whose streams were left, and the tasks they started
-        self._left: dict[asyncio.Task[Task], str | None] = {}
-        self._closed = False
-        self._calls = Calls(transport, discovery.ways)
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
     @classmethod
     async def connect(
@@ -164,13 +127,9 @@ class A2aClient:
         try:
             discovery = Discovery(transport, url, demands)
             await discovery.refresh()
-            return cls(
-                discovery,
-                transport,
-                retry=retry,
-                identity=None if identity is None else parse_agent_id(identity),
-                budget=budget,
-            )
+            me = None if identity is None else parse_agent_id(identity)
+            session = Session(discovery, transport, retry=retry, identity=me, budget=budget)
+            return cls(session)
         except BaseException:
             await transport.aclose()
             raise
@@ -186,22 +145,20 @@ class A2aClient:
 
     @property
     def card(self) -> AgentCard:
-        card = self._discovery.card
-        assert card is not None
-        return card
+        return self._session.card
 
     @property
     def trust(self) -> Trust:
-        return self._discovery.trust
+        return self._session.trust
 
     @property
     def dialect(self) -> str:
-        return self._calls.way.dialect
+        return self._session.dialect
 
     @property
     def endpoint(self) -> str:
         """Where requests go."""
-        return self._calls.way.url
+        return self._session.endpoint
 
     def __repr__(self) -> str:
         return (
@@ -215,11 +172,7 @@ class A2aClient:
         A new card that is not believed, or suddenly another agent's, raises and leaves
         the client as it was.
         """
-        self._check_loop()
-        before = self._discovery.ways
-        await self._discovery.refresh(force=force)
-        if self._discovery.ways != before:
-            self._calls.choose(self._discovery.ways)
+        await self._checked().refresh_card(force=force)
         return self.card
 
     # ---- tasks ------------------------------------------------------------------------
@@ -239,29 +192,29 @@ class A2aClient:
             TransportError: the peer was not reached, or did not answer within `timeout`
                 seconds. The task may be running all the same.
         """
-        self._check_loop()
-        spec = self._complete(spec)
-        key = await self._admit(spec)
+        session = self._checked()
+        spec = session.complete(spec)
+        key = await session.admit(spec)
         named = ""
         # a task that may have to be cancelled needs its id before its end
-        block = bool(wait) and self._gate.deadline(key) is None
+        block = bool(wait) and session.gate.deadline(key) is None
 
         async def work() -> Task:
             nonlocal named
-            task = await self._send(spec, wait=block)
+            task = await session.send(spec, wait=block)
             named = task.id
-            self._gate.named(key, task.id)
+            session.gate.rename(key, task.id)
             state = task.status.state
             if wait and task.id and not (state.is_terminal or state.is_interrupted):
-                task = await self._poll(task.id)
+                task = await session.poll(task.id)
             return task
 
         try:
-            task = await self._before_deadline(lambda: named or key, work(), timeout)
+            task = await session.before_deadline(lambda: named or key, work(), timeout)
         except BaseException:
-            self._gate.gone(key)
+            session.gate.discard(key)
             raise
-        self._gate.saw(task)
+        session.gate.record(task)
         return task
 
     def stream_task(
@@ -279,23 +232,22 @@ class A2aClient:
             reconnect: get back to the stream when the connection is lost.
             cancel_remote: cancel the task when the stream is left before its end.
         """
-        self._check_loop()
-        feed: Feed
+        session = self._checked()
+        spec, task_id = None, ""
         if isinstance(task, TaskSpec):
-            feed = self._feed_of_spec(self._complete(task), reconnect)
-            return TaskStream(self, feed, cancel_remote=cancel_remote)
-        task_id = task.id if isinstance(task, Task) else task
-        if not task_id:
-            raise ValueError("the agent answered with a message; there is no task to watch")
-        if self.dialect == "rvagent":
-            feed = RvAgentFeed(
-                self, task_id=task_id, last_event_id=last_event_id, reconnect=reconnect
-            )
-        elif not self.card.capabilities.streaming:
-            feed = PollFeed(self, task_id=task_id)
+            spec = session.complete(task)
         else:
-            feed = OfficialFeed(self, task_id=task_id, reconnect=reconnect)
-        return TaskStream(self, feed, cancel_remote=cancel_remote)
+            task_id = task.id if isinstance(task, Task) else task
+            if not task_id:
+                raise ValueError("the agent answered with a message; there is no task to watch")
+        feed: Feed
+        if session.dialect == "rvagent":
+            feed = RvAgentFeed(session, spec, task_id, last_event_id, reconnect=reconnect)
+        elif session.card.capabilities.streaming:
+            feed = OfficialFeed(session, spec, task_id, reconnect=reconnect)
+        else:
+            feed = PollFeed(session, spec, task_id)
+        return TaskStream(session, feed, cancel_remote=cancel_remote)
 
     def resubscribe(
         self, task_id: str, *, last_event_id: str | None = None, reconnect: bool = True
@@ -310,8 +262,7 @@ class A2aClient:
             TaskNotFound: the agent does not know it. An rvAgent peer says that of a task
                 that is still running, too.
         """
-        self._check_loop()
-        return await self._get(task_id, history_length)
+        return await self._checked().get(task_id, history_length)
 
     async def cancel_task(self, task_id: str, *, strict: bool = False) -> Task:
         """Asks the agent to stop a task; the state of what comes back decides.
@@ -322,25 +273,7 @@ class A2aClient:
             TaskNotFound: the agent does not know it.
             TaskNotCancelable: it cannot be stopped.
         """
-        self._check_loop()
-        if self.dialect == "rvagent":
-            return await self._cancel_rvagent(task_id, strict)
-        try:
-            task = await self._calls.cancel(task_id)
-            self._gate.saw(task)
-        except TaskNotCancelable:
-            if strict:
-                raise
-            task = await self._get(task_id)
-            if not task.status.state.is_terminal:
-                raise
-            return task
-        for pause in STORED_AFTER:  # some servers answer with the state before
-            if task.status.state.is_terminal:
-                break
-            await asyncio.sleep(pause)
-            task = await self._get(task_id)
-        return task
+        return await self._checked().cancel(task_id, strict=strict)
 
     async def wait_task(
         self,
@@ -353,35 +286,18 @@ class A2aClient:
 
         `poll` is the first and the longest pause between two questions, in seconds.
         """
-        self._check_loop()
+        session = self._checked()
         if isinstance(task, Task) and (not task.id or task.status.state.is_terminal):
             return task
         task_id = task.id if isinstance(task, Task) else task
-
-        return await self._before_deadline(lambda: task_id, self._poll(task_id, poll), timeout)
-
-    async def _poll(self, task_id: str, poll: tuple[float, float] = (0.5, 5.0)) -> Task:
-        pause, longest = poll
-        while True:
-            # an rvAgent peer does not know a task before it has ended
-            sent = self._gate.spec(task_id) is not None or task_id in self._left.values()
-            try:
-                found = await self._get(task_id)
-            except TaskNotFound:
-                if self.dialect != "rvagent" or not sent:
-                    raise
-            else:
-                state = found.status.state
-                if state.is_terminal or state.is_interrupted:
-                    return found
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, longest)
+        polled = session.poll(task_id, poll)
+        return await session.before_deadline(lambda: task_id, polled, timeout)
 
     async def reply(
         self, task: Task, input: Input, *, wait: bool | None = None, timeout: float | None = None
     ) -> Task:
         """Gives a task what it waits for, when it is input-required or auth-required."""
-        before = self._gate.spec(task.id)
+        before = self._session.gate.spec(task.id)
         spec = TaskSpec(
             skill=before.skill if before else None,
             input=input,
@@ -401,20 +317,7 @@ class A2aClient:
         Raises:
             RuntimeError: called in another event loop than the client's, which still runs.
         """
-        if not self._is_here():
-            self._closed = True
-            return  # the connections are the parent's, who would miss them
-        if asyncio.get_running_loop() is not self._loop:
-            if self._loop.is_closed():
-                self._closed = True
-                return  # the connections went with it
-            raise RuntimeError("this client belongs to another event loop; close it there")
-        self._closed = True
-        for call in self._left:
-            call.cancel()
-        if self._background or self._left:
-            await asyncio.wait({*self._background, *self._left}, timeout=1.0)
-        await self._transport.aclose()
+        await self._session.aclose()
 
     async def __aenter__(self) -> A2aClient:
         return self
@@ -427,136 +330,7 @@ class A2aClient:
     ) -> None:
         await self.aclose()
 
-    def _is_here(self) -> bool:
-        """Whether this is the process that made the client, and no child of it."""
-        return os.getpid() == self._pid
-
-    def _check_loop(self) -> None:
-        if not self._is_here():
-            raise RuntimeError("this client belongs to the parent process; connect again")
-        if asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError("this client belongs to another event loop; connect again")
-        if self._closed:
-            raise RuntimeError("this client is closed")
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        task = asyncio.ensure_future(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        task.add_done_callback(lambda task: task.cancelled() or task.exception())
-        return task
-
-    def _let_finish(self, call: asyncio.Task[Task], spec: TaskSpec) -> None:
-        """Keeps the call that started a task until it returns or the client is closed."""
-
-        def done(call: asyncio.Task[Task]) -> None:
-            self._left.pop(call, None)
-            if call.cancelled() or call.exception() is not None:
-                self._gate.gone(spec.id)
-            else:
-                self._gate.saw(call.result())
-
-        self._left[call] = spec.id
-        call.add_done_callback(done)
-
-    async def _in_background(
-        self, work: Coroutine[Any, Any, Any], limit: float | None = 1.0
-    ) -> None:
-        """Does `work` to its end even if the caller is cancelled; waits for it a while."""
-        await asyncio.wait({self._spawn(work)}, timeout=limit)
-
-    # ---- calls that are taken note of -------------------------------------------------
-
-    async def _get(self, task_id: str, history_length: int | None = None) -> Task:
-        task = await self._calls.get(task_id, history_length)
-        self._gate.saw(task)
-        return task
-
-    async def _send(self, spec: TaskSpec, *, wait: bool) -> Task:
-        timeouts = self._transport.timeouts
-        timeout, allows = timeouts.read, "Timeouts(read=...)"
-        if wait or self.dialect == "rvagent":
-            timeout, allows = timeouts.task, "Timeouts(task=...)"
-            if spec.policy is not None and spec.policy.max_duration_ms is not None:
-                timeout = spec.policy.max_duration_ms / 1000 + 5.0
-                allows = "TaskPolicy(max_duration_ms=...)"
-        return await self._calls.send(spec, wait=wait, timeout=timeout, allows=allows)
-
-    async def _cancel_rvagent(self, task_id: str, strict: bool) -> Task:
-        # the peer would turn a task that has ended into a canceled one
-        with contextlib.suppress(TaskNotFound):
-            task = await self._get(task_id)
-            if task.status.state.is_terminal:
-                if strict:
-                    raise TaskNotCancelable(f"task {task_id} has ended: {task.status}")
-                return task
-        await self._calls.ask_to_cancel(task_id)
-        try:
-            return await self._get(task_id)
-        except TaskNotFound:
-            words = Message("agent", (Part("text", "canceled, unconfirmed"),))
-            status = TaskStatus(TaskState.CANCELED, message=words)
-            return Task(task_id, status, dialect=self.dialect)
-
-    # ---- streams ----------------------------------------------------------------------
-
-    def _feed_of_spec(self, spec: TaskSpec, reconnect: bool) -> Feed:
-        if self.dialect == "rvagent":
-            return RvAgentFeed(self, spec=spec, reconnect=reconnect)
-        if not self.card.capabilities.streaming:
-            return PollFeed(self, spec)
-        return OfficialFeed(self, spec=spec, reconnect=reconnect)
-
-    # ---- policy -----------------------------------------------------------------------
-
-    def _complete(self, spec: TaskSpec) -> TaskSpec:
-        if not isinstance(spec, TaskSpec):
-            raise TypeError(f"a TaskSpec is wanted, not {type(spec).__name__}")
-        if self.dialect == "rvagent":
-            spec = codec_rvagent.complete(spec, self._identity)
-        self._calls.check(spec)
-        return spec
-
-    async def _admit(self, spec: TaskSpec) -> object:
-        return await self._gate.admit(spec, self.card.agent_id)
-
-    async def _before_deadline(
-        self,
-        key: Callable[[], object],
-        work: Coroutine[Any, Any, _T],
-        timeout: float | None = None,
-    ) -> _T:
-        """Does `work` within `timeout` seconds and the own time of the task `key()`.
-
-        Raises:
-            PolicyViolation: the task's time is up. It was cancelled, as far as possible.
-            TransportError: `timeout` is over.
-        """
-        deadline = self._gate.deadline(key())
-        if deadline is None and timeout is None:
-            return await work
-        never = float("inf")
-        left = never if deadline is None else max(deadline.at - time.monotonic(), 0.0)
-        patience = never if timeout is None else timeout
-        with need("anyio").move_on_after(min(left, patience)):
-            return await work
-        if deadline is None or patience < left:
-            known = key()
-            raise TransportError(
-                f"the task did not end within timeout={timeout:g} s; it may be running",
-                phase="read",
-                task_id=known if isinstance(known, str) else None,
-            )
-        task_id = key()
-        self._gate.gone(task_id)
-        if isinstance(task_id, str):
-            await self._in_background(self._try_cancel(task_id))
-        raise PolicyViolation(
-            f"the task took longer than the {deadline.limit_ms} ms its policy allows",
-            field="max_duration_ms",
-            limit=deadline.limit_ms,
-        )
-
-    async def _try_cancel(self, task_id: str) -> None:
-        with contextlib.suppress(A2aError):
-            await self._calls.ask_to_cancel(task_id)
+    def _checked(self) -> Session:
+        """The session, unless it cannot be used from here."""
+        self._session.check()
+        return self._session

@@ -85,7 +85,7 @@ class Codec:
     ) -> None:
         self.masker = masker or Masker()  #: for what is repeated of a peer's words
         self._tenant = tenant
-        self._extension = extension  # the peer's card lists EXTENSION
+        self.extension = extension  #: the peer's card lists EXTENSION
         self._ids = itertools.count(1)
 
     # -- requests

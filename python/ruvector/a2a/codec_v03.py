@@ -44,12 +44,12 @@ class CodecV03(JsonRpcCodec):
     dialect = "0.3"
 
     def _message(self, spec: TaskSpec) -> Json:
-        message = official_message(spec, role="user", extension=self._extension)
+        message = official_message(spec, role="user", extension=self.extension)
         parts = [encode_part(part) for part in parts_of(spec.input)]
         return {"kind": "message", **message, "parts": parts}
 
     def _headers(self, spec: TaskSpec) -> tuple[tuple[str, str], ...]:
-        active = (("X-A2A-Extensions", EXTENSION),) if self._extension else ()
+        active = (("X-A2A-Extensions", EXTENSION),) if self.extension else ()
         return (*active, *trace_headers(spec))
 
     def send(self, spec: TaskSpec, *, wait: bool) -> Call:

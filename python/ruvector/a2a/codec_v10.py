@@ -50,7 +50,7 @@ def encode_part(part: Part) -> Json:
 
 
 def _send_params(codec: Codec, spec: TaskSpec, wait: bool | None) -> Json:
-    message = official_message(spec, role="ROLE_USER", extension=codec._extension)
+    message = official_message(spec, role="ROLE_USER", extension=codec.extension)
     message["parts"] = [encode_part(part) for part in parts_of(spec.input)]
     params: Json = {"message": message}
     if wait is not None:
@@ -59,7 +59,7 @@ def _send_params(codec: Codec, spec: TaskSpec, wait: bool | None) -> Json:
 
 
 def _send_headers(codec: Codec, spec: TaskSpec) -> tuple[tuple[str, str], ...]:
-    active = (("A2A-Extensions", EXTENSION),) if codec._extension else ()
+    active = (("A2A-Extensions", EXTENSION),) if codec.extension else ()
     return (VERSION_HEADER, *active, *trace_headers(spec))
 
 

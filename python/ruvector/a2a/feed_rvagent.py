@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 from ..errors import ProtocolError, TaskNotFound, TransportError
 from .calls import only_stream
-from .feeds import BACK, DROPPED, Feed, lost
+from .session import Session
+from .stream import BACK, DROPPED, Feed, lost
 from .types import Task, TaskSpec, TaskState, TaskUpdate
-
-if TYPE_CHECKING:
-    from .client import A2aClient
 
 _DRAIN_S = 1.0  # for events still under way when the answer to tasks/send is there
 
@@ -25,14 +22,14 @@ class RvAgentFeed(Feed):
 
     def __init__(
         self,
-        client: A2aClient,
+        session: Session,
+        spec: TaskSpec | None,
+        task_id: str,
+        last_event_id: str | None,
         *,
-        spec: TaskSpec | None = None,
-        task_id: str = "",
-        last_event_id: str | None = None,
-        reconnect: bool = True,
+        reconnect: bool,
     ) -> None:
-        super().__init__(client, spec, task_id if spec is None else spec.id or "")
+        super().__init__(session, spec, task_id if spec is None else spec.id or "")
         self._last_event_id = last_event_id
         self._reconnect = reconnect
         self._opened = False
@@ -53,7 +50,7 @@ class RvAgentFeed(Feed):
         sending, self._sending = self._sending, None
         if sending is not None and self._spec is not None:
             # a peer drops the task when this call is cut, so it goes on without the stream
-            self._client._let_finish(sending, self._spec)
+            self._session.let_finish(sending, self._spec)
         await super().aclose()
 
     async def _go_on(self) -> None:
@@ -70,7 +67,7 @@ class RvAgentFeed(Feed):
         if self._spec is None and self._last_event_id is not None:
             # a peer asked for what comes after the end of a task says nothing for ever
             try:
-                task = await self._client._get(self.fold.task_id)
+                task = await self._session.get(self.fold.task_id)
             except TaskNotFound:
                 pass  # still running, or not known: the stream will tell
             else:
@@ -81,15 +78,15 @@ class RvAgentFeed(Feed):
         self._connected = asyncio.get_running_loop().time()
         if self._spec is None:
             self._connection = only_stream(
-                await self._client._calls.subscribe(self.fold.task_id, self._last_event_id)
+                await self._session.calls.subscribe(self.fold.task_id, self._last_event_id)
             )
             return
         try:
-            self._connection = only_stream(await self._client._calls.stream(self._spec))
+            self._connection = only_stream(await self._session.calls.stream(self._spec))
         except TransportError as why:
             if why.http_status not in (404, 405):
                 raise
-        self._sending = asyncio.ensure_future(self._client._send(self._spec, wait=True))
+        self._sending = asyncio.ensure_future(self._session.send(self._spec, wait=True))
 
     async def _reconnect_now(self, why: TransportError) -> None:
         connection, self._connection = self._connection, None
@@ -101,7 +98,7 @@ class RvAgentFeed(Feed):
             return  # its answer tells the rest
         if not self._reconnect:
             raise why
-        if self._sending is not None and self._failures >= self._client._retry.stream_attempts:
+        if self._sending is not None and self._failures >= self._session.retry.stream_attempts:
             self._lost = None
             self._warn("the connection was lost; what happens before the end is not told")
             return
@@ -110,7 +107,7 @@ class RvAgentFeed(Feed):
             return
         try:
             self._connection = only_stream(
-                await self._client._calls.subscribe(self.fold.task_id, self.fold.last_timestamp)
+                await self._session.calls.subscribe(self.fold.task_id, self.fold.last_timestamp)
             )
         except TransportError as again:
             if again.phase not in DROPPED:
@@ -157,8 +154,8 @@ class RvAgentFeed(Feed):
     async def _take(self, update: TaskUpdate) -> None:
         first, self._first = self._first, False
         if update.status is not None:
-            if first and self._spec is None and _made_up(update):
-                task = await self._client._get(self.fold.task_id)  # TaskNotFound: it is
+            if first and self._spec is None and _synthesized(update):
+                task = await self._session.get(self.fold.task_id)  # TaskNotFound: it is
                 self._snapshot(task)
                 self.done = True
                 return
@@ -180,7 +177,7 @@ class RvAgentFeed(Feed):
                 self._sending = None  # the task has ended all the same: ask for it
         if self._result is not None and self._end is None:
             await self._drain()
-        task = self._result or await self._stored(self.fold.task_id)
+        task = self._result or await self._session.get_stored(self.fold.task_id)
         if task is not None:
             for update in list(self.fold.missing(task)):
                 self._emit(update)
@@ -210,7 +207,7 @@ class RvAgentFeed(Feed):
             await self._take(update)
 
 
-def _made_up(update: TaskUpdate) -> bool:
+def _synthesized(update: TaskUpdate) -> bool:
     """Whether this is what a peer says of a task it does not know."""
     status = update.status
     return bool(

@@ -12,11 +12,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from dataclasses import dataclass
 from typing import Callable, NamedTuple
 
-from ..errors import A2aError, BudgetExceeded, PolicyViolation, RecursionLimit
-from .types import Task, TaskContext, TaskPolicy, TaskSpec, check_amount
+from ..errors import BudgetExceeded, PolicyViolation, RecursionLimit
+from .types import TaskContext, TaskPolicy, TaskSpec, check_amount
 
 MAX_DEPTH = 8
 
@@ -227,72 +226,3 @@ def _in_child() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
-
-
-@dataclass(frozen=True)
-class Deadline:
-    at: float  #: of the monotonic clock
-    limit_ms: int
-
-
-class Gate:
-    """What one client's tasks have to pass, and those of them that have not ended.
-
-    A task is known by its id, or, until the peer has given it one, by an object that
-    stands for it.
-    """
-
-    def __init__(self, budget: GlobalBudget | None) -> None:
-        self._budget = budget
-        self._running: dict[object, tuple[TaskSpec, Deadline | None]] = {}
-
-    def __len__(self) -> int:
-        return len(self._running)
-
-    def spec(self, task_id: str) -> TaskSpec | None:
-        """What a running task was asked to do."""
-        entry = self._running.get(task_id)
-        return entry[0] if entry else None
-
-    def deadline(self, key: object) -> Deadline | None:
-        entry = self._running.get(key)
-        return entry[1] if entry else None
-
-    async def admit(self, spec: TaskSpec, target: str | None) -> object:
-        """Lets a task for the agent `target` start; returns what it is known by.
-
-        Raises:
-            BudgetExceeded, RecursionLimit, PolicyViolation: it may not.
-        """
-        charged = None if self._budget is None else await self._budget.acquire(spec)
-        try:
-            check_recursion(spec.context, target)
-            active = sum(
-                other.skill == spec.skill
-                for known_as, (other, _) in self._running.items()
-                if spec.id is None or known_as != spec.id  # one that goes on takes no more room
-            )
-            check_policy(spec, active)
-        except A2aError:
-            if self._budget is not None and charged is not None:
-                self._budget.release(charged)
-            raise
-        limit = spec.policy.max_duration_ms if spec.policy else None
-        deadline = None if limit is None else Deadline(time.monotonic() + limit / 1000, limit)
-        key: object = spec.id or object()
-        self._running[key] = (spec, deadline)
-        return key
-
-    def named(self, key: object, task_id: str) -> None:
-        """The peer has given a task its id; "" if it keeps none."""
-        entry = self._running.pop(key, None)
-        if entry is not None and task_id:
-            self._running[task_id] = entry
-
-    def gone(self, key: object) -> None:
-        """A task has ended, or never began."""
-        self._running.pop(key, None)
-
-    def saw(self, task: Task) -> None:
-        if task.status.state.is_terminal:
-            self.gone(task.id)

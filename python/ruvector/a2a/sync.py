@@ -90,9 +90,9 @@ class _Loop:
 class SyncTaskStream:
     """As :class:`TaskStream`, with ``for`` and ``with``."""
 
-    def __init__(self, client: SyncA2aClient, stream: TaskStream) -> None:
+    def __init__(self, client: SyncA2aClient, loop: _Loop, stream: TaskStream) -> None:
         self._client = client  # which must not be dropped before its streams
-        self._loop = client._loop
+        self._loop = loop
         self._stream = stream
 
     @property
@@ -182,7 +182,7 @@ class SyncA2aClient:
         async def make() -> TaskStream:
             return self._client.stream_task(task, **options)
 
-        return SyncTaskStream(self, self._loop.run(make()))
+        return SyncTaskStream(self, self._loop, self._loop.run(make()))
 
     def resubscribe(self, task_id: str, **options: Any) -> SyncTaskStream:
         return self.stream_task(task_id, **options)
