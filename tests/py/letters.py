@@ -6,8 +6,8 @@ import threading
 from pathlib import Path
 
 import numpy as np
-from ruvector.embed import Embedder
 from ruvector.embed.folder import TextModel
+from ruvector.embed.text import TextEmbedder
 
 DIM = 5
 
@@ -35,9 +35,9 @@ class TableSession:
         return hidden
 
 
-def make(session=None, *, threads: int = 1, **settings) -> Embedder:
+def make(session=None, *, threads: int = 1, **settings) -> TextEmbedder:
     model = TextModel("letters", "here", Path("model.onnx"), Path("tokenizer.json"), **settings)
-    return Embedder(model, LetterTokenizer(), session or TableSession(), threads=threads)
+    return TextEmbedder(model, LetterTokenizer(), session or TableSession(), threads=threads)
 
 
 def expected(text: str, pooling: str) -> np.ndarray:

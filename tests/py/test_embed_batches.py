@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from letters import DIM, TableSession, expected, make
 from ruvector import EmbedError
-from ruvector.embed import Embedder, EmbedStats, embedder, inputs
+from ruvector.embed import Embedder, EmbedStats, inputs, text
 
 TEXTS = ["b", "a longer text than the others, longer than forty letters", "", "abc", "zz top"]
 
@@ -102,7 +102,7 @@ def test_a_graph_of_the_wrong_shape_is_an_error() -> None:
 def test_batches_cover_every_row_once_and_stay_within_the_limit(
     lengths: list[int], limit: int
 ) -> None:
-    batches = [b.tolist() for b in embedder.plan_batches(lengths, limit)]
+    batches = [b.tolist() for b in text.plan_batches(lengths, limit)]
     assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
     for batch in batches:
         longest = max(lengths[row] for row in batch)
@@ -118,7 +118,7 @@ def test_long_work_runs_in_windows_and_bounded_batches(monkeypatch) -> None:
     texts = [chr(97 + i % 26) * (1 + i % 37) for i in range(173)]
     got = make(session, normalize=False).embed_batch(texts)
     np.testing.assert_allclose(got, [expected(t, "mean") for t in texts], rtol=1e-5, atol=1e-6)
-    assert all(rows * width <= embedder.BATCH_TOKENS for rows, width in session.shapes)
+    assert all(rows * width <= text.BATCH_TOKENS for rows, width in session.shapes)
     padded = sum(rows * width for rows, width in session.shapes)
     assert padded < 1.5 * sum(map(len, texts))
 

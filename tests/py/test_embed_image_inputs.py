@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import sys
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 import ruvector
 from installed import need
-from ruvector import EmbedError
+from ruvector import Embedder, EmbedError
+from ruvector.embed.image import ImageEmbedder
+from ruvector.embed.text import TextEmbedder
 
 need("PIL", "safetensors")
 
@@ -63,7 +67,10 @@ def test_an_image_model_takes_no_texts(embedder) -> None:
     with pytest.raises(EmbedError, match="takes images: use embed_image"):
         embedder.embed("a cat")
     with pytest.raises(EmbedError, match="takes images: use embed_image"):
-        embedder.embed_batch(["a cat"])
+        embedder.embed_batch(["a cat"], prompt="query", progress=False)
+    with pytest.raises(EmbedError, match="takes images: use embed_image") as caught:
+        asyncio.run(embedder.embed_batch_async(["a cat"]))
+    assert caught.value.model == embedder.name
 
 
 def test_a_text_model_takes_no_images() -> None:
@@ -71,6 +78,16 @@ def test_a_text_model_takes_no_images() -> None:
 
     with pytest.raises(EmbedError, match=r"takes texts; from_pretrained\('mobilenetv3-small'\)"):
         make().embed_image(of(9, 8, 3))
+
+
+def test_each_kind_defines_the_methods_for_what_it_takes() -> None:
+    texts, images = ("embed", "embed_batch", "embed_batch_async"), ("embed_image",)
+    for cls, own, other in ((TextEmbedder, texts, images), (ImageEmbedder, images, texts)):
+        assert cls.__bases__ == (Embedder,)
+        assert set(own) <= set(vars(cls))
+        assert not set(other) & set(vars(cls))
+    for name in texts + images:
+        assert inspect.getdoc(getattr(Embedder, name))
 
 
 # ---- files -------------------------------------------------------------------------

@@ -89,6 +89,10 @@ async def search() -> list[ruvector.LakeHit]:
     await lake.prime_async("docs")
     return await lake.search_one_async("docs", vectors[0])
 
+embedder: ruvector.Embedder = ruvector.Embedder.from_pretrained("mobilenetv3-small")
+with embedder as opened:
+    rows = np.concatenate([opened.embed_batch(["text"]), opened.embed_image([b"file"])])
+
 advice: ruvector.Recommendation = ruvector.recommend(10, 3)
 threads: int = ruvector.cpu_features()["threads"]
 """

@@ -1,46 +1,28 @@
-"""`Embedder`: batches, pooling and counting around a tokenizer and a session.
+"""`Embedder`: what models of texts and models of images share, and how one is opened.
 
-Texts are taken in windows, sorted by length within a window and run in batches bounded
-by tokens, so little is spent on padding and memory does not grow with the corpus. Each
-batch runs on one thread and several run side by side: threads that share a batch wait
-for each other, which costs most when something else wants the cores. It also makes the
-vectors the same for every number of threads. A text's vector may still differ in its
-last bits with the other texts of the call, because ONNX Runtime picks its arithmetic by
-shape. All methods may be called from several threads at once; together they keep no more
-threads busy, with tokenising and with batches, than one call would.
+A model takes texts or images. `text` and `image` each define the class of their own, with
+the methods for what it takes; the methods for the other raise `EmbedError` and say which
+to use, as a file that is open for reading has a `write` that raises.
 """
 
 from __future__ import annotations
 
-import asyncio
 import operator
 import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-from .._progress import Progress, as_callback
+from .._progress import Progress
 from ..errors import EmbedError
-from .folder import TextModel
-from .image_folder import IMAGE_MODEL, ImageModel
-from .inputs import check_out, checked_texts, windows
 from .models import find_model
-from .runtime import Session, Tokenizer
-from .turns import OPENING, Turns
+from .turns import Turns
 
 if TYPE_CHECKING:
     from .pixels import ImageLike
-
-# Padded tokens in one batch: measured throughput of a 6-layer model is flat from 256 to
-# 512 and falls slowly beyond, where the activations leave the core's cache.
-BATCH_TOKENS = 512
 
 
 class EmbedStats(NamedTuple):
@@ -53,41 +35,51 @@ class EmbedStats(NamedTuple):
     images: int = 0
 
 
-class _Encoder(Protocol):
-    def encode(self, text: str) -> tuple[np.ndarray, bool]: ...
+class _Found(Protocol):
+    """What is known of every model that was found."""
 
-
-class _Runner(Protocol):
-    def run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
 
 
 class Embedder:
-    """A text model that gives vectors ready for an index.
+    """A model that gives vectors ready for an index.
 
-    Made by `from_pretrained`. Rows are float32, C-contiguous, and of unit norm wherever
-    the model's own files ask for normalisation or say nothing about it.
+    Made by `from_pretrained`, which sees from the model's files whether it takes texts or
+    images. Rows are float32, C-contiguous, and of unit norm unless a text model's own files
+    say otherwise. All methods may be called from several threads at once.
 
     A context manager that closes at its end. Pickling keeps what `from_pretrained` was
     asked for and opens the model again; counts start anew.
     """
 
+    # The class for each type that `find_model` returns. A subclass registers itself, so
+    # that this file imports none of them.
+    _kinds: ClassVar[dict[type, type[Embedder]]] = {}
+    # The end of "NAME takes ...", the error of methods for another kind of input.
+    _takes: ClassVar[str]
+
     # The arguments of from_pretrained, from which pickle makes another one.
     _asked: Mapping[str, Any] | None = None
     _closed = False
+    _dim: int
 
-    def __init__(
-        self, model: TextModel, tokenizer: _Encoder, session: _Runner, *, threads: int = 1
-    ) -> None:
-        self._model = model
-        self._tokenizer = tokenizer
-        self._session: _Runner | None = session
-        self._network: object = None  # of image models
+    def __init_subclass__(cls, *, opens: type | None = None) -> None:
+        super().__init_subclass__()
+        if opens is not None:
+            cls._kinds[opens] = cls
+
+    def __init__(self, model: _Found, *, files: tuple[Path, ...], threads: int) -> None:
+        self._found = model
+        self._files = files
         self._threads = threads
         self._stats = EmbedStats()
-        # Texts tokenised and batches run at once, whoever calls.
+        # Bounds the texts and batches in work at once, over all callers.
         self._turns = Turns(threads)
-        ids, _ = tokenizer.encode("")
-        self._dim = int(self._run([ids]).shape[1])
 
     @classmethod
     def from_pretrained(
@@ -118,23 +110,14 @@ class Embedder:
             "cache_dir": cache_dir,
         }
         model = find_model(name_or_path, **where)
-        made: Embedder
-        if isinstance(model, ImageModel):
-            from .image import ImageEmbedder
-
-            made = ImageEmbedder(model, threads=count)
-        else:
-            with OPENING:
-                tokenizer = Tokenizer(
-                    model.tokenizer,
-                    model.max_length,
-                    lower_case=model.lower_case,
-                    cut=model.cut,
-                )
-                session = Session(model.graph)
-            made = cls(model, tokenizer, session, threads=count)
+        kind = cls._kinds[type(model)]
+        made = kind._open(model, threads=count)
         made._asked = {"name_or_path": name_or_path, **where, "threads": threads}
         return made
+
+    @classmethod
+    def _open(cls, model: Any, *, threads: int) -> Embedder:
+        raise NotImplementedError
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._asked is None:
@@ -144,7 +127,6 @@ class Embedder:
     def close(self) -> None:
         """Give the model's memory back; embedding then raises `EmbedError`."""
         self._closed = True
-        self._session = self._network = None
 
     def __enter__(self) -> Embedder:
         self._check_open()
@@ -165,17 +147,17 @@ class Embedder:
     @property
     def name(self) -> str:
         """The name or path the model was asked for by."""
-        return self._model.name
+        return self._found.name
 
     @property
     def source(self) -> str:
         """Where the model was found."""
-        return self._model.source
+        return self._found.source
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The graph and the tokenizer in use."""
-        return self._model.graph, self._model.tokenizer
+        """The files in use: graph and tokenizer of a text model, weights of an image model."""
+        return self._files
 
     @property
     def dim(self) -> int:
@@ -184,18 +166,18 @@ class Embedder:
 
     @property
     def max_length(self) -> int:
-        """Tokens after which a text is cut, special tokens included."""
-        return self._model.max_length
+        """Tokens after which a text is cut, special tokens included; 0 of an image model."""
+        return 0
 
     @property
     def revision(self) -> str | None:
         """The commit, branch or tag, where the place that had the model knows it."""
-        return self._model.revision
+        return self._found.revision
 
     @property
     def prompts(self) -> dict[str, str]:
-        """The prefixes that the model's files name, for `prompt=`."""
-        return dict(self._model.prompts)
+        """The prefixes that a text model's files name, for `prompt=`."""
+        return {}
 
     @property
     def threads(self) -> int:
@@ -208,22 +190,14 @@ class Embedder:
         with self._turns.lock:
             return self._stats
 
-    def __repr__(self) -> str:
-        model = self._model
-        return (
-            f"Embedder({model.name!r}, dim={self._dim}, max_length={model.max_length}, "
-            f"pooling={model.pooling!r}, normalize={model.normalize}, threads={self._threads})"
-        )
+    # ---- methods for one kind of input; its class overrides them ------------------------
+
+    def _refusal(self) -> EmbedError:
+        return EmbedError(f"{self.name} takes {self._takes}", model=self.name)
 
     def embed(self, text: str, *, prompt: str | None = None) -> np.ndarray:
         """The vector of one text, shape (dim,). `prompt` is that of `embed_batch`."""
-        if not isinstance(text, str):
-            what = type(text).__name__
-            if isinstance(text, (bytes, bytearray)):
-                raise TypeError(f"embed takes one str, got {what}; use embed(text.decode())")
-            raise TypeError(f"embed takes one str, got {what}; use embed_batch for a list")
-        row: np.ndarray = self.embed_batch([text], prompt=prompt, progress=False)[0]
-        return row
+        raise self._refusal()
 
     def embed_batch(
         self,
@@ -246,8 +220,10 @@ class Embedder:
         default a bar is shown for work of more than two seconds on a terminal. What the
         function raises stops the work after the batches under way, and so does Ctrl-C;
         `out` is then written in part.
+
+        An image model raises `EmbedError`.
         """
-        return self._embed_all(texts, out, prompt, progress, None)
+        raise self._refusal()
 
     async def embed_batch_async(
         self,
@@ -263,102 +239,7 @@ class Embedder:
         here; of a StopIteration Python makes a RuntimeError, as in every coroutine.
         Cancelling stops the work after the batches under way.
         """
-        stop = threading.Event()
-        work = partial(_outcome, self._embed_all, texts, out, prompt, progress, stop)
-        try:
-            rows, error = await asyncio.get_running_loop().run_in_executor(None, work)
-        finally:
-            stop.set()
-        if error is not None:
-            raise error
-        return cast(np.ndarray, rows)
-
-    def _embed_all(
-        self,
-        texts: Iterable[str],
-        out: np.ndarray | None,
-        prompt: str | None,
-        progress: Progress,
-        stop: threading.Event | None,
-    ) -> np.ndarray:
-        self._check_open()
-        prefix = self._prefix(prompt)
-        source, total = checked_texts(texts)
-        if out is not None:
-            check_out(out, total, self._dim)
-        elif total is not None:
-            out = np.empty((total, self._dim), dtype=np.float32)
-        blocks: list[np.ndarray] = []  # the result, while its length is not known
-        done = 0
-        callback, finish = as_callback(progress)
-
-        def check() -> None:
-            if stop is not None and stop.is_set():
-                raise _Stopped
-
-        def tell(rows: int) -> None:
-            check()
-            if callback is not None:
-                callback(done + rows, total)
-
-        try:
-            for window in windows(source):
-                if out is None:
-                    blocks.append(np.empty((len(window), self._dim), dtype=np.float32))
-                elif done + len(window) > len(out):
-                    raise ValueError(f"out has {len(out)} rows, and there are more texts")
-                rows = blocks[-1] if out is None else out[done : done + len(window)]
-                self._embed_window([prefix + text for text in window], rows, check, tell)
-                done += len(window)
-        finally:
-            finish()
-        if out is None:
-            return np.concatenate(blocks or [np.empty((0, self._dim), dtype=np.float32)])
-        if done < len(out):
-            raise ValueError(f"out has {len(out)} rows, and there are {done} texts")
-        return out
-
-    def _embed_window(
-        self,
-        texts: Sequence[str],
-        out: np.ndarray,
-        check: Callable[[], object],
-        tell: Callable[[int], object],
-    ) -> None:
-        """Fill `out`; `check()` is called before every text is tokenised and `tell(rows so
-        far)` after every batch. Both may raise."""
-        start = time.perf_counter()
-        encoded = []
-        for text in texts:
-            check()
-            with self._turns:
-                encoded.append(self._tokenizer.encode(text))
-        plan = list(plan_batches([len(ids) for ids, _ in encoded]))
-        batches = ([encoded[row][0] for row in rows] for rows in plan)
-        threads = min(self._threads, len(plan))
-        done = tokens = truncated = 0
-        # One batch gains nothing from a second thread.
-        workers = ThreadPoolExecutor(threads) if threads > 1 else None
-        try:
-            for rows, vectors in zip(plan, (workers.map if workers else map)(self._run, batches)):
-                out[rows] = vectors
-                done += len(rows)
-                tokens += sum(len(encoded[row][0]) for row in rows)
-                truncated += sum(encoded[row][1] for row in rows)
-                tell(done)
-        finally:
-            if workers:
-                workers.shutdown(cancel_futures=True)
-            self._count(EmbedStats(done, tokens, truncated, time.perf_counter() - start))
-
-    def _prefix(self, prompt: str | None) -> str:
-        prompts = self._model.prompts
-        if prompt is None:
-            return prompts.get(self._model.default_prompt or "", "")
-        if prompt not in prompts:
-            known = ", ".join(map(repr, sorted(prompts))) or "none"
-            raise ValueError(f"{self.name} has no prompt {prompt!r}; it has: {known}")
-        return prompts[prompt]
+        raise self._refusal()
 
     def embed_image(
         self,
@@ -366,107 +247,28 @@ class Embedder:
         *,
         progress: Callable[[int, int], object] | None = None,
     ) -> np.ndarray:
-        """The vectors of images, from an image model; a text model raises `EmbedError`.
+        """The vector of an image, shape (576,), or those of several, shape (n, 576).
 
-        See `ruvector.embed.image.ImageEmbedder.embed_image`.
+        An image is a uint8 array (height, width, 3) of red, green and blue, with sides
+        of 1 to 1,000,000 pixels, or, with Pillow installed, a picture: the path of a file,
+        its bytes, a file open in binary mode, or an image of Pillow's. Pictures are turned
+        as their EXIF data say and laid over white where they are transparent. Several are a
+        list or another iterable, in which every image may have a size of its own.
+        `progress(done, total)` is called about every 50 ms and at the end; what it raises
+        stops the work, and so does Ctrl-C.
+
+        Raises `EmbedError` for an array of another dtype, rank or number of channels, and
+        for a file that cannot be read as an image. A text model raises it, too.
         """
-        raise EmbedError(
-            f"{self.name} takes texts; from_pretrained({IMAGE_MODEL!r}) takes images",
-            model=self.name,
-        )
-
-    def _run(self, encoded: Sequence[np.ndarray]) -> np.ndarray:
-        # A tokenizer without special tokens gives none for "": one padding token then
-        # stands for the text, because a fully masked row has no defined output.
-        width = max(1, *(len(ids) for ids in encoded))
-        padded = np.zeros((len(encoded), width), dtype=np.int64)
-        mask = np.zeros_like(padded)
-        for row, ids in enumerate(encoded):
-            padded[row, : len(ids)] = ids
-            mask[row, : max(1, len(ids))] = 1
-        session = self._session
-        if session is None:
-            raise EmbedError(f"{self.name} was closed", model=self.name)
-        with self._turns:
-            vectors = session.run(padded, mask)
-        if vectors.ndim == 3:
-            vectors = pool(vectors, mask, self._model.pooling)
-        if vectors.ndim != 2 or len(vectors) != len(encoded):
-            raise EmbedError(
-                f"{self._model.graph}: the graph gave shape {vectors.shape} "
-                f"for {len(encoded)} texts"
-            )
-        self._check_finite(vectors)
-        return unit_rows(vectors) if self._model.normalize else vectors
-
-    def _check_finite(self, vectors: np.ndarray) -> None:
-        """`EmbedError` for a vector that nothing can be compared with."""
-        wrong = int((~np.isfinite(vectors).all(axis=1)).sum())
-        if wrong:
-            raise EmbedError(
-                f"{self._model.graph}: the graph gave values that are not finite for {wrong} of "
-                f"{len(vectors)} texts; 16-bit weights overflow so: give a folder whose only "
-                "graph is the float32 one",
-                model=self.name,
-            )
+        raise self._refusal()
 
     def _count(self, new: EmbedStats) -> None:
         with self._turns.lock:
             self._stats = EmbedStats._make(map(operator.add, self._stats, new))
 
 
-class _Stopped(Exception):
-    """Nobody waits for the result any more."""
-
-
-def _outcome(
-    work: Callable[..., np.ndarray], *args: object
-) -> tuple[np.ndarray | None, BaseException | None]:
-    """What `work` returns, and what it raises, as a value: a future takes no StopIteration,
-    and an event loop has ideas of its own about other exceptions."""
-    try:
-        return work(*args), None
-    except BaseException as error:
-        return None, error
-
-
 def _open_again(asked: Mapping[str, Any]) -> Embedder:
     return Embedder.from_pretrained(**asked)
-
-
-def plan_batches(lengths: Sequence[int], limit: int = BATCH_TOKENS) -> Iterator[np.ndarray]:
-    """Row numbers of each batch, longest texts first.
-
-    A batch is padded to its first row; rows x that length stays within `limit` unless
-    one row alone exceeds it. Longest first means the first batch shows the peak memory.
-    """
-    order = np.argsort(-np.asarray(lengths, dtype=np.int64), kind="stable")
-    first = 0
-    while first < len(order):
-        count = max(1, limit // max(1, lengths[order[first]]))
-        yield order[first : first + count]
-        first += count
-
-
-def pool(hidden: np.ndarray, mask: np.ndarray, pooling: str) -> np.ndarray:
-    """One vector a row from hidden states (rows, tokens, dim); padding never counts."""
-    if pooling == "cls":
-        return hidden[:, 0, :]
-    if pooling == "max":
-        lowest = np.finfo(hidden.dtype).min
-        return np.asarray(np.where(mask[:, :, None] > 0, hidden, lowest).max(axis=1))
-    weights = mask.astype(hidden.dtype)
-    if not np.isfinite(hidden).all():  # no weight, 0 neither, takes that out of a sum
-        hidden = np.where(mask[:, :, None] > 0, hidden, hidden.dtype.type(0))
-    with np.errstate(invalid="ignore", over="ignore"):  # looked at afterwards
-        totals = np.matmul(weights[:, None, :], hidden)[:, 0, :]
-    return np.asarray(totals / np.maximum(weights.sum(axis=1, keepdims=True), 1))
-
-
-def unit_rows(vectors: np.ndarray) -> np.ndarray:
-    """`vectors` with every row scaled to norm 1; rows of zeros stay zeros."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, np.float32(1e-12)))
 
 
 def _thread_count(threads: int | None) -> int:

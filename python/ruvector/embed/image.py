@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
@@ -19,76 +18,36 @@ from ..errors import EmbedError
 from .embedder import Embedder, EmbedStats
 from .image_folder import ImageModel
 from .pixels import ImageLike, checked, listed, opened
-from .turns import Turns
 
 DIM = 576
 # Images that are opened before the network runs on them.
 WINDOW = 64
 
 
-class ImageEmbedder(Embedder):
-    """An image model that gives vectors ready for an index.
+class ImageEmbedder(Embedder, opens=ImageModel):
+    """An image model. Made by `Embedder.from_pretrained`. Rows are of unit norm."""
 
-    Made by `Embedder.from_pretrained`. Rows are float32, C-contiguous and of unit norm.
-    All methods may be called from several threads at once.
-    """
+    _takes = "images: use embed_image"
+    _dim = DIM
 
     def __init__(self, model: ImageModel, *, threads: int = 1) -> None:
-        self._image_model = model
-        self._threads = threads
-        self._dim = DIM
-        self._stats = EmbedStats()
-        self._turns = Turns(threads)
+        super().__init__(model, files=(model.weights,), threads=threads)
         try:
-            self._network = _core._mobilenet_load(model.weights)
+            self._network: object = _core._mobilenet_load(model.weights)
         except EmbedError as why:
             why.model = model.name
             raise
 
-    @property
-    def name(self) -> str:
-        """The name or path the model was asked for by."""
-        return self._image_model.name
+    @classmethod
+    def _open(cls, model: Any, *, threads: int) -> ImageEmbedder:
+        return cls(model, threads=threads)
 
-    @property
-    def source(self) -> str:
-        """Where the model was found."""
-        return self._image_model.source
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The weights in use."""
-        return (self._image_model.weights,)
-
-    @property
-    def revision(self) -> str | None:
-        """The commit, branch or tag, where the place that had the model knows it."""
-        return self._image_model.revision
-
-    @property
-    def prompts(self) -> dict[str, str]:
-        """None of them: the model takes no text."""
-        return {}
-
-    @property
-    def max_length(self) -> int:
-        """0: the model takes no text."""
-        return 0
+    def close(self) -> None:
+        super().close()
+        self._network = None
 
     def __repr__(self) -> str:
         return f"Embedder({self.name!r}, dim={self._dim}, images, threads={self._threads})"
-
-    def embed(self, text: str, *, prompt: str | None = None) -> NoReturn:
-        """Raises `EmbedError`: the model takes images."""
-        raise EmbedError(f"{self.name} takes images: use embed_image", model=self.name)
-
-    def embed_batch(self, *texts: Any, **options: Any) -> NoReturn:
-        """Raises `EmbedError`: the model takes images."""
-        self.embed("")
-
-    async def embed_batch_async(self, *texts: Any, **options: Any) -> NoReturn:
-        """Raises `EmbedError`: the model takes images."""
-        self.embed("")
 
     def embed_image(
         self,
@@ -96,19 +55,6 @@ class ImageEmbedder(Embedder):
         *,
         progress: Callable[[int, int], object] | None = None,
     ) -> np.ndarray:
-        """The vector of an image, shape (576,), or those of several, shape (n, 576).
-
-        An image is a uint8 array (height, width, 3) of red, green and blue, with sides
-        of 1 to 1,000,000 pixels, or, with Pillow installed, a picture: the path of a file,
-        its bytes, a file open in binary mode, or an image of Pillow's. Pictures are turned
-        as their EXIF data say and laid over white where they are transparent. Several are a
-        list or another iterable, in which every image may have a size of its own.
-        `progress(done, total)` is called about every 50 ms and at the end; what it raises
-        stops the work, and so does Ctrl-C.
-
-        Raises `EmbedError` for an array of another dtype, rank or number of channels,
-        and for a file that cannot be read as an image.
-        """
         several = listed(images)
         if several is None:
             row: np.ndarray = self._vectors([images], ["image"], progress)[0]
