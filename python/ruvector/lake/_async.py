@@ -21,13 +21,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union
 from ruvector import _core
 from ruvector.errors import LakeError
 
-from .adapter import errand
+from .adapter import acquire_in_threads, errand
 
 if TYPE_CHECKING:
-    from ruvector._core import _Job, _Pin
+    from ruvector._core import _Job, _Lake, _Pin
     from ruvector._types import Key
-
-    from .lake import RuLake
 
     _Shard = Union[Key, _Pin]
 
@@ -57,7 +55,7 @@ class _Channel:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._queue = _core._Completions()
         self._futures: dict[int, _Future] = {}
-        self._waiting: list[tuple[_Future, RuLake, _Job, list[_Shard]]] = []
+        self._waiting: list[tuple[_Future, _Lake, _Job, list[_Shard]]] = []
         if not self._watched_by(loop):
             _Watcher(loop, self, self._queue).start()
 
@@ -73,7 +71,7 @@ class _Channel:
     def submit(
         self,
         loop: asyncio.AbstractEventLoop,
-        lake: RuLake,
+        lake: _Lake,
         job: _Job,
         shards: list[_Shard],
     ) -> _Future:
@@ -86,7 +84,7 @@ class _Channel:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        lakes: dict[int, RuLake] = {}
+        lakes: dict[int, _Lake] = {}
         groups: dict[int, list[tuple[_Future, _Job, list[_Shard]]]] = {}
         for future, lake, job, shards in waiting:
             if not future.done():
@@ -95,7 +93,7 @@ class _Channel:
         for number, group in groups.items():
             self._submit(lakes[number], group)
 
-    def _submit(self, lake: RuLake, group: list[tuple[_Future, _Job, list[_Shard]]]) -> None:
+    def _submit(self, lake: _Lake, group: list[tuple[_Future, _Job, list[_Shard]]]) -> None:
         try:
             first = self._queue.submit(lake, [(job, shards) for _, job, shards in group])
         except Exception as error:
@@ -254,7 +252,7 @@ if hasattr(os, "register_at_fork"):
 
 
 async def search(
-    lake: RuLake, job: _Job, collection: str, backend: str | None, cached_only: bool
+    lake: _Lake, job: _Job, collection: str, backend: str | None, cached_only: bool
 ) -> Any:
     key: Key = collection if backend is None else (backend, collection)
     shard: _Shard = key
@@ -265,14 +263,14 @@ async def search(
 
 
 def _pins(
-    lake: RuLake, collection: str | None, targets: Iterable[Key] | None, cached_only: bool
+    lake: _Lake, collection: str | None, targets: Iterable[Key] | None, cached_only: bool
 ) -> list[_Shard]:
     keys = lake._shards(collection, targets)
-    return [*lake._acquire_in_threads(keys, cached_only)] if keys else []
+    return [*acquire_in_threads(lake, keys, cached_only)] if keys else []
 
 
 async def search_federated(
-    lake: RuLake,
+    lake: _Lake,
     job: _Job,
     collection: str | None,
     targets: Iterable[Key] | None,
@@ -289,7 +287,7 @@ async def search_federated(
     return await _channel_of(loop).submit(loop, lake, job, shards)
 
 
-async def prime(lake: RuLake, key: Key) -> str:
+async def prime(lake: _Lake, key: Key) -> str:
     backend, collection = (None, key) if isinstance(key, str) else key
     if lake._asks_python(collection, backend):
         return await _in_thread(lake.prime, key)

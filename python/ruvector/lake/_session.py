@@ -13,10 +13,8 @@ from ruvector._core import LocalBackend
 from ruvector.errors import LakeDimensionMismatch, LakeError, LakeValueError
 
 if TYPE_CHECKING:
-    from ruvector._core import LakeHit, _Pin
+    from ruvector._core import LakeHit, _Lake, _Pin
     from ruvector._types import IdsLike, Key, MatrixLike, QueryLike
-
-    from .lake import RuLake
 
 _Pair = tuple[str, str]
 
@@ -31,8 +29,9 @@ class _Write(NamedTuple):
 class Session:
     """Made by `RuLake.session`, for one ``with`` block and one thread at a time."""
 
-    def __init__(self, lake: RuLake) -> None:
+    def __init__(self, lake: _Lake, of_thread: threading.local) -> None:
         self._lake = lake
+        self._of_thread = of_thread  # its `session` is the one that is open in this thread
         self._pins: dict[_Pair, _Pin] = {}
         self._writes: dict[_Pair, _Write] = {}
         self._staged: LocalBackend
@@ -43,10 +42,9 @@ class Session:
     # ---- the block -----------------------------------------------------------------
 
     def __enter__(self) -> Session:
-        here = self._lake._in_session
-        if self._open or getattr(here, "session", None) is not None:
+        if self._open or getattr(self._of_thread, "session", None) is not None:
             raise LakeError("sessions of one lake do not nest")
-        here.session = self
+        self._of_thread.session = self
         # A backend of its own holds the rows to write: it checks them, copies them and
         # merges one call into the other as the real one would.
         self._staged = LocalBackend("session")
@@ -56,7 +54,7 @@ class Session:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._open = False
-        self._lake._in_session.session = None
+        self._of_thread.session = None
         self._check_process()
         self._in_use.acquire()  # another thread's search goes on with what is held
         try:

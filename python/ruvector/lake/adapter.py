@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,8 @@ from .bundle import RuLakeBundle
 
 if TYPE_CHECKING:
     from ruvector._types import F32Array, IdsLike
+
+_SEARCH_THREADS = 8  # of one federated search
 
 
 class PulledBatch(NamedTuple):
@@ -137,6 +140,24 @@ class Calls:
         if not isinstance(bundle, RuLakeBundle):
             raise TypeError(f"current_bundle() must return a RuLakeBundle, got {_name(bundle)}")
         return bundle.fields()
+
+
+def acquire_in_threads(
+    lake: _core._Lake, keys: list[tuple[Any, ...]], cached_only: bool
+) -> list[_core._Pin]:
+    """Holds the entries of several keys, each brought up to date by a thread."""
+    asked = errand()
+
+    def acquire(key: tuple[Any, ...]) -> _core._Pin:
+        return _core._on_errand(asked, lake._acquire, key[:2], cached_only)
+
+    with ThreadPoolExecutor(min(len(keys), _SEARCH_THREADS)) as threads:
+        jobs = [threads.submit(acquire, key) for key in keys]
+    if any(job.exception() for job in jobs):
+        for job in jobs:
+            if not job.exception():
+                job.result().release()
+    return [job.result() for job in jobs]
 
 
 def _name(value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ruvector import _core
@@ -12,7 +11,7 @@ from ruvector._core import FsBackend, LocalBackend
 
 from . import _async  # not when first awaited: a fork amid the import leaves it locked
 from ._session import Session
-from .adapter import BackendAdapter, Calls, backend_id, errand
+from .adapter import BackendAdapter, Calls, acquire_in_threads, backend_id
 from .bundle import RuLakeBundle, telling_witnesses
 from .records import (
     CacheEntry,
@@ -37,7 +36,6 @@ _INDEXES = (
     _core.RabitqAsymIndex,
 )
 SNAPSHOT_FILENAME = "index.rbpx"
-_ADAPTER_THREADS = 8  # of one federated search
 
 
 class RuLake(_core._Lake):
@@ -125,19 +123,8 @@ class RuLake(_core._Lake):
             )
 
     def _acquire_in_threads(self, keys: list[tuple[Any, ...]], cached_only: bool) -> list[_Pin]:
-        """Holds the entries of several keys, each brought up to date by a thread."""
-        asked = errand()
-
-        def acquire(key: tuple[Any, ...]) -> _Pin:
-            return _core._on_errand(asked, self._acquire, key[:2], bool(cached_only))
-
-        with ThreadPoolExecutor(min(len(keys), _ADAPTER_THREADS)) as threads:
-            jobs = [threads.submit(acquire, key) for key in keys]
-        if any(job.exception() for job in jobs):
-            for job in jobs:
-                if not job.exception():
-                    job.result().release()
-        return [job.result() for job in jobs]
+        """Called by the extension, for a federated search over adapters."""
+        return acquire_in_threads(self, keys, bool(cached_only))
 
     # ---- cache ---------------------------------------------------------------------
 
@@ -175,7 +162,7 @@ class RuLake(_core._Lake):
         the session first touched it. `s.upsert` and `s.put_collection` are made when the
         block ends, and then what was touched is primed; an exception discards them.
         """
-        return Session(self)
+        return Session(self, self._in_session)
 
     # ---- files ---------------------------------------------------------------------
 
