@@ -1,5 +1,15 @@
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Literal, NoReturn, TypedDict, TypeVar, final, type_check_only
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NoReturn,
+    TypedDict,
+    TypeVar,
+    final,
+    overload,
+    type_check_only,
+)
 
 import numpy as np
 import numpy.typing as npt
@@ -371,13 +381,36 @@ class _Lake:
         cached_only: bool = False,
         progress: Progress = None,
     ) -> list[list[LakeHit]]: ...
+    @overload
     def search_federated(
         self,
-        collection: str | None = None,
-        query: QueryLike | None = None,
+        collection: str,
+        query: QueryLike,
         k: int = 10,
         *,
-        targets: Iterable[Key] | None = None,
+        targets: None = None,
+        per_shard_rerank: int | None = None,
+        cached_only: bool = False,
+    ) -> list[LakeHit]: ...
+    @overload
+    def search_federated(
+        self,
+        collection: None = None,
+        *,
+        query: QueryLike,
+        k: int = 10,
+        targets: Iterable[Key],
+        per_shard_rerank: int | None = None,
+        cached_only: bool = False,
+    ) -> list[LakeHit]: ...
+    @overload
+    def search_federated(
+        self,
+        collection: None,
+        query: QueryLike,
+        k: int = 10,
+        *,
+        targets: Iterable[Key],
         per_shard_rerank: int | None = None,
         cached_only: bool = False,
     ) -> list[LakeHit]: ...

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, overload
 
 from ruvector._core import LocalBackend
 from ruvector.errors import LakeDimensionMismatch, LakeError, LakeValueError
@@ -105,6 +105,37 @@ class Session:
         """As `RuLake.search_batch`, in the state the session holds."""
         with self._used():
             return self._pin(self._pair(collection, backend)).search_batch(queries, k)
+
+    @overload
+    def search_federated(
+        self,
+        collection: str,
+        query: QueryLike,
+        k: int = 10,
+        *,
+        targets: None = None,
+        per_shard_rerank: int | None = None,
+    ) -> list[LakeHit]: ...
+    @overload
+    def search_federated(
+        self,
+        collection: None = None,
+        *,
+        query: QueryLike,
+        k: int = 10,
+        targets: Iterable[Key],
+        per_shard_rerank: int | None = None,
+    ) -> list[LakeHit]: ...
+    @overload
+    def search_federated(
+        self,
+        collection: None,
+        query: QueryLike,
+        k: int = 10,
+        *,
+        targets: Iterable[Key],
+        per_shard_rerank: int | None = None,
+    ) -> list[LakeHit]: ...
 
     def search_federated(
         self,

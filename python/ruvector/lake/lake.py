@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from ruvector import _core
 from ruvector._core import FsBackend, LocalBackend
@@ -232,6 +232,40 @@ class RuLake(_core._Lake):
             self, job, collection, backend, cached_only
         )
         return result
+
+    @overload
+    async def search_federated_async(
+        self,
+        collection: str,
+        query: QueryLike,
+        k: int = 10,
+        *,
+        targets: None = None,
+        per_shard_rerank: int | None = None,
+        cached_only: bool = False,
+    ) -> list[LakeHit]: ...
+    @overload
+    async def search_federated_async(
+        self,
+        collection: None = None,
+        *,
+        query: QueryLike,
+        k: int = 10,
+        targets: Iterable[Key],
+        per_shard_rerank: int | None = None,
+        cached_only: bool = False,
+    ) -> list[LakeHit]: ...
+    @overload
+    async def search_federated_async(
+        self,
+        collection: None,
+        query: QueryLike,
+        k: int = 10,
+        *,
+        targets: Iterable[Key],
+        per_shard_rerank: int | None = None,
+        cached_only: bool = False,
+    ) -> list[LakeHit]: ...
 
     async def search_federated_async(
         self,
