@@ -285,7 +285,8 @@ class Errors:
 
     def __exit__(self, cls: Any, error: BaseException | None, traceback: Any) -> None:
         httpx = self._httpx
-        if not isinstance(error, (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)):
+        kinds = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
+        if error is None or not isinstance(error, kinds):
             return
         retryable = not isinstance(error, httpx.TimeoutException)
         if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)):

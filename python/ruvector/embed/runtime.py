@@ -72,6 +72,8 @@ class Tokenizer:
             begun = self._beginnings.of(text, self._room)
         else:
             begun = iter((self._beginnings.shortened(text),))
+        encoding: Any = None
+        left_over: Any = ()
         for part in begun:
             encoding = self._tokenizer.encode(part.lower() if self._lower_case else part)
             left_over = encoding.overflowing
