@@ -63,6 +63,7 @@ from ruvector.errors import (
     UnknownCollection,
     UnknownId,
     UnsupportedOperation,
+    VectorIndexError,
     VersionNotSupported,
     WitnessMismatch,
 )
@@ -152,6 +153,7 @@ __all__ = [
     "UnknownCollection",
     "UnknownId",
     "UnsupportedOperation",
+    "VectorIndexError",
     "VersionNotSupported",
     "WitnessMismatch",
     "__version__",

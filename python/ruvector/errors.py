@@ -1,4 +1,40 @@
-"""Every exception of this package.
+"""Every exception of this package, with its other bases in parentheses::
+
+    RuVectorError
+      IndexError
+        DimensionMismatch (ValueError)
+        EmptyIndex (LookupError)
+        DuplicateId (ValueError)
+        UnknownId (KeyError)
+        NoVectors (LookupError)
+        PersistError (OSError)
+          PersistNotFound (FileNotFoundError)
+          PersistDenied (PermissionError)
+      LakeError
+        LakeValueError (ValueError)
+        BackendError (RuntimeError)
+          UnknownCollection (LookupError)
+        LakeDimensionMismatch (DimensionMismatch)
+        EmptyCollection (EmptyIndex)
+        CacheMissError (LookupError)
+        WitnessMismatch (ValueError)
+        LakeFileError (PersistError)
+          LakeFileNotFound (PersistNotFound)
+          LakeFileDenied (PersistDenied)
+      A2aError
+        ProtocolError (ValueError)
+        TaskNotFound (LookupError)
+        TaskNotCancelable (RuntimeError)
+        UnsupportedOperation (NotImplementedError)
+          VersionNotSupported
+        AuthRequired (PermissionError)
+        RecursionLimit (RuntimeError)
+        ArtifactVersionUnsupported (ValueError)
+        CardSignatureInvalid (ValueError)
+        PolicyViolation (PermissionError)
+        BudgetExceeded (RuntimeError)
+        TransportError (ConnectionError)
+      EmbedError (RuntimeError)
 
 One root, :class:`RuVectorError`, one branch per part of the package. Each class
 also derives from the built-in exception that fits, so ``except ValueError`` or
@@ -9,8 +45,9 @@ known are ``None``. All of them can be pickled.
 Plain misuse of an argument (``k=0``, a NaN in a vector, an array of the wrong
 type) raises the built-in ``ValueError`` or ``TypeError``.
 
-``ruvector.IndexError`` is not the built-in ``IndexError``; ``from ruvector import
-*`` leaves the built-in alone.
+``ruvector.IndexError`` is not the built-in ``IndexError``, and its name hides that where it
+is imported; import it as :data:`VectorIndexError`, the same class. ``from ruvector
+import *`` leaves the built-in alone.
 """
 
 from __future__ import annotations
@@ -52,6 +89,7 @@ __all__ = [
     "UnknownCollection",
     "UnknownId",
     "UnsupportedOperation",
+    "VectorIndexError",
     "VersionNotSupported",
     "WitnessMismatch",
 ]
@@ -88,7 +126,11 @@ class _OSFacts:
 
 
 class IndexError(RuVectorError):  # the name is part of the public tree
-    """Something about a vector index."""
+    """Something about a vector index. Import it by its other name, ``VectorIndexError``."""
+
+
+#: The same class, by a name that hides nothing built in.
+VectorIndexError = IndexError
 
 
 class DimensionMismatch(IndexError, ValueError):

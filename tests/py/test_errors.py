@@ -7,6 +7,7 @@ import copy
 import errno
 import inspect
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -74,13 +75,30 @@ def test_errors_of_a_lake_that_are_those_of_an_index_too():
 
 def test_nothing_else_is_in_the_tree():
     found = {n for n, c in vars(errors).items() if inspect.isclass(c) and issubclass(c, Exception)}
-    assert found == set(TREE)
+    assert found - set(TREE) == {"VectorIndexError"}
+
+
+def test_the_tree_at_the_top_of_the_module_is_true():
+    classes = {c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, Exception)}
+    block = inspect.getdoc(errors).split("::\n\n", 1)[1].split("\n\n", 1)[0]
+    above, shown = [], []
+    for line in block.splitlines():
+        indent, name, others = re.fullmatch(r"    ((?:  )*)(\w+)(?: \((.+)\))?", line).groups()
+        above[len(indent) // 2 :] = [name]
+        bases = [*above[-2:-1], *(others.split(", ") if others else [])]
+        real = [b for b in getattr(errors, name).__bases__ if b.__name__ != "_OSFacts"]
+        assert sorted(bases or ["Exception"]) == sorted(b.__name__ for b in real)
+        shown.append(name)
+    assert sorted(shown) == sorted(c.__name__ for c in classes)
 
 
 def test_the_name_index_error_is_ours_only_inside_the_package():
     assert ruvector.IndexError is not builtins.IndexError
     assert "IndexError" not in ruvector.__all__
     assert "IndexError" not in errors.__all__
+    assert ruvector.VectorIndexError is errors.VectorIndexError is ruvector.IndexError
+    assert "VectorIndexError" in ruvector.__all__
+    assert pickle.loads(pickle.dumps(ruvector.VectorIndexError)) is ruvector.IndexError
 
 
 EXAMPLES = [

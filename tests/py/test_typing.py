@@ -56,6 +56,8 @@ except ruvector.DimensionMismatch as e:
     print(e.expected)
 except ruvector.IndexError:
     pass
+except ruvector.VectorIndexError as e:
+    same: ruvector.IndexError = e
 
 class Source(ruvector.BackendAdapter):
     @property
