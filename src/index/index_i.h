@@ -26,8 +26,10 @@
 #define RVX_MAX_BITS 8u
 #define RVX_MAX_RERANK_FACTOR 1024u
 
-/* ---- norm.c ------------------------------------------------------------------ */
+/* ---- vector.c ---------------------------------------------------------------- */
 
+/* Floats of a rotated vector: dim rounded up to a multiple of 32. */
+uint32_t rvx_padded_dim(uint32_t dim);
 /* Largest squared norm accepted: squares of sums of a few such rows stay in float32. */
 #define RVX_MAX_NORM2 0x1p112f
 /* Below it squares may be too small for float32. */
@@ -41,8 +43,6 @@ rv_status rvx_norm(const rvk_ops *ops, const float *vector, size_t dim, const ch
  * itself, or, below RVX_TINY_NORM, a multiple in `room`, which may be the vector. */
 const float *rvx_lifted(const rvk_ops *ops, const float *vector, size_t dim, float *room,
                         float *norm);
-
-/* ---- halves.c -------------------------------------------------------------- */
 
 /* Vectors where they lie. */
 typedef struct rvx_source {
@@ -118,7 +118,6 @@ typedef struct rvx_quantizer {
 /* Rows from which an index that has not been tuned has many lists and leaves some out. */
 #define RVX_PROBING_ROWS 200000u
 
-uint32_t rvx_padded_dim(uint32_t dim);
 uint32_t rvx_auto_lists(uint64_t n);
 /* Most lists that n rows can be spread over. */
 uint32_t rvx_most_lists(uint64_t n);

@@ -24,8 +24,6 @@ enum { STREAM_SIGNS = 0x52420001, STREAM_SAMPLE = 0x52420002 };
 #define MEAN_CHUNKS 256u
 #define CODE_VARIANCE 0.09084505695 /* (1 - 2/pi) / 4 */
 
-uint32_t rvx_padded_dim(uint32_t dim) { return (dim + 31u) / 32u * 32u; }
-
 uint32_t rvx_most_lists(uint64_t n) {
     uint64_t most = n / RVK_BLOCK;
     if (most < RV_SMALL_LISTS) most = n < RV_SMALL_LISTS ? n : RV_SMALL_LISTS;

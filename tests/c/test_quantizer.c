@@ -38,11 +38,6 @@ static rvx_quantizer *trained(size_t dim, rv_metric metric, uint64_t seed, uint3
 
 static void sizes(void **state) {
     (void)state;
-    assert_int_equal(rvx_padded_dim(1), 32);
-    assert_int_equal(rvx_padded_dim(32), 32);
-    assert_int_equal(rvx_padded_dim(33), 64);
-    assert_int_equal(rvx_padded_dim(768), 768);
-    assert_int_equal(rvx_padded_dim(RV_MAX_DIM), RV_MAX_DIM);
     assert_int_equal(rvx_auto_lists(0), 1);
     assert_int_equal(rvx_auto_lists(1000), 1);
     assert_int_equal(rvx_auto_lists(RV_MAX_ROWS), RV_MAX_LISTS);

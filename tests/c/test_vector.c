@@ -1,6 +1,7 @@
 /*
- * test_halves.c - indexes that keep their vectors in binary16: they answer as indexes of
- * the rounded vectors do, on every instruction set, and say what does not fit.
+ * test_vector.c - padded dimensions, and indexes that keep their vectors in binary16:
+ * they answer as indexes of the rounded vectors do, on every instruction set, and say
+ * what does not fit.
  */
 #include "index_cases.h"
 
@@ -29,6 +30,15 @@ static rv_build_options halves_for(rv_kind kind, rv_metric metric, size_t dim,
 }
 
 static const rv_kind kinds[] = {RV_PLUS, RV_ASYM};
+
+static void padded_to_the_next_multiple_of_32(void **state) {
+    (void)state;
+    assert_int_equal(rvx_padded_dim(1), 32);
+    assert_int_equal(rvx_padded_dim(32), 32);
+    assert_int_equal(rvx_padded_dim(33), 64);
+    assert_int_equal(rvx_padded_dim(768), 768);
+    assert_int_equal(rvx_padded_dim(RV_MAX_DIM), RV_MAX_DIM);
+}
 
 /* ---- answers ---- */
 
@@ -377,6 +387,7 @@ static void halves_that_are_not_finite(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(padded_to_the_next_multiple_of_32),
         cmocka_unit_test(an_index_of_the_rounded_rows),
         cmocka_unit_test(changes_as_of_rounded_rows),
         cmocka_unit_test(the_same_on_every_machine),
