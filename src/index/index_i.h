@@ -59,6 +59,21 @@ rv_status rvx_round_rows(const rvk_ops *ops, const float *rows, size_t n, size_t
                          const rvx_source *to, rvb_pool *pool,
                          const rv_progress *progress, rv_error *err);
 
+/* ---- estimator.c ------------------------------------------------------------ */
+
+/* Standard deviation of the estimates of sum_j q_j (u_j - 1/2), u the signs of a code,
+ * for a centroid at that distance from the query, which is rounded by query_error. */
+float rvx_sign_deviation(size_t padded, float distance, float query_error);
+/* The same of a squared distance that a code with magnitudes estimates, for each unit of
+ * the distance between query and centroid. norm2: of the row, from the centroid. */
+double rvx_level_deviation(size_t padded, double norm2, const rvk_levels *level);
+
+/* What float32 is off by at most in an estimate, as a share of the products of lengths it
+ * is made of; see decide.c. */
+static inline float rvx_rounding(size_t padded) {
+    return ((float)padded / 4 + 160) * 0x1p-24f;
+}
+
 /* ---- nearest.c: the nearest of some centroids --------------------------------- */
 
 typedef struct rvx_centroids {
@@ -137,16 +152,6 @@ size_t rvx_quantizer_bytes(const rvx_quantizer *q);
 /* y (padded floats) = P(scale * v - m); v may be y. */
 void rvx_quantizer_rotate(const rvx_quantizer *q, const rvk_ops *ops, const float *v,
                           float scale, float *y);
-
-/* Standard deviation of the estimates of sum_j q_j (u_j - 1/2), u the signs of a code,
- * for a centroid at that distance from the query, which is rounded by query_error. */
-float rvx_sign_deviation(size_t padded, float distance, float query_error);
-
-/* What float32 is off by at most in an estimate, as a share of the products of lengths it
- * is made of; see decide.c. */
-static inline float rvx_rounding(size_t padded) {
-    return ((float)padded / 4 + 160) * 0x1p-24f;
-}
 
 typedef struct rvx_factors {
     float a, b;

@@ -22,7 +22,6 @@ enum { STREAM_SIGNS = 0x52420001, STREAM_SAMPLE = 0x52420002 };
 #define SAMPLE_PER_LIST 256u
 #define SAMPLE_PER_FEW_LISTS 128u
 #define MEAN_CHUNKS 256u
-#define CODE_VARIANCE 0.09084505695 /* (1 - 2/pi) / 4 */
 
 uint32_t rvx_most_lists(uint64_t n) {
     uint64_t most = n / RVK_BLOCK;
@@ -137,21 +136,6 @@ void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops,
     rvx_nearest(&q->near, y, n, scratch, lists, value);
 }
 
-float rvx_sign_deviation(size_t padded, float distance, float query_error) {
-    double d = distance, e = query_error, n = (double)padded;
-    return (float)sqrt(CODE_VARIANCE * d * d * n / (n - 1) + 0.25 * e * e);
-}
-
-/* Error of the estimate per unit of |q - c|: 2 |r| sqrt((1 - k^2) / k^2) / sqrt(D - 1)
- * with k the cosine of y and r (arXiv:2405.12497, theorem 3.2); half of it for inner
- * products. */
-static float fine_error(const rvx_quantizer *q, double norm2, const rvk_levels *level) {
-    double cosine2 = (double)level->dot * level->dot / (norm2 * (double)level->norm2);
-    double sine2 = cosine2 < 1 ? 1 - cosine2 : 0;
-    double e = 2 * sqrt(norm2 * sine2 / (cosine2 * (q->padded - 1)));
-    return (float)(q->metric == RV_IP ? 0.5 * e : e);
-}
-
 void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const float *y,
                           float norm, uint32_t list, uint8_t *code,
                           rvx_fine_factors *factors) {
@@ -173,7 +157,8 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
     s = some ? (double)r.norm2 / level.dot : 0;
     factors->a = (float)(a + scale * s * level.sign_c);
     factors->b = (float)(-scale * s);
-    factors->e = some ? fine_error(q, r.norm2, &level) : 0;
+    double e = some ? rvx_level_deviation(q->padded, r.norm2, &level) : 0;
+    factors->e = (float)(ip ? 0.5 * e : e);
 }
 
 /* ---- training --------------------------------------------------------------- */
