@@ -42,10 +42,6 @@
 /* Where estimates are the answer, one may be missed only through the rounding of the
  * query: 4 standard deviations of it. */
 #define ROUNDING_SIGMAS 4.0f
-/* Of a row, and of rows that wait: a quarter of a small first-level cache, which is to
- * hold what else a search needs. */
-#define FETCH_BYTES 8192u
-#define LEAST_AHEAD 2u
 
 /* ---- keys ----------------------------------------------------------------------- */
 
@@ -226,13 +222,7 @@ static void decide(rvx_scratch *s, size_t row, uint32_t list) {
 
 static void fetch(const rvx_scratch *s, int column, size_t row) {
     const rvx_column *c = &s->index->rows.column[column];
-    rvx_fetch(rvx_cell(c, row), c->width < FETCH_BYTES ? c->width : FETCH_BYTES);
-}
-
-size_t rvx_rows_ahead(const rv_index *index) {
-    int what = index->has_vectors ? RVX_VECTORS : RVX_CODES;
-    size_t rows = FETCH_BYTES / index->rows.column[what].width;
-    return rows < LEAST_AHEAD ? LEAST_AHEAD : rows < RVX_AHEAD ? rows : RVX_AHEAD;
+    rvx_fetch(rvx_cell(c, row), c->width < RVX_ROW_FETCH ? c->width : RVX_ROW_FETCH);
 }
 
 static rvx_waiting take(rvx_ring *ring) {

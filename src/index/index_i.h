@@ -267,6 +267,10 @@ static inline void rvx_fetch(const void *p, size_t bytes) {
     (void)p, (void)bytes;
 #endif
 }
+#define RVX_ROW_FETCH 8192u /* bytes of one row, and of all rows fetched ahead */
+#define RVX_AHEAD 16u       /* most of them: hides one memory latency */
+/* How many rows a search fetches ahead of those it compares with its query. */
+size_t rvx_rows_ahead(const rvx_rows *rows);
 /* Of bits != 0. */
 static inline unsigned rvx_lowest_bit(uint64_t bits) {
 #if defined(__GNUC__)
@@ -451,7 +455,6 @@ typedef struct rvx_waiting {
     float bound; /* key the row cannot be better than */
 } rvx_waiting;
 
-#define RVX_AHEAD 16u /* hides one memory latency */
 typedef struct rvx_ring {
     rvx_waiting at[RVX_AHEAD];
     size_t head, n;
@@ -528,7 +531,6 @@ void rvx_order_rest(rvx_scratch *s);
 void rvx_measure_list(rvx_scratch *s, uint32_t list);
 
 /* decide.c: from rows that pass a bound to answers. */
-size_t rvx_rows_ahead(const rv_index *index);
 void rvx_enter_list(rvx_scratch *s, uint32_t list);
 /* Of a row of a list that has been measured, by its stored code and the query as it is:
  * the estimate, in scan space, and what the key is hardly below. */

@@ -40,7 +40,7 @@ rv_status rvx_scan_init(rvx_scratch *s, rv_error *err) {
     s->order = carve(&at, n_lists * sizeof(rvx_hit));
     s->rounded = carve(&at, q->padded);
     s->probed = carve(&at, bits);
-    s->ahead = rvx_rows_ahead(s->index);
+    s->ahead = rvx_rows_ahead(&s->index->rows);
     size_t best = p->cap ? p->cap : p->floor;
     size_t live = s->index->rows.n_live;
     return best ? rvx_shortlist_init(&s->pool, best < live ? best : live, err) : RV_OK;
