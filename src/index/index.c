@@ -64,6 +64,11 @@ uint32_t rvx_default_nprobe(const rv_index *index) {
     return share > PROBED_LEAST ? share : PROBED_LEAST;
 }
 
+uint64_t rvx_next_change(void) {
+    static atomic_uint_fast64_t last;
+    return atomic_fetch_add(&last, 1) + 1;
+}
+
 static bool has_codes(const rv_build_options *o) { return o->kind != RV_FLAT; }
 
 static bool has_vectors(const rv_build_options *o) {
@@ -138,34 +143,6 @@ rv_status rvx_index_create(const rv_build_options *o, rv_index **out, rv_error *
         rv_index_free(index);
         return rvb_fail_memory(err, sizeof *index);
     }
-    *out = index;
-    return RV_OK;
-}
-
-rv_status rv_index_build(const rv_build_options *options, const float *vectors,
-                         const uint64_t *ids, uint64_t n, rv_index **out, rv_error *err) {
-    rv_index *index;
-    *out = NULL;
-    RVB_TRY(rvx_index_create(options, &index, err));
-    if (index->has_codes && n && options->n_lists > RV_SMALL_LISTS &&
-        options->n_lists > n / RVK_BLOCK) {
-        rv_index_free(index);
-        return rvb_fail_numbers(
-            err, RV_ERR_ARGUMENT, n / RVK_BLOCK, options->n_lists,
-            "n_lists is %u: %llu rows are enough for %llu lists; more than %u lists need "
-            "%u rows each",
-            options->n_lists, (unsigned long long)n,
-            (unsigned long long)(n / RVK_BLOCK > RV_SMALL_LISTS ? n / RVK_BLOCK
-                                                                : RV_SMALL_LISTS),
-            RV_SMALL_LISTS, RVK_BLOCK);
-    }
-    rv_status status =
-        rv_index_add(index, vectors, index->dim, ids, n, options->progress, err);
-    if (status != RV_OK) {
-        rv_index_free(index);
-        return status;
-    }
-    index->repeated_ids = false;
     *out = index;
     return RV_OK;
 }

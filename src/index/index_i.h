@@ -238,6 +238,7 @@ void rvx_rows_clear(rvx_rows *rows);
 rv_status rvx_columns_grow(const rvx_rows *from, size_t rows, bool exact,
                            rvx_column grown[RVX_N_COLUMNS], rv_error *err);
 void rvx_columns_clear(rvx_column columns[RVX_N_COLUMNS]);
+void rvx_columns_swap(rvx_column a[RVX_N_COLUMNS], rvx_column b[RVX_N_COLUMNS]);
 /* Copies cells first..first+n-1, side by side; those of a mapped file without touching
  * it. */
 rv_status rvx_cells_copy(const rvx_column *from, size_t first, size_t n, void *to,
@@ -623,12 +624,16 @@ uint32_t rvx_default_nprobe(const rv_index *index);
 /* Makes the scan blocks for the instruction set in use, if they are not there. */
 rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
                                  rv_error *err);
-/* update.c: a number for rows as they are from now on, none twice in the process. */
+/* A number for rows as they are from now on, none twice in the process. */
 uint64_t rvx_next_change(void);
 
-/* update.c: the common path of build, add and upsert. The writer lock is held. */
-rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,
-                     bool replace, const rv_progress *progress, rv_error *err);
+/* encode.c: fills the cells of n rows after those of the index, but not their ids.
+ * *trained, NULL before, gets a quantizer if the index needs one. The writer lock is
+ * held. */
+#define RVX_CODE_ROWS 512u /* per unit of parallel work: some 100 us */
+rv_status rvx_code_rows(const rv_index *index, const rvx_column column[RVX_N_COLUMNS],
+                        const float *vectors, size_t n, rvx_quantizer **trained,
+                        rvb_pool *pool, const rv_progress *progress, rv_error *err);
 /* Codes every row anew from its vector, with a quantizer trained on all of them.
  * Takes rows as they are: one that rvx_norm refuses is never ruled out by its code. */
 rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err);

@@ -158,6 +158,14 @@ rv_status rvx_columns_grow(const rvx_rows *from, size_t rows, bool exact,
     return RV_OK;
 }
 
+void rvx_columns_swap(rvx_column a[RVX_N_COLUMNS], rvx_column b[RVX_N_COLUMNS]) {
+    for (int c = 0; c < RVX_N_COLUMNS; c++) {
+        rvx_column swap = a[c];
+        a[c] = b[c];
+        b[c] = swap;
+    }
+}
+
 static rv_status copy_live(const rvx_rows *from, int c, uint8_t *to, rv_error *err) {
     for (size_t row = 0; row < from->n;) {
         size_t first = row;

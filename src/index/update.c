@@ -1,5 +1,5 @@
 /*
- * update.c - everything that changes rows: build, add, upsert, remove, retraining.
+ * update.c - what changes rows: build, add, upsert, remove.
  *
  * Work happens beside what readers see (new columns, or the room after the last
  * row), with the writer lock alone; then one short step under the state lock makes
@@ -7,144 +7,6 @@
  * refused call leaves no trace.
  */
 #include "index/index_i.h"
-
-#include <math.h>
-
-#define ENCODE_ROWS 512u /* per unit of parallel work: some 100 us */
-
-/* ---- coding rows -------------------------------------------------------------- */
-
-typedef struct encoding {
-    const rv_index *index;
-    const rvx_quantizer *quantizer;
-    const rvk_ops *ops;
-    const rvx_column *column; /* written from row `first` on */
-    size_t first;
-    rvx_source vectors; /* from row `first` on */
-    float *scratch;     /* per worker */
-    size_t scratch_floats;
-    bool recode; /* vectors are in place already and are taken as they are */
-} encoding;
-
-/* Norms of n rows, the i-th and those after it, and copies of them in their place. Rows
- * that are taken as they are may have norms that are no use; bit k of *bad then marks the
- * k-th. */
-static rv_status take_rows(const encoding *e, size_t i, size_t n,
-                           const float *const *vectors, float *norms, uint64_t *bad,
-                           rv_error *err) {
-    const rvx_column *column = e->column;
-    size_t dim = e->index->dim;
-    *bad = 0;
-    for (size_t k = 0; k < n; k++) {
-        const float *v = vectors[k];
-        size_t row = e->first + i + k;
-        rv_status status =
-            rvx_norm(e->ops, v, dim, "vector", i + k, &norms[k], e->recode ? NULL : err);
-        if (status != RV_OK && !e->recode) return status;
-        *bad |= (uint64_t)(status != RV_OK) << k;
-        memcpy(rvx_cell(&column[RVX_NORMS], row), &norms[k], sizeof norms[k]);
-        if (column[RVX_VECTORS].width && !e->recode)
-            memcpy(rvx_cell(&column[RVX_VECTORS], row), v, dim * sizeof *v);
-    }
-    return RV_OK;
-}
-
-/* A row whose code means nothing is never ruled out by it. */
-static const rvx_fine_factors always = {
-    .sign = {-INFINITY, 0}, .a = -INFINITY, .b = 0, .e = 0};
-
-static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t end,
-                             rv_error *err) {
-    const encoding *e = ctx;
-    const rvx_column *column = e->column;
-    const rvx_quantizer *q = e->quantizer;
-    for (size_t i = begin; i < end; i += RVX_NEAREST_ROWS) {
-        size_t n = end - i < RVX_NEAREST_ROWS ? end - i : RVX_NEAREST_ROWS;
-        const float *vectors[RVX_NEAREST_ROWS];
-        float norms[RVX_NEAREST_ROWS];
-        uint32_t lists[RVX_NEAREST_ROWS];
-        uint64_t bad;
-        float *scratch = NULL, *y = NULL;
-        if (q) {
-            scratch = e->scratch + worker * e->scratch_floats;
-            y = scratch + rvx_nearest_scratch(&q->near);
-        }
-        for (size_t k = 0; k < n; k++)
-            vectors[k] = rvx_source_row(&e->vectors, e->ops, i + k, e->index->dim,
-                                        q ? y + k * q->padded : NULL);
-        RVB_TRY(take_rows(e, i, n, vectors, norms, &bad, err));
-        if (!q) continue;
-        rvx_quantizer_place(q, e->ops, vectors, norms, n, scratch, y, lists);
-        for (size_t k = 0; k < n; k++) {
-            size_t row = e->first + i + k;
-            rvx_fine_factors f;
-            rvx_quantizer_encode(q, e->ops, y + k * q->padded, norms[k], lists[k],
-                                 rvx_cell(&column[RVX_CODES], row), &f);
-            if (bad >> k & 1) f = always;
-            memcpy(rvx_cell(&column[RVX_FACTORS], row), &f, column[RVX_FACTORS].width);
-            memcpy(rvx_cell(&column[RVX_LISTS], row), &lists[k], sizeof lists[k]);
-        }
-    }
-    return RV_OK;
-}
-
-static rv_status encode(encoding *e, size_t n, rvb_pool *pool,
-                        const rv_progress *progress, rv_error *err) {
-    e->ops = rvk_ops_active();
-    if (e->quantizer) {
-        size_t rows = n < RVX_NEAREST_ROWS ? n : RVX_NEAREST_ROWS;
-        e->scratch_floats =
-            rvx_nearest_scratch(&e->quantizer->near) + rows * e->quantizer->padded;
-        e->scratch = rvb_alloc(rvb_pool_workers(pool) * e->scratch_floats, sizeof(float));
-        if (!e->scratch) return rvb_fail_memory(err, e->scratch_floats * sizeof(float));
-    }
-    rv_status status = rvb_pool_for(pool, n, ENCODE_ROWS, encode_rows, e, progress, err);
-    rvb_free(e->scratch);
-    return status;
-}
-
-/* What comes before counts nothing the caller knows: it only asks whether to go on. */
-typedef struct asking {
-    const rv_progress *user;
-    uint64_t total;
-} asking;
-
-static int ask(void *ctx, uint64_t done, uint64_t total) {
-    (void)done, (void)total;
-    const asking *a = ctx;
-    return a->user->report(a->user->ctx, 0, a->total);
-}
-
-/* Puts the rows in their place as halves, which then are what is coded: estimates and
- * exact distances are to speak of the same vectors. */
-static rv_status round_rows(encoding *e, const float *vectors, size_t n, rvb_pool *pool,
-                            const rv_progress *progress, rv_error *err) {
-    const rvx_column *column = &e->column[RVX_VECTORS];
-    asking a = {progress, n};
-    rv_progress quiet = {ask, &a};
-    e->vectors = (rvx_source){rvx_cell(column, e->first), column->stride, true};
-    e->recode = true;
-    return rvx_round_rows(rvk_ops_active(), vectors, n, e->index->dim, &e->vectors, pool,
-                          progress ? &quiet : NULL, err);
-}
-
-static rv_status train(const rv_index *index, const rvx_source *vectors, size_t n,
-                       bool skip_bad, rvb_pool *pool, const rv_progress *progress,
-                       rvx_quantizer **out, rv_error *err) {
-    uint32_t lists = index->n_lists_option ? index->n_lists_option : rvx_auto_lists(n);
-    if (lists > rvx_most_lists(n)) lists = rvx_most_lists(n); /* room for no more */
-    asking a = {progress, n};
-    rv_progress quiet = {ask, &a};
-    RVB_TRY(rvx_quantizer_create(index->dim, index->metric, index->seed, lists,
-                                 index->bits, out, err));
-    rv_status status = rvx_quantizer_train(*out, index->seed, vectors, n, skip_bad, pool,
-                                           progress ? &quiet : NULL, err);
-    if (status != RV_OK) {
-        rvx_quantizer_free(*out);
-        *out = NULL;
-    }
-    return status;
-}
 
 /* ---- making changes visible ------------------------------------------------------ */
 
@@ -250,19 +112,6 @@ static void kill_id(rv_index *index, uint64_t id) {
     }
 }
 
-static void swap_columns(rvx_rows *rows, rvx_column made[RVX_N_COLUMNS]) {
-    for (int c = 0; c < RVX_N_COLUMNS; c++) {
-        rvx_column swap = rows->column[c];
-        rows->column[c] = made[c];
-        made[c] = swap;
-    }
-}
-
-uint64_t rvx_next_change(void) {
-    static atomic_uint_fast64_t last;
-    return atomic_fetch_add(&last, 1) + 1;
-}
-
 /* Under the state lock; cannot fail. What rows lay in until now goes to the change: to
  * let go of it may call its owner back. */
 static void adopt(rv_index *index, change *c, bool replace) {
@@ -273,7 +122,7 @@ static void adopt(rv_index *index, change *c, bool replace) {
         index->quantizer = c->quantizer;
         c->quantizer = NULL;
     }
-    swap_columns(rows, c->column);
+    rvx_columns_swap(rows->column, c->column);
     adopt_dead(rows, c);
     if (c->new_map) {
         rvx_idmap_clear(&index->ids);
@@ -304,16 +153,8 @@ static rv_status prepare_rows(rv_index *index, change *c, const float *vectors,
     RVB_TRY(rvx_columns_grow(rows, total, rows->n == 0, c->column, err));
     for (size_t i = 0; i < n; i++)
         memcpy(rvx_cell(&c->column[RVX_IDS], rows->n + i), &c->ids[i], sizeof *c->ids);
-    encoding e = {
-        .index = index,
-        .column = c->column,
-        .first = rows->n,
-        .vectors = {(const uint8_t *)vectors, index->dim * sizeof(float), false}};
-    if (rvx_keeps_halves(index)) RVB_TRY(round_rows(&e, vectors, n, pool, progress, err));
-    if (index->has_codes && !index->quantizer)
-        RVB_TRY(train(index, &e.vectors, n, false, pool, progress, &c->quantizer, err));
-    e.quantizer = c->quantizer ? c->quantizer : index->quantizer;
-    return encode(&e, n, pool, progress, err);
+    return rvx_code_rows(index, c->column, vectors, n, &c->quantizer, pool, progress,
+                         err);
 }
 
 /* Room in the lists, the table and the bits for rows that are there already. `making` is
@@ -327,11 +168,12 @@ static rv_status reserve(rv_index *index, change *c, bool replace, rv_error *err
     return replace || rows->dead ? reserve_dead(rows, rows->n + c->n, c, err) : RV_OK;
 }
 
-rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids, size_t n,
-                     bool replace, const rv_progress *progress, rv_error *err) {
+static rv_status append_rows(rv_index *index, const float *vectors, const uint64_t *ids,
+                             size_t n, bool replace, const rv_progress *progress,
+                             rv_error *err) {
     if (n == 0) return RV_OK;
     change c = {.n = n};
-    rvb_pool *pool = n >= ENCODE_ROWS ? rvb_pool_acquire() : NULL;
+    rvb_pool *pool = n >= RVX_CODE_ROWS ? rvb_pool_acquire() : NULL;
     rv_status status = prepare_ids(index, &c, ids, replace, err);
     if (status == RV_OK) status = prepare_rows(index, &c, vectors, pool, progress, err);
     if (status == RV_OK) status = rvx_rows_check(&index->rows, err);
@@ -347,51 +189,6 @@ rv_status rvx_append(rv_index *index, const float *vectors, const uint64_t *ids,
         rvb_mutex_unlock(index->making);
     }
     change_clear(&c);
-    return status;
-}
-
-/* ---- coding anew ---------------------------------------------------------------- */
-
-rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *err) {
-    rvx_rows *rows = &index->rows;
-    const rvx_column *v = &rows->column[RVX_VECTORS];
-    rvx_quantizer *quantizer = NULL;
-    rvx_column made[RVX_N_COLUMNS] = {{0}};
-    rvx_rows kept; /* ids and vectors stay where they are */
-    rvx_rows_init(&kept, index->dim, index->bits, index->vector_bits);
-    kept.column[RVX_IDS] = rows->column[RVX_IDS];
-    kept.column[RVX_VECTORS] = *v;
-
-    rvx_source vectors = {v->data, v->stride, rvx_keeps_halves(index)};
-    rvb_pool *pool = rvb_pool_acquire();
-    rv_status status = rvx_rows_check(rows, err);
-    if (status == RV_OK)
-        status = train(index, &vectors, rows->n, true, pool, progress, &quantizer, err);
-    if (status == RV_OK) status = rvx_columns_grow(&kept, rows->n, true, made, err);
-    if (status == RV_OK) {
-        encoding e = {.index = index,
-                      .quantizer = quantizer,
-                      .column = made,
-                      .vectors = vectors,
-                      .recode = true};
-        status = encode(&e, rows->n, pool, progress, err);
-    }
-    if (status == RV_OK) status = rvx_rows_check(rows, err);
-    rvb_pool_release(pool);
-    if (status == RV_OK) {
-        rvb_mutex_lock(index->making);
-        rvb_rwlock_write(index->state);
-        rvx_quantizer *old = index->quantizer;
-        if (!old || old->n_lists != quantizer->n_lists) index->nprobe = 0;
-        index->quantizer = quantizer;
-        quantizer = old;
-        swap_columns(rows, made);
-        rvx_lists_clear(&index->lists);
-        rvb_rwlock_unwrite(index->state);
-        rvb_mutex_unlock(index->making);
-    }
-    rvx_columns_clear(made);
-    rvx_quantizer_free(quantizer);
     return status;
 }
 
@@ -411,7 +208,8 @@ static rv_status append(rv_index *index, const float *vectors, uint32_t dim,
                                 "an index holds at most %llu rows; split the data",
                                 (unsigned long long)RV_MAX_ROWS);
     RVB_TRY(rvx_writer_lock(index, err));
-    rv_status status = rvx_append(index, vectors, ids, (size_t)n, replace, progress, err);
+    rv_status status =
+        append_rows(index, vectors, ids, (size_t)n, replace, progress, err);
     if (status == RV_OK) rvx_tidy(index);
     rvx_writer_unlock(index);
     return status;
@@ -421,6 +219,34 @@ rv_status rv_index_add(rv_index *index, const float *vectors, uint32_t dim,
                        const uint64_t *ids, uint64_t n, const rv_progress *progress,
                        rv_error *err) {
     return append(index, vectors, dim, ids, n, false, progress, err);
+}
+
+rv_status rv_index_build(const rv_build_options *options, const float *vectors,
+                         const uint64_t *ids, uint64_t n, rv_index **out, rv_error *err) {
+    rv_index *index;
+    *out = NULL;
+    RVB_TRY(rvx_index_create(options, &index, err));
+    if (index->has_codes && n && options->n_lists > RV_SMALL_LISTS &&
+        options->n_lists > n / RVK_BLOCK) {
+        rv_index_free(index);
+        return rvb_fail_numbers(
+            err, RV_ERR_ARGUMENT, n / RVK_BLOCK, options->n_lists,
+            "n_lists is %u: %llu rows are enough for %llu lists; more than %u lists need "
+            "%u rows each",
+            options->n_lists, (unsigned long long)n,
+            (unsigned long long)(n / RVK_BLOCK > RV_SMALL_LISTS ? n / RVK_BLOCK
+                                                                : RV_SMALL_LISTS),
+            RV_SMALL_LISTS, RVK_BLOCK);
+    }
+    rv_status status =
+        rv_index_add(index, vectors, index->dim, ids, n, options->progress, err);
+    if (status != RV_OK) {
+        rv_index_free(index);
+        return status;
+    }
+    index->repeated_ids = false;
+    *out = index;
+    return RV_OK;
 }
 
 rv_status rv_index_upsert(rv_index *index, const float *vectors, uint32_t dim,
