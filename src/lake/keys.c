@@ -40,6 +40,10 @@ rvl_key *rvl_next_holder(const rv_lake *lake, const rvl_key *after,
     return NULL;
 }
 
+rvl_key *rvl_meant(const rv_lake *lake, const rvl_key *alias) {
+    return alias->meant_among == lake->n_backends ? alias->meant : NULL;
+}
+
 static rvl_key *new_key(const char *backend, const char *collection) {
     size_t b = backend ? strlen(backend) + 1 : 0, c = strlen(collection) + 1;
     rvl_key *key = rvb_alloc_zero(1, sizeof *key + b + c);

@@ -1,5 +1,5 @@
 /*
- * lake.c - life of a lake, its backends, and the bundles it publishes and compares.
+ * lake.c - life of a lake, and the bundles it publishes and compares.
  */
 #include "lake/lake_i.h"
 
@@ -65,65 +65,8 @@ void rv_lake_free(rv_lake *lake) {
     rvb_free(lake);
 }
 
-/* ---- backends -----------------------------------------------------------------------
- */
-
-/* Under the state lock. */
-static rv_status reserve_backend(rv_lake *lake, rv_error *err) {
-    if (lake->n_backends < lake->room_for_backends) return RV_OK;
-    size_t room = lake->room_for_backends ? 2 * lake->room_for_backends : 4;
-    rvl_registered **wider = rvb_alloc(room, sizeof *wider);
-    if (!wider) return rvb_fail_memory(err, room * sizeof *wider);
-    if (lake->n_backends) memcpy(wider, lake->backends, lake->n_backends * sizeof *wider);
-    rvb_free(lake->backends);
-    lake->backends = wider;
-    lake->room_for_backends = room;
-    return RV_OK;
-}
-
-/* Under the state lock. */
-static rv_status add_backend(rv_lake *lake, rv_backend *backend, rv_error *err) {
-    const char *id = rv_backend_id(backend);
-    if (rvl_find_backend(lake, id))
-        return rvb_fail(err, RV_ERR_DUPLICATE, "backend %s already registered", id);
-    RVB_TRY(reserve_backend(lake, err));
-    rvl_registered *made = rvb_alloc_zero(1, sizeof *made);
-    if (!made) return rvb_fail_memory(err, sizeof *made);
-    made->backend = rv_backend_retain(backend);
-    rvl_table *t = &lake->backends_by_id;
-    rvl_table_add(t, &made->by_id, rvl_table_hash(t, id));
-    lake->backends[lake->n_backends++] = made;
-    return RV_OK;
-}
-
-rv_status rv_lake_register(rv_lake *lake, rv_backend *backend, rv_error *err) {
-    rvb_rwlock_write(lake->state);
-    rv_status status = add_backend(lake, backend, err);
-    rvb_rwlock_unwrite(lake->state);
-    return status;
-}
-
-rv_backend *rv_lake_backend(const rv_lake *lake, size_t i) {
-    rvb_rwlock_read(lake->state);
-    rv_backend *backend = i < lake->n_backends ? lake->backends[i]->backend : NULL;
-    rvb_rwlock_unread(lake->state);
-    return backend;
-}
-
 /* ---- bundles ------------------------------------------------------------------------
  */
-
-rv_status rv_lake_prime(rv_lake *lake, rv_key key, const rv_progress *progress,
-                        rv_witness out, rv_error *err) {
-    rv_acquire_options o = RV_ACQUIRE_DEFAULT;
-    o.always_check = 1;
-    o.progress = progress;
-    rv_pin *pin;
-    RVB_TRY(rv_lake_acquire(lake, key, &o, &pin, err));
-    memcpy(out, pin->witness, sizeof(rv_witness));
-    rv_pin_release(pin);
-    return RV_OK;
-}
 
 rv_status rvl_present_bundle(rv_lake *lake, const rvl_key *key, rv_bundle **out,
                              rv_error *err) {

@@ -3,7 +3,7 @@
  *
  *   keys.c      keys by name, counters
  *   cache.c     entries, pointers of keys to them, what goes
- *   resolve.c   which key a name means
+ *   resolve.c   which backends there are, and which key a name means
  *   flight.c    one loader at a time for a state
  *   load.c      asking backends, pulling, building
  *   lake.c      life of a lake, publish and refresh
@@ -165,6 +165,9 @@ rvl_key *rvl_find_key(const rv_lake *lake, const char *backend, const char *coll
  * The state lock is held. */
 rvl_key *rvl_next_holder(const rv_lake *lake, const rvl_key *after,
                          const char *collection);
+/* By an alias, while there are no more backends than when that was found out; else NULL.
+ * The state lock is held. */
+rvl_key *rvl_meant(const rv_lake *lake, const rvl_key *alias);
 /* Adds to one counter of the key and of the lake: RVL_COUNT(key, hits, 1). */
 #define RVL_COUNT(lake, key, what, n)                                                    \
     (atomic_fetch_add_explicit(&(lake)->counters.what, (n), memory_order_relaxed),       \
@@ -208,14 +211,9 @@ void rvl_entries_clear(rv_lake *lake);
 /* The key meant: made, and found out for an alias. */
 rv_status rvl_resolve(rv_lake *lake, rv_key key, rvl_key **out,
                       rv_error *err) RVB_MUST_CHECK;
-/* NULL if no backend has this id. The state lock is held. */
-rv_backend *rvl_find_backend(const rv_lake *lake, const char *id);
-/* The same, without the lock. It lives as long as the lake. */
+/* NULL if no backend has this id. It lives as long as the lake. */
 rv_backend *rvl_backend(const rv_lake *lake, const char *id);
 rv_status rvl_unknown_backend(const char *id, rv_error *err);
-/* By an alias, while there are no more backends than when that was found out; else NULL.
- * The state lock is held. */
-rvl_key *rvl_meant(const rv_lake *lake, const rvl_key *alias);
 /* A collection that is gone may be somewhere else by the next search. */
 void rvl_forget_meaning(rv_lake *lake, const char *collection);
 

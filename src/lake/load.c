@@ -254,6 +254,18 @@ rv_status rv_lake_acquire(rv_lake *lake, rv_key name, const rv_acquire_options *
     return acquire(lake, key, options, false, out, err);
 }
 
+rv_status rv_lake_prime(rv_lake *lake, rv_key key, const rv_progress *progress,
+                        rv_witness out, rv_error *err) {
+    rv_acquire_options o = RV_ACQUIRE_DEFAULT;
+    o.always_check = 1;
+    o.progress = progress;
+    rv_pin *pin;
+    RVB_TRY(rv_lake_acquire(lake, key, &o, &pin, err));
+    memcpy(out, pin->witness, sizeof(rv_witness));
+    rv_pin_release(pin);
+    return RV_OK;
+}
+
 /* ---- several at once ---------------------------------------------------------- */
 
 typedef struct batch {

@@ -5,9 +5,10 @@
 
 #include <stdio.h>
 
-/* ---- backends by name ------------------------------------------------------------- */
+/* ---- backends --------------------------------------------------------------------- */
 
-rv_backend *rvl_find_backend(const rv_lake *lake, const char *id) {
+/* Under the state lock. */
+static rv_backend *find_backend(const rv_lake *lake, const char *id) {
     const rvl_table *t = &lake->backends_by_id;
     rvl_link *link = rvl_table_first(t, rvl_table_hash(t, id));
     for (; link; link = rvl_table_next(link)) {
@@ -19,13 +20,55 @@ rv_backend *rvl_find_backend(const rv_lake *lake, const char *id) {
 
 rv_backend *rvl_backend(const rv_lake *lake, const char *id) {
     rvb_rwlock_read(lake->state);
-    rv_backend *backend = rvl_find_backend(lake, id);
+    rv_backend *backend = find_backend(lake, id);
     rvb_rwlock_unread(lake->state);
     return backend;
 }
 
 rv_status rvl_unknown_backend(const char *id, rv_error *err) {
     return rvb_fail(err, RV_ERR_NOT_FOUND, "unknown backend: %s", id);
+}
+
+/* Under the state lock. */
+static rv_status reserve_backend(rv_lake *lake, rv_error *err) {
+    if (lake->n_backends < lake->room_for_backends) return RV_OK;
+    size_t room = lake->room_for_backends ? 2 * lake->room_for_backends : 4;
+    rvl_registered **wider = rvb_alloc(room, sizeof *wider);
+    if (!wider) return rvb_fail_memory(err, room * sizeof *wider);
+    if (lake->n_backends) memcpy(wider, lake->backends, lake->n_backends * sizeof *wider);
+    rvb_free(lake->backends);
+    lake->backends = wider;
+    lake->room_for_backends = room;
+    return RV_OK;
+}
+
+/* Under the state lock. */
+static rv_status add_backend(rv_lake *lake, rv_backend *backend, rv_error *err) {
+    const char *id = rv_backend_id(backend);
+    if (find_backend(lake, id))
+        return rvb_fail(err, RV_ERR_DUPLICATE, "backend %s already registered", id);
+    RVB_TRY(reserve_backend(lake, err));
+    rvl_registered *made = rvb_alloc_zero(1, sizeof *made);
+    if (!made) return rvb_fail_memory(err, sizeof *made);
+    made->backend = rv_backend_retain(backend);
+    rvl_table *t = &lake->backends_by_id;
+    rvl_table_add(t, &made->by_id, rvl_table_hash(t, id));
+    lake->backends[lake->n_backends++] = made;
+    return RV_OK;
+}
+
+rv_status rv_lake_register(rv_lake *lake, rv_backend *backend, rv_error *err) {
+    rvb_rwlock_write(lake->state);
+    rv_status status = add_backend(lake, backend, err);
+    rvb_rwlock_unwrite(lake->state);
+    return status;
+}
+
+rv_backend *rv_lake_backend(const rv_lake *lake, size_t i) {
+    rvb_rwlock_read(lake->state);
+    rv_backend *backend = i < lake->n_backends ? lake->backends[i]->backend : NULL;
+    rvb_rwlock_unread(lake->state);
+    return backend;
 }
 
 /* ---- which key a collection means ---------------------------------------------------
@@ -117,10 +160,6 @@ static rv_status find_out(rv_lake *lake, const char *collection, rvl_key **out,
     if (n > 1)
         return several(keys, n < NAMED_HOLDERS ? n : NAMED_HOLDERS, collection, err);
     return rvl_key_of(lake, keys[0].backend, collection, out, err);
-}
-
-rvl_key *rvl_meant(const rv_lake *lake, const rvl_key *alias) {
-    return alias->meant_among == lake->n_backends ? alias->meant : NULL;
 }
 
 rv_status rvl_resolve(rv_lake *lake, rv_key name, rvl_key **out, rv_error *err) {
