@@ -1,6 +1,6 @@
 /*
- * bundle.c - the record of a collection's state: its witness, its memory, its file.
- * docs/witness.md gives the bytes; bundle_text.c reads and writes the JSON.
+ * bundle.c - the record of a collection's state: its witness, what it may hold, its file.
+ * docs/witness.md gives the bytes; bundle_text.c keeps the texts and has the JSON.
  */
 #include "lake/bundle_i.h"
 
@@ -57,7 +57,7 @@ int rv_bundle_verify(const rv_bundle *bundle) {
     return memcmp(witness, bundle->witness.data, RV_WITNESS_CHARS) == 0;
 }
 
-/* ---- memory --------------------------------------------------------------------- */
+/* ---- sealing -------------------------------------------------------------------- */
 
 /* What a reader would refuse is not made either. */
 static rv_status check_text(rv_text text, const char *name, size_t most, rv_error *err) {
@@ -88,30 +88,6 @@ static rv_status check(const rv_bundle *b, rv_error *err) {
     return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_BUNDLE_MAX_BYTES, size,
                             "bundle: takes %zu bytes as text, at most %u are allowed",
                             size, RV_BUNDLE_MAX_BYTES);
-}
-
-rv_text *rvl_bundle_text(rv_bundle *b, size_t i) {
-    rv_text *const texts[RVL_BUNDLE_TEXTS] = {&b->data_ref,   &b->generation_text,
-                                              &b->witness,    &b->pii_policy,
-                                              &b->lineage_id, &b->memory_class};
-    return texts[i];
-}
-
-rv_bundle *rvl_bundle_alloc(const rv_bundle *sizes, size_t *bytes) {
-    rv_bundle from = *sizes;
-    *bytes = sizeof from;
-    for (size_t i = 0; i < RVL_BUNDLE_TEXTS; i++)
-        if (!rvb_add(*bytes, rvl_bundle_text(&from, i)->size + 1, bytes)) return NULL;
-    rv_bundle *b = rvb_alloc_zero(*bytes, 1);
-    if (!b) return NULL;
-    *b = from;
-    char *at = (char *)(b + 1);
-    for (size_t i = 0; i < RVL_BUNDLE_TEXTS; i++) {
-        rv_text *text = rvl_bundle_text(b, i);
-        if (text->data) text->data = at;
-        at += text->size + 1;
-    }
-    return b;
 }
 
 rv_status rv_bundle_sealed(const rv_bundle *fields, rv_bundle **out, rv_error *err) {

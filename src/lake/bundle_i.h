@@ -1,4 +1,4 @@
-/* bundle_i.h - what bundle.c and bundle_text.c share. */
+/* bundle_i.h - what bundle.c uses of bundle_text.c beside the public functions. */
 #ifndef RVL_BUNDLE_I_H
 #define RVL_BUNDLE_I_H
 

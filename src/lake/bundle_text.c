@@ -1,6 +1,7 @@
 /*
- * bundle_text.c - bundles as JSON. The writer's bytes are fixed: other programs compare
- * files. The reader takes any order of keys and ignores keys it does not know.
+ * bundle_text.c - the texts of a bundle in memory, and bundles as JSON. The writer's
+ * bytes are fixed: other programs compare files. The reader takes any order of keys and
+ * ignores keys it does not know.
  */
 #include "lake/bundle_i.h"
 
@@ -8,6 +9,32 @@
 #include <stdio.h>
 
 #include "base/json.h"
+
+/* ---- memory --------------------------------------------------------------------- */
+
+rv_text *rvl_bundle_text(rv_bundle *b, size_t i) {
+    rv_text *const texts[RVL_BUNDLE_TEXTS] = {&b->data_ref,   &b->generation_text,
+                                              &b->witness,    &b->pii_policy,
+                                              &b->lineage_id, &b->memory_class};
+    return texts[i];
+}
+
+rv_bundle *rvl_bundle_alloc(const rv_bundle *sizes, size_t *bytes) {
+    rv_bundle from = *sizes;
+    *bytes = sizeof from;
+    for (size_t i = 0; i < RVL_BUNDLE_TEXTS; i++)
+        if (!rvb_add(*bytes, rvl_bundle_text(&from, i)->size + 1, bytes)) return NULL;
+    rv_bundle *b = rvb_alloc_zero(*bytes, 1);
+    if (!b) return NULL;
+    *b = from;
+    char *at = (char *)(b + 1);
+    for (size_t i = 0; i < RVL_BUNDLE_TEXTS; i++) {
+        rv_text *text = rvl_bundle_text(b, i);
+        if (text->data) text->data = at;
+        at += text->size + 1;
+    }
+    return b;
+}
 
 /* ---- writing -------------------------------------------------------------------- */
 
