@@ -19,7 +19,7 @@
 #include <pthread.h>
 #endif
 
-/* ---- memory -------------------------------------------------------------- */
+/* ---- memory (os_pages.c) -------------------------------------------------- */
 
 /* Asks for large pages under memory that will be read at random places: a request,
  * without effect where there are none. */

@@ -33,19 +33,6 @@
                        */
 #define LINKS_MAX 40  /* as the Linux kernel */
 
-/* ---- memory -------------------------------------------------------------- */
-
-void rvb_os_want_large_pages(void *memory, size_t bytes) {
-#ifdef MADV_HUGEPAGE
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    uintptr_t first = ((uintptr_t)memory + page - 1) / page * page;
-    uintptr_t end = ((uintptr_t)memory + bytes) / page * page;
-    if (first < end) (void)madvise((void *)first, end - first, MADV_HUGEPAGE);
-#else
-    (void)memory, (void)bytes;
-#endif
-}
-
 /* ---- threads ------------------------------------------------------------- */
 
 /* For calls that fail only when misused. */

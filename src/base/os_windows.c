@@ -55,11 +55,6 @@ static int last_error(void) { return errno_of(GetLastError()); }
 
 static HANDLE handle_of(rvb_fd fd) { return (HANDLE)fd; }
 
-/* ---- memory -------------------------------------------------------------- */
-
-/* Large pages need a privilege here that ordinary processes lack. */
-void rvb_os_want_large_pages(void *memory, size_t bytes) { (void)memory, (void)bytes; }
-
 /* ---- threads ------------------------------------------------------------- */
 
 int rvb_mutex_init(rvb_mutex *m) {
