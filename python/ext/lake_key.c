@@ -22,7 +22,7 @@ PyObject *rvpy_take_text(PyObject *arg, const char *name) {
 
 /* ---- keys ------------------------------------------------------------------- */
 
-PyObject *rvpy_key_new(PyObject *backend, PyObject *collection) {
+static PyObject *key_new(PyObject *backend, PyObject *collection) {
     PyObject *b = rvpy_take_text(backend, "backend");
     PyObject *c = b ? rvpy_take_text(collection, "collection") : NULL;
     PyObject *key = c ? PyTuple_Pack(4, backend, collection, b, c) : NULL;
@@ -49,7 +49,7 @@ PyObject *rvpy_key_from_c(const rvpy_lake *self, const rv_key *c_key) {
     PyObject *pair = Py_BuildValue("(ss)", c_key->backend, c_key->collection);
     PyObject *key = pair ? recall(self, pair) : NULL;
     if (pair && !key && !PyErr_Occurred())
-        key = rvpy_key_new(PyTuple_GetItem(pair, 0), PyTuple_GetItem(pair, 1));
+        key = key_new(PyTuple_GetItem(pair, 0), PyTuple_GetItem(pair, 1));
     Py_XDECREF(pair);
     return key;
 }
@@ -90,8 +90,7 @@ int rvpy_target_find(rvpy_lake *self, PyObject *collection, PyObject *backend,
         out->key = recall(self, out->asked);
     out->remembered = out->key != NULL;
     if (!out->key && !PyErr_Occurred())
-        out->key =
-            by_name ? resolve(self, collection) : rvpy_key_new(backend, collection);
+        out->key = by_name ? resolve(self, collection) : key_new(backend, collection);
     if (out->key) return 0;
     Py_CLEAR(out->asked);
     return -1;

@@ -51,7 +51,6 @@ PyObject *rvpy_take_text(PyObject *arg, const char *name);
 
 /* A key is a tuple (backend, collection, both as UTF-8 bytes): hits share its strings,
  * the library borrows its bytes. New references. */
-PyObject *rvpy_key_new(PyObject *backend, PyObject *collection);
 PyObject *rvpy_key_from_c(const rvpy_lake *self, const rv_key *key);
 rv_key rvpy_key_c(PyObject *key);
 static inline PyObject *rvpy_key_backend(PyObject *key) {

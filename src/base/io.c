@@ -138,6 +138,8 @@ static int make_directory(char *path) {
     return failed;
 }
 
+static bool is_separator(char c) { return c == '/' || c == RVB_SEPARATOR; }
+
 rv_status rvb_make_directories(const char *path, rv_error *err) {
     size_t length = strlen(path);
     if (length == 0 || rvb_os_is_directory(path)) return RV_OK;
@@ -145,8 +147,8 @@ rv_status rvb_make_directories(const char *path, rv_error *err) {
     if (!part) return rvb_fail_memory(err, length + 1);
     int failed = 0;
     for (size_t i = 1; !failed && i <= length; i++) {
-        if (i < length && !rvb_is_separator(path[i])) continue;
-        if (rvb_is_separator(path[i - 1])) continue;
+        if (i < length && !is_separator(path[i])) continue;
+        if (is_separator(path[i - 1])) continue;
         memcpy(part, path, i);
         part[i] = '\0';
         failed = make_directory(part);

@@ -122,7 +122,6 @@ unsigned rvb_cgroup_cpus(const char *membership, const char *mount);
 #else
 #define RVB_SEPARATOR '/'
 #endif
-static inline bool rvb_is_separator(char c) { return c == '/' || c == RVB_SEPARATOR; }
 
 typedef intptr_t rvb_fd;
 #define RVB_NO_FD ((rvb_fd)-1)

@@ -305,10 +305,4 @@ void rvl_queue_add(rvl_queue *queue, rvl_task *task);
 /* The group that has waited longest, linked by `next`. There is one. */
 rvl_task *rvl_queue_take(rvl_queue *queue);
 
-/* ---- snapshot.c ----------------------------------------------------------------- */
-
-/* SHAKE-256 as rvb_tree_digest, of ids then vectors, little-endian. */
-rv_status rvl_index_digest(const rv_index *index, uint8_t out[RVB_DIGEST_BYTES],
-                           rv_error *err) RVB_MUST_CHECK;
-
 #endif

@@ -33,8 +33,9 @@ static rv_status digest_ids(const rv_index *index, uint64_t n, rvb_tree *tree,
     return RV_OK;
 }
 
-rv_status rvl_index_digest(const rv_index *index, uint8_t out[RVB_DIGEST_BYTES],
-                           rv_error *err) {
+/* SHAKE-256 as rvb_tree_digest, of ids then vectors, little-endian. */
+static rv_status index_digest(const rv_index *index, uint8_t out[RVB_DIGEST_BYTES],
+                              rv_error *err) {
     rv_view view;
     RVB_TRY(rv_index_view(index, &view, err));
     size_t row_bytes = (size_t)view.dim * view.bits / 8;
@@ -90,7 +91,7 @@ static rv_status save_index(const rvl_entry *entry, const char *path, rv_error *
     uint8_t note[NOTE_BYTES];
     rvl_token token = rvl_token_of(entry->lake, entry);
     memcpy(note, NOTE_MAGIC, NOTE_DIGEST);
-    RVB_TRY(rvl_index_digest(entry->index, note + NOTE_DIGEST, err));
+    RVB_TRY(index_digest(entry->index, note + NOTE_DIGEST, err));
     memcpy(note + NOTE_WITNESS, entry->witness, RV_WITNESS_CHARS);
     put_token(note + NOTE_TOKEN, &token);
     rv_save_options o = RV_SAVE_DEFAULT;
@@ -149,7 +150,7 @@ static rv_status check_note(snapshot *s, const char *path, rv_error *err) {
                         "bundle beside it",
                         path, (const char *)note + NOTE_WITNESS);
     uint8_t digest[RVB_DIGEST_BYTES];
-    RVB_TRY(rvl_index_digest(s->index, digest, err));
+    RVB_TRY(index_digest(s->index, digest, err));
     if (memcmp(note + NOTE_DIGEST, digest, sizeof digest) != 0)
         return rvb_fail(
             err, RV_ERR_WITNESS,
@@ -239,7 +240,7 @@ static rv_status compare_with_memory(rv_lake *lake, const rvl_key *key, const sn
         uint8_t theirs[RVB_DIGEST_BYTES], ours[RVB_DIGEST_BYTES];
         if (same_state) {
             pull_digest(&rows, theirs);
-            status = rvl_index_digest(s->index, ours, err);
+            status = index_digest(s->index, ours, err);
             if (status == RV_OK && memcmp(theirs, ours, sizeof ours) != 0)
                 status = rvb_fail(
                     err, RV_ERR_WITNESS,
