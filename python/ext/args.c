@@ -252,3 +252,23 @@ int rvpy_parse_verify(PyObject *arg, rv_verify *out) {
     *out = arg == Py_True ? RV_VERIFY_ALWAYS : RV_VERIFY_NEVER;
     return 0;
 }
+
+/* ---- options of indexes ----------------------------------------------------- */
+
+static const char *const class_names[RVPY_N_KINDS] = {
+    "FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex"};
+
+const char *rvpy_class_name(rv_kind kind) { return class_names[kind]; }
+
+int rvpy_check_option(rv_kind kind, unsigned kinds, const char *method,
+                      const char *option, PyObject *arg) {
+    if (!rvpy_given(arg) || kinds >> kind & 1) return 0;
+    PyErr_Format(PyExc_TypeError, "%s.%s() takes no %s: %s", class_names[kind], method,
+                 option, kind == RV_FLAT ? "its search is exact" : "it keeps codes only");
+    return -1;
+}
+
+PyObject *rvpy_nprobe(uint32_t nprobe, uint32_t n_lists) {
+    if (nprobe >= n_lists) return PyUnicode_FromString("all");
+    return PyLong_FromUnsignedLong(nprobe);
+}

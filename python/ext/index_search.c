@@ -256,11 +256,6 @@ PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwar
 
 /* ---- tuning ----------------------------------------------------------------- */
 
-PyObject *rvpy_nprobe(uint32_t nprobe, uint32_t n_lists) {
-    if (nprobe >= n_lists) return PyUnicode_FromString("all");
-    return PyLong_FromUnsignedLong(nprobe);
-}
-
 static PyObject *new_tuning(PyObject *self, const rv_tuning *t) {
     rv_index_info info;
     rvpy_info(self, &info);

@@ -12,53 +12,12 @@
 
 /* ---- the object ------------------------------------------------------------- */
 
-static const char *const class_names[RVPY_N_KINDS] = {
-    "FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex"};
-
-const char *rvpy_class_name(rv_kind kind) { return class_names[kind]; }
-
-int rvpy_check_option(rv_kind kind, unsigned kinds, const char *method,
-                      const char *option, PyObject *arg) {
-    if (!rvpy_given(arg) || kinds >> kind & 1) return 0;
-    PyErr_Format(PyExc_TypeError, "%s.%s() takes no %s: %s", class_names[kind], method,
-                 option, kind == RV_FLAT ? "its search is exact" : "it keeps codes only");
-    return -1;
-}
-
-int rvpy_class_of(PyObject *type, rvpy_class *out) {
-    PyObject *module = rvpy_type_module((PyTypeObject *)type);
-    if (!module) return -1;
-    *out = (rvpy_class){.state = rvpy_module_state(module)};
-    Py_DECREF(module); /* the class keeps it */
-    for (int kind = 0; kind < RVPY_N_KINDS; kind++) {
-        out->kind = (rv_kind)kind;
-        if ((PyObject *)out->state->index_type[kind] == type) return 0;
-    }
-    PyErr_Format(PyExc_TypeError, "%R is no index class any more", type);
-    return -1;
-}
-
-PyObject *rvpy_index_wrap(const rvpy_state *state, rv_index *index) {
-    rv_index_info info;
-    rv_index_get_info(index, &info); /* nobody else has it yet: no lock to wait for */
-    rvpy_index *self = (rvpy_index *)PyType_GenericAlloc(state->index_type[info.kind], 0);
-    if (!self) {
-        rv_index_free(index);
-        return NULL;
-    }
-    self->index = index;
-    self->kind = info.kind;
-    self->module = state->module;
-    Py_INCREF(self->module);
-    return (PyObject *)self;
-}
-
 static PyObject *index_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)args;
     (void)kwargs;
     rvpy_class class;
     if (rvpy_class_of((PyObject *)type, &class) < 0) return NULL;
-    const char *name = class_names[class.kind];
+    const char *name = rvpy_class_name(class.kind);
     return PyErr_Format(PyExc_TypeError,
                         "use %s.build(vectors), %s.load(path) or %s.from_bytes(data)",
                         name, name, name);
@@ -120,7 +79,7 @@ static PyObject *index_repr(PyObject *self) {
         PyOS_snprintf(options + length, sizeof options - (size_t)length,
                       ", n_lists=%u, nprobe=%u", info.n_lists, info.nprobe);
     return PyUnicode_FromFormat("%s(n=%llu, dim=%u, metric='%s'%s, memory=%s %s)",
-                                class_names[info.kind], (unsigned long long)info.n,
+                                rvpy_class_name(info.kind), (unsigned long long)info.n,
                                 info.dim, rvpy_metric_name(info.metric), options, amount,
                                 units[unit]);
 }
@@ -367,7 +326,8 @@ static PyTypeObject *make_class(PyObject *module, const class_table *c) {
 int rvpy_index_init(PyObject *module, rvpy_state *state) {
     for (int kind = 0; kind < RVPY_N_KINDS; kind++) {
         state->index_type[kind] = make_class(module, &classes[kind]);
-        if (rvpy_module_add_type(module, class_names[kind], state->index_type[kind]) < 0)
+        if (rvpy_module_add_type(module, rvpy_class_name((rv_kind)kind),
+                                 state->index_type[kind]) < 0)
             return -1;
     }
     return rvpy_iterator_init(state);

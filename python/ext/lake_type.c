@@ -1,6 +1,5 @@
 /*
- * lake_type.c - ruvector._core._Lake, which the Python class RuLake derives from, and
- * what all objects of the lake have in common.
+ * lake_type.c - ruvector._core._Lake, which the Python class RuLake derives from.
  *
  * Who keeps whom: a lake owns the objects of its backends, and the library's backend of
  * an adapter only borrows the object. So the collector sees every reference, also
@@ -8,43 +7,9 @@
  */
 #include "rvpy_lake.h"
 
-#include <stddef.h>
-
 #include "lake_docs.h"
 
-/* ---- all objects ------------------------------------------------------------ */
-
-PyObject *rvpy_object_new(PyTypeObject *type) {
-    PyObject *module = rvpy_type_module(type);
-    rvpy_object *self = module ? (rvpy_object *)PyType_GenericAlloc(type, 0) : NULL;
-    if (self)
-        self->module = module;
-    else
-        Py_XDECREF(module);
-    return (PyObject *)self;
-}
-
-int rvpy_object_traverse(PyObject *self, visitproc visit, void *arg) {
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(((rvpy_object *)self)->module);
-    return 0;
-}
-
-void rvpy_object_free(PyObject *self) {
-    PyTypeObject *type = Py_TYPE(self);
-    Py_XDECREF(((rvpy_object *)self)->module);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
-}
-
-/* ---- the lake --------------------------------------------------------------- */
-
-rvpy_lake *rvpy_lake_of(PyObject *self) {
-    rvpy_lake *lake = (rvpy_lake *)self;
-    if (lake->lake) return lake;
-    PyErr_SetString(PyExc_RuntimeError, "RuLake.__init__() was not called");
-    return NULL;
-}
+/* ---- the object ------------------------------------------------------------- */
 
 static PyObject *lake_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     (void)args; /* __init__'s */
@@ -116,12 +81,6 @@ static void lake_dealloc(PyObject *object) {
 }
 
 /* ---- backends --------------------------------------------------------------- */
-
-bool rvpy_lake_is_adapter(const rvpy_lake *self, PyObject *backend_id) {
-    PyObject *backend = PyDict_GetItemWithError(self->backends, backend_id);
-    const rvpy_state *state = rvpy_object_state((PyObject *)self);
-    return backend && Py_TYPE(backend) == state->adapter_type;
-}
 
 /* Keeps the object of a backend the library has just registered. */
 static PyObject *keep_backend(rvpy_lake *self, PyObject *id, PyObject *object) {

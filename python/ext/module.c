@@ -67,18 +67,6 @@ static PyObject *set_num_threads(PyObject *module, PyObject *arg) {
 
 /* ---- the module ------------------------------------------------------------- */
 
-static int add_object(PyObject *module, const char *name, PyObject *value) {
-    if (value && PyModule_AddObject(module, name, value) == 0) return 0;
-    Py_XDECREF(value);
-    return -1;
-}
-
-int rvpy_module_add_type(PyObject *module, const char *name, PyTypeObject *type) {
-    if (!type) return -1;
-    Py_INCREF(type);
-    return add_object(module, name, (PyObject *)type);
-}
-
 static int add_struct_types(PyObject *module, rvpy_state *state) {
     PyStructSequence_Field hit_fields[] = {
         {"id", "Id of the vector."},
@@ -117,7 +105,7 @@ static int module_exec(PyObject *module) {
     if (rvpy_numpy_init() < 0 || rvpy_errors_init(state) < 0 ||
         add_struct_types(module, state) < 0 || rvpy_index_init(module, state) < 0 ||
         rvpy_lake_init_types(module, state) < 0 ||
-        add_object(module, "NO_ID", PyLong_FromUnsignedLongLong(RV_NO_ID)) < 0)
+        rvpy_module_add(module, "NO_ID", PyLong_FromUnsignedLongLong(RV_NO_ID)) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "__version__", rv_version());
 }
@@ -174,7 +162,7 @@ static PyModuleDef_Slot module_slots[] = {
 
 static PyModuleDef definition = {
     .m_base = PyModuleDef_HEAD_INIT,
-    .m_name = "ruvector._core",
+    .m_name = rvpy_module_name,
     .m_doc = "The compiled part of ruvector.",
     .m_size = sizeof(rvpy_state),
     .m_methods = module_methods,
@@ -183,34 +171,5 @@ static PyModuleDef definition = {
     .m_clear = module_clear,
     .m_free = module_free,
 };
-
-rvpy_state *rvpy_module_state(PyObject *module) {
-    bool ours = PyModule_Check(module) && PyModule_GetDef(module) == &definition;
-    return ours ? PyModule_GetState(module) : NULL;
-}
-
-/* An attribute, because the call that finds the module of a type is missing from the
- * stable ABI of Python 3.9. */
-#define MODULE_ATTRIBUTE "_module"
-
-PyTypeObject *rvpy_type_new(PyObject *module, PyType_Spec *spec) {
-    PyObject *type = PyType_FromSpec(spec);
-    if (type && PyObject_SetAttrString(type, MODULE_ATTRIBUTE, module) < 0)
-        Py_CLEAR(type);
-    return (PyTypeObject *)type;
-}
-
-PyObject *rvpy_type_module(PyTypeObject *type) {
-    /* An interned name is found in the interpreter's cache of lookups; a new one would
-     * take a place of it at every call. */
-    PyObject *name = PyUnicode_InternFromString(MODULE_ATTRIBUTE);
-    PyObject *module = name ? PyObject_GetAttr((PyObject *)type, name) : NULL;
-    Py_XDECREF(name);
-    if (module && !rvpy_module_state(module)) {
-        PyErr_Format(PyExc_TypeError, "%R has lost its module", type);
-        Py_CLEAR(module);
-    }
-    return module;
-}
 
 PyMODINIT_FUNC PyInit__core(void) { return PyModuleDef_Init(&definition); }

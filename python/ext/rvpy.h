@@ -24,7 +24,7 @@
 
 #include "ruvector/index.h"
 
-/* ---- module state (module.c) ------------------------------------------------ */
+/* ---- module state and types (type.c) ------------------------------------------ */
 
 #define RVPY_N_KINDS 4
 
@@ -60,12 +60,15 @@ typedef struct rvpy_state {
     PyObject *error[RVPY_N_ERRORS];
 } rvpy_state;
 
+extern const char rvpy_module_name[];
 /* NULL if `module` is not this one. */
 rvpy_state *rvpy_module_state(PyObject *module);
 /* A type that knows its module, and a new reference to the module of one. */
 PyTypeObject *rvpy_type_new(PyObject *module, PyType_Spec *spec);
 PyObject *rvpy_type_module(PyTypeObject *type);
-/* Adds a type (NULL passes an exception on) and keeps the caller's reference. */
+/* Adds a value, which it owns from the call on; NULL passes an exception on. */
+int rvpy_module_add(PyObject *module, const char *name, PyObject *value);
+/* The same of a type, but keeps the caller's reference. */
 int rvpy_module_add_type(PyObject *module, const char *name, PyTypeObject *type);
 
 typedef struct rvpy_index {
@@ -159,6 +162,14 @@ const char *rvpy_metric_name(rv_metric metric);
 int rvpy_parse_originals(PyObject *arg, uint32_t *out);
 /* None: automatic; else a bool. */
 int rvpy_parse_verify(PyObject *arg, rv_verify *out);
+const char *rvpy_class_name(rv_kind kind);
+/* TypeError if `arg` is given and `kind` is not among `kinds` (bits 1 << rv_kind). */
+#define RVPY_CODED (1u << RV_RABITQ | 1u << RV_PLUS | 1u << RV_ASYM)
+#define RVPY_RERANKED (1u << RV_PLUS | 1u << RV_ASYM)
+int rvpy_check_option(rv_kind kind, unsigned kinds, const char *method,
+                      const char *option, PyObject *arg);
+/* A number of lists as Python sees it: an int, or 'all'. */
+PyObject *rvpy_nprobe(uint32_t nprobe, uint32_t n_lists);
 
 /* ---- arrays (buffer.c): all that NumPy's C API is used for ------------------ */
 
@@ -226,6 +237,8 @@ int rvpy_dtype_is(PyObject *dtype, rvpy_dtype wanted);
 
 /* index_type.c */
 int rvpy_index_init(PyObject *module, rvpy_state *state);
+
+/* object.c */
 /* Wraps a new index in the class of its kind; owns `index` from the call on. */
 PyObject *rvpy_index_wrap(const rvpy_state *state, rv_index *index);
 /* What a class method knows by its class. */
@@ -234,12 +247,6 @@ typedef struct rvpy_class {
     rv_kind kind;
 } rvpy_class;
 int rvpy_class_of(PyObject *type, rvpy_class *out);
-const char *rvpy_class_name(rv_kind kind);
-/* TypeError if `arg` is given and `kind` is not among `kinds` (bits 1 << rv_kind). */
-#define RVPY_CODED (1u << RV_RABITQ | 1u << RV_PLUS | 1u << RV_ASYM)
-#define RVPY_RERANKED (1u << RV_PLUS | 1u << RV_ASYM)
-int rvpy_check_option(rv_kind kind, unsigned kinds, const char *method,
-                      const char *option, PyObject *arg);
 
 /* index_build.c */
 PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs);
@@ -253,8 +260,6 @@ PyObject *rvpy_index_vacuum(PyObject *self, PyObject *unused);
 PyObject *rvpy_index_search(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *rvpy_index_search_batch(PyObject *self, PyObject *args, PyObject *kwargs);
 PyObject *rvpy_index_tune(PyObject *self, PyObject *args, PyObject *kwargs);
-/* A number of lists as Python sees it: an int, or 'all'. */
-PyObject *rvpy_nprobe(uint32_t nprobe, uint32_t n_lists);
 
 /* index_rows.c */
 int rvpy_iterator_init(rvpy_state *state);

@@ -13,7 +13,7 @@
 
 #include "ruvector/lake.h"
 
-/* ---- objects (lake_type.c) -------------------------------------------------- */
+/* ---- objects (object.c) ----------------------------------------------------- */
 
 /* How each object of the lake begins. */
 typedef struct rvpy_object {
@@ -42,6 +42,8 @@ typedef struct rvpy_lake {
 /* TypeError if `self` is no lake, RuntimeError if it was not initialised. */
 rvpy_lake *rvpy_lake_of(PyObject *self);
 bool rvpy_lake_is_adapter(const rvpy_lake *self, PyObject *backend_id);
+
+/* lake_type.c */
 int rvpy_lake_init_types(PyObject *module, rvpy_state *state);
 
 /* ---- keys (lake_key.c) ------------------------------------------------------ */

@@ -98,6 +98,13 @@ print(ruvector.FlatF32Index.build([[1.0]]))
     assert result.stdout.startswith("False 0\nFlatF32Index(n=1, "), result.stderr
 
 
+@pytest.mark.parametrize("other", [sys, np, None], ids=["sys", "numpy", "None"])
+def test_a_class_takes_no_other_module_for_its_own(other, monkeypatch):
+    monkeypatch.setattr(ruvector.FlatF32Index, "_module", other)
+    with pytest.raises(TypeError, match="FlatF32Index'> has lost its module"):
+        ruvector.FlatF32Index.build([[1.0]])
+
+
 # ---- cpu_features ----------------------------------------------------------------
 
 
