@@ -337,7 +337,7 @@ typedef struct rv_lake_stats {
     uint64_t primes;        /* entries built */
     uint64_t invalidations; /* pointers forgotten, entries dropped */
     uint64_t shared_hits;   /* pointers moved to an entry another key brought in */
-    uint64_t warm_installs; /* the last six count for the lake as a whole only */
+    uint64_t warm_installs; /* this and what follows count for the lake as a whole only */
     uint64_t evictions;
     uint64_t scans; /* passes over entries; awaits answered together share one */
     double total_prime_ms, last_prime_ms;

@@ -88,7 +88,7 @@ static int add_struct_types(PyObject *module, rvpy_state *state) {
     state->rotation_type = rvpy_record_type(&rotation);
     if (rvpy_module_add_type(module, "Rotation", state->rotation_type) < 0) return -1;
     PyStructSequence_Field tuning_fields[] = {
-        {"nprobe", "Groups a search looks into, or 'all'."},
+        {"nprobe", "Lists that a search looks into, or 'all'."},
         {"epsilon", "Width of the error bound."},
         {"recall", "What that finds for the queries that took no part in the choice."},
         {NULL, NULL},

@@ -451,11 +451,7 @@ rv_status rv_index_load(const char *path, int use_mmap, rv_verify verify, rv_ind
     }
     r.buf->file = file;
     status = open_bytes(&r, verify, out, err);
-    if (status != RV_OK && err && err->path[0] == 0) {
-        size_t length = strlen(path), room = sizeof err->path - 1;
-        memcpy(err->path, length > room ? path + length - room : path,
-               (length > room ? room : length) + 1);
-    }
+    if (status != RV_OK && err && err->path[0] == 0) rvb_error_path(err, path);
     return status;
 }
 

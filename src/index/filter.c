@@ -1,7 +1,7 @@
 /*
  * filter.c - which rows a search may return, as one bit per row. Made once per
- * call from ids or from a mask over the live rows; blocks without an allowed row
- * are then skipped before anything of them is read.
+ * call from ids or from a mask over the live rows. A scan asks for the bit of a row
+ * whose code has passed, and of no other; where few rows are allowed, there is no scan.
  */
 #include "index/index_i.h"
 

@@ -229,7 +229,7 @@ void rv_index_memory(const rv_index *index, rv_memory_usage *out) {
 static rv_status no_vectors(rv_error *err) {
     return rvb_fail(err, RV_ERR_NO_VECTORS,
                     "this index keeps codes only, not the original vectors; build a "
-                    "RabitqPlusIndex to get them back");
+                    "RabitqPlusIndex (RV_PLUS) to get them back");
 }
 
 static rv_status copy_vectors(const rv_index *index, size_t row, size_t n, float *out,

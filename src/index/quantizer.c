@@ -1,6 +1,7 @@
 /*
- * quantizer.c - the 1-bit RaBitQ quantiser: mean, rotation, centroids, and the
- * two factors per row that turn a code into an unbiased distance estimate.
+ * quantizer.c - the RaBitQ quantizer: its training (mean, rotation, centroids), the
+ * 1-bit code of a row with the two factors that turn it into an unbiased distance
+ * estimate, and the code of more bits beside it.
  *
  * Gao & Long, "RaBitQ", SIGMOD 2024, arXiv:2405.12497. The estimator of
  * <r, q - c> is s <u - 1/2, q - c> with s = |r|^2 / <r, u - 1/2> = 2 |r|^2 / |r|_1.

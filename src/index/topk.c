@@ -1,7 +1,11 @@
 /*
- * topk.c - the k smallest keys seen. Up to SORTED_MAX they are kept as an
- * ascending array, where the worst is read for free and an insertion shifts a
- * few entries; above, a binary max-heap. The order is total: (key, id).
+ * topk.c - the smallest keys of many. The order is total: (key, id).
+ *
+ *   rvx_topk       the k smallest seen. Up to SORTED_MAX they are an ascending array,
+ *                  where the worst is read for free and an insertion shifts a few
+ *                  entries; above, a binary max-heap.
+ *   rvx_hits_*     an array of hits sorted, divided at a key, or cut to the m smallest.
+ *   rvx_shortlist  the k smallest, gathered up to twice as many and cut together.
  */
 #include "index/index_i.h"
 

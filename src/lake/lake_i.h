@@ -1,16 +1,25 @@
 /*
  * lake_i.h - what the files of a lake share.
  *
- *   keys.c      keys by name, counters
- *   cache.c     entries, pointers of keys to them, what goes
- *   resolve.c   which backends there are, and which key a name means
- *   flight.c    one loader at a time for a state
- *   load.c      asking backends, pulling, building
- *   lake.c      life of a lake, publish and refresh
- *   shards.c    searches of held entries, one or several
- *   snapshot.c  entries as files, and ready indexes as entries
- *   async.c     searches nobody waits for
- *   queue.c     which of them one scan answers
+ *   lake.c         life of a lake, publish and refresh
+ *   shards.c       searches of held entries, one or several
+ *   async.c        searches nobody waits for
+ *   queue.c        which of them one scan answers
+ *   completions.c  where they wait to be taken when they are done
+ *   load.c         asking backends, pulling, building
+ *   flight.c       one loader at a time for a state
+ *   resolve.c      which backends there are, and which key a name means
+ *   keys.c         keys by name, counters
+ *   cache.c        entries, pointers of keys to them, what goes
+ *   table.c        hash tables of them
+ *   snapshot.c     entries as files, and ready indexes as entries
+ *   bundle.c       the record of a collection's state and its witness
+ *   bundle_text.c  its texts, and its JSON
+ *   backend.c      calls to a backend, checked
+ *   local.c        the backend in memory
+ *   fs.c           the backend of files in a folder
+ *   ruvec1.c       the format of these files
+ *   names.c        lists of collections' names
  *
  * Locks. `state` guards keys, entries and backends: read to look up, written to change
  * a pointer. Another one guards the loads under way (flight.c), a third the queue of jobs
@@ -168,7 +177,7 @@ rvl_key *rvl_next_holder(const rv_lake *lake, const rvl_key *after,
 /* By an alias, while there are no more backends than when that was found out; else NULL.
  * The state lock is held. */
 rvl_key *rvl_meant(const rv_lake *lake, const rvl_key *alias);
-/* Adds to one counter of the key and of the lake: RVL_COUNT(key, hits, 1). */
+/* Adds to one counter of the lake and of the key: RVL_COUNT(lake, key, hits, 1). */
 #define RVL_COUNT(lake, key, what, n)                                                    \
     (atomic_fetch_add_explicit(&(lake)->counters.what, (n), memory_order_relaxed),       \
      atomic_fetch_add_explicit(&(key)->counters.what, (n), memory_order_relaxed))

@@ -3,11 +3,15 @@
  * are cut off or altered. Nothing loads that was changed unless it is said so here;
  * nothing is allocated on the word of a header.
  */
+#define _GNU_SOURCE /* mkdtemp */
 #include "index_cases.h"
+
+#include <sys/stat.h>
 
 #include "index/file_i.h"
 
 #include "base/base.h"
+#include "test_folder.h"
 
 /* ---- version 1 ---- */
 
@@ -709,6 +713,35 @@ static void released_with_the_last_view(void **state) {
     free(b.data);
 }
 
+#ifndef _WIN32
+/* Of a long path the error keeps the end, in whole characters. */
+static void a_long_path_is_cut_between_characters(void **state) {
+    (void)state;
+    char name[101 * 2 + 1] = "", sub[PATH_BYTES], path[PATH_BYTES * 2];
+    for (int i = 0; i < 100; i++)
+        strcat(name, "\xc3\xa9"); /* e acute, two bytes */
+    assert_int_equal(make_folder(NULL), 0);
+    in_folder(sub, name);
+    assert_int_equal(mkdir(sub, 0700), 0);
+    for (int odd = 0; odd < 2; odd++) {
+        snprintf(path, sizeof path, "%s/%s%s", sub, name, odd ? "x" : "");
+        FILE *f = fopen(path, "wb");
+        assert_non_null(f);
+        fputs("no index", f);
+        fclose(f);
+        rv_index *index = NULL;
+        rv_error error = {0};
+        assert_int_equal(rv_index_load(path, 0, RV_VERIFY_ALWAYS, &index, &error),
+                         RV_ERR_FORMAT);
+        size_t kept = strlen(error.path);
+        assert_in_range(kept, sizeof error.path - 2, sizeof error.path - 1);
+        assert_string_equal(error.path, path + strlen(path) - kept);
+        assert_int_not_equal((unsigned char)error.path[0] & 0xC0, 0x80);
+    }
+    remove_folder(NULL);
+}
+#endif
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(version_1),
@@ -730,6 +763,9 @@ int main(void) {
         cmocka_unit_test(any_alignment),
         cmocka_unit_test(released_once_on_failure),
         cmocka_unit_test(released_with_the_last_view),
+#ifndef _WIN32
+        cmocka_unit_test(a_long_path_is_cut_between_characters),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
