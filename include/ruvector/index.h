@@ -56,6 +56,7 @@ typedef struct rv_build_options {
     uint32_t originals_bits; /* of a kept component: 32, or with codes beside it 16: rows
                                 are rounded to binary16, and are then what is indexed */
 } rv_build_options;
+#define RV_BUILD_OPTIONS_0_1_0_SIZE sizeof(rv_build_options)
 #define RV_BUILD_DEFAULT                                                                 \
     { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1, 2.2f, 42, NULL, 0, 32 }
 
@@ -90,6 +91,7 @@ typedef struct rv_search_options {
                                search of other rows fails with RV_ERR_ARGUMENT; 0 = the
                                caller knows that they are the same */
 } rv_search_options;
+#define RV_SEARCH_OPTIONS_0_1_0_SIZE offsetof(rv_search_options, allow_version)
 #define RV_SEARCH_DEFAULT                                                                \
     { sizeof(rv_search_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, 0 }
 
@@ -215,6 +217,7 @@ typedef struct rv_save_options {
     const void *note;   /* bytes of the caller's own that go into the file; NULL = none */
     uint32_t note_size; /* at most RV_MAX_NOTE */
 } rv_save_options;
+#define RV_SAVE_OPTIONS_0_1_0_SIZE sizeof(rv_save_options)
 #define RV_SAVE_DEFAULT                                                                  \
     { sizeof(rv_save_options), 0, NULL, 0 }
 RV_API rv_status rv_index_save_as(const rv_index *index, const char *path,

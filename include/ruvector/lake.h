@@ -115,6 +115,9 @@ typedef struct rv_backend_calls {
     /* Only ever called on threads that call the lake, never on its own. */
     int callers_thread;
 } rv_backend_calls;
+#define RV_BACKEND_CALLS_0_1_0_SIZE sizeof(rv_backend_calls)
+#define RV_BACKEND_CALLS_DEFAULT                                                         \
+    { sizeof(rv_backend_calls), NULL, NULL, NULL, NULL, NULL, NULL, 0, 0 }
 
 typedef struct rv_backend rv_backend;
 /* Owns `ctx` if it succeeds. */
@@ -191,6 +194,7 @@ typedef struct rv_lake_options {
     uint64_t eventual_ttl_ms;
     int strict; /* never prime in a search: RV_ERR_CACHE_MISS instead */
 } rv_lake_options;
+#define RV_LAKE_OPTIONS_0_1_0_SIZE sizeof(rv_lake_options)
 #define RV_LAKE_DEFAULT                                                                  \
     { sizeof(rv_lake_options), 20, 42, 0, RV_FRESH, 60000, 0 }
 
@@ -228,6 +232,7 @@ typedef struct rv_acquire_options {
     uint64_t calls;              /* for how many searches, in the counters; 0 = 1 */
     const rv_progress *progress; /* of a build, in rows; while waiting, total is 0 */
 } rv_acquire_options;
+#define RV_ACQUIRE_OPTIONS_0_1_0_SIZE sizeof(rv_acquire_options)
 #define RV_ACQUIRE_DEFAULT                                                               \
     { sizeof(rv_acquire_options), 0, 0, 1, NULL }
 /* Makes sure, as the consistency asks, that the key's entry is up to date, and holds it.
@@ -382,6 +387,9 @@ typedef struct rv_job {
     uint32_t per_shard_rerank;
     int cached_only;
 } rv_job;
+#define RV_JOB_0_1_0_SIZE sizeof(rv_job)
+#define RV_JOB_DEFAULT                                                                   \
+    { sizeof(rv_job), 0, NULL, NULL, 0, NULL, 0, 0, 0, 0, 0, 0 }
 /* Jobs submitted in one call that search one key for equally many hits are answered by
  * one scan. All are taken or none. */
 RV_API rv_status rv_lake_submit(rv_lake *lake, rv_completions *completions,

@@ -1,6 +1,6 @@
 /*
- * base.h - errors, memory, numbers, bytes, digests, files and threads for the
- * rooms above. Knows nothing of vectors.
+ * base.h - errors, sizes of structs, memory, numbers, bytes, digests, files and threads
+ * for the rooms above. Knows nothing of vectors.
  */
 #ifndef RVB_BASE_H
 #define RVB_BASE_H
@@ -43,6 +43,26 @@ rv_status rvb_fail_memory(rv_error *err, uint64_t bytes);
         rv_status rvb_status_ = (call);                                                  \
         if (rvb_status_ != RV_OK) return rvb_status_;                                    \
     } while (0)
+
+/* ---- structs that start with their size (options.c) ---------------------- */
+
+/* A struct of the public headers whose first field is `size_t size`. */
+typedef struct rvb_sized {
+    const char *name, *initializer;
+    size_t first, now; /* bytes in release 0.1.0, and in this one */
+} rvb_sized;
+#define RVB_SIZED(type, first, initializer)                                              \
+    { #type, #initializer, first, sizeof(type) }
+
+/* RV_ERR_ARGUMENT for a size that the library does not know. */
+rv_status rvb_check_size(const rvb_sized *type, const void *given,
+                         rv_error *err) RVB_MUST_CHECK;
+/* Copies the fields that `given` (may be NULL) has over the defaults in `out`. */
+rv_status rvb_take_options(const rvb_sized *type, const void *given, void *out,
+                           rv_error *err) RVB_MUST_CHECK;
+/* Copies as much of `info` as `out`, whose size the caller has set, has room for. */
+rv_status rvb_give_info(const rvb_sized *type, const void *info, void *out,
+                        rv_error *err) RVB_MUST_CHECK;
 
 /* ---- checked sizes ------------------------------------------------------- */
 

@@ -259,14 +259,11 @@ static rv_status emit_all(sink *s, const rv_index *index, const layout *p,
 
 /* ---- public ---------------------------------------------------------------------- */
 
-static const rv_save_options plain = RV_SAVE_DEFAULT;
-
-static rv_status check_save_options(const rv_save_options *o, rv_error *err) {
-    if (!o || o->size != sizeof *o)
-        return rvb_fail(err, RV_ERR_ARGUMENT,
-                        "save options have size %zu, this library needs %zu; start from "
-                        "RV_SAVE_DEFAULT",
-                        o ? o->size : 0, sizeof *o);
+static rv_status take_save_options(const rv_save_options *given, rv_save_options *o,
+                                   rv_error *err) {
+    static const rvb_sized type =
+        RVB_SIZED(rv_save_options, RV_SAVE_OPTIONS_0_1_0_SIZE, RV_SAVE_DEFAULT);
+    RVB_TRY(rvb_take_options(&type, given, o, err));
     if (o->note_size > RV_MAX_NOTE || (o->note_size && !o->note))
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RV_MAX_NOTE, o->note_size,
                                 "a note has at most %u bytes, got %u", RV_MAX_NOTE,
@@ -287,15 +284,16 @@ static rv_status save_locked(const rv_index *index, const char *path,
 
 rv_status rv_index_save_as(const rv_index *index, const char *path,
                            const rv_save_options *options, rv_error *err) {
-    RVB_TRY(check_save_options(options, err));
+    rv_save_options o = RV_SAVE_DEFAULT;
+    RVB_TRY(take_save_options(options, &o, err));
     RVB_TRY(rvx_writer_lock(index, err));
-    rv_status status = save_locked(index, path, options, err);
+    rv_status status = save_locked(index, path, &o, err);
     rvx_writer_unlock(index);
     return status;
 }
 
 rv_status rv_index_save(const rv_index *index, const char *path, rv_error *err) {
-    return rv_index_save_as(index, path, &plain, err);
+    return rv_index_save_as(index, path, NULL, err);
 }
 
 uint64_t rv_index_serialized_size(const rv_index *index) {
@@ -310,6 +308,7 @@ rv_status rv_index_serialize(const rv_index *index, void *out, uint64_t size,
     RVB_TRY(rvx_writer_lock(index, err));
     layout p = plan(index, 0);
     sink s = {.memory = out};
+    const rv_save_options plain = RV_SAVE_DEFAULT;
     rv_status status;
     if (p.size == size)
         status = emit_all(&s, index, &p, &plain, err);

@@ -77,11 +77,6 @@ static bool has_vectors(const rv_build_options *o) {
 }
 
 static rv_status check_build_options(const rv_build_options *o, rv_error *err) {
-    if (!o || o->size != sizeof *o)
-        return rvb_fail(err, RV_ERR_ARGUMENT,
-                        "build options have size %zu, this library needs %zu; start from "
-                        "RV_BUILD_DEFAULT",
-                        o ? o->size : 0, sizeof *o);
     if ((unsigned)o->kind > RV_ASYM || (unsigned)o->metric > RV_COSINE)
         return rvb_fail(err, RV_ERR_ARGUMENT, "unknown kind %d or metric %d",
                         (int)o->kind, (int)o->metric);

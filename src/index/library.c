@@ -4,8 +4,6 @@
 #include "base/base.h"
 #include "kernel/kernel.h"
 
-const char *rv_version(void) { return RV_VERSION; }
-
 const char *rv_isa_active(void) { return rvk_ops_active()->name; }
 
 size_t rv_isa_available(const char **names, size_t capacity) {

@@ -140,16 +140,11 @@ static rv_status answer(void *ctx, unsigned worker, size_t begin, size_t end,
 /* ---- arguments -------------------------------------------------------------------- */
 
 static rv_status check_options(search *c, const rv_search_options *given, rv_error *err) {
+    static const rvb_sized type =
+        RVB_SIZED(rv_search_options, RV_SEARCH_OPTIONS_0_1_0_SIZE, RV_SEARCH_DEFAULT);
     const rv_index *index = c->index;
     rv_search_options o = RV_SEARCH_DEFAULT;
-    if (given) {
-        if (given->size == 0 || given->size > sizeof o)
-            return rvb_fail(err, RV_ERR_ARGUMENT,
-                            "search options have size %zu, this library knows %zu; "
-                            "start from RV_SEARCH_DEFAULT",
-                            given->size, sizeof o);
-        memcpy(&o, given, given->size);
-    }
+    RVB_TRY(rvb_take_options(&type, given, &o, err));
     if (!(o.epsilon >= 0) || isinf(o.epsilon))
         return rvb_fail(err, RV_ERR_ARGUMENT,
                         "epsilon must be a finite number > 0, got %g", (double)o.epsilon);

@@ -223,23 +223,26 @@ rv_status rv_index_add(rv_index *index, const float *vectors, uint32_t dim,
 
 rv_status rv_index_build(const rv_build_options *options, const float *vectors,
                          const uint64_t *ids, uint64_t n, rv_index **out, rv_error *err) {
+    static const rvb_sized type =
+        RVB_SIZED(rv_build_options, RV_BUILD_OPTIONS_0_1_0_SIZE, RV_BUILD_DEFAULT);
+    rv_build_options o = RV_BUILD_DEFAULT;
     rv_index *index;
     *out = NULL;
-    RVB_TRY(rvx_index_create(options, &index, err));
-    if (index->has_codes && n && options->n_lists > RV_SMALL_LISTS &&
-        options->n_lists > n / RVK_BLOCK) {
+    RVB_TRY(rvb_take_options(&type, options, &o, err));
+    RVB_TRY(rvx_index_create(&o, &index, err));
+    if (index->has_codes && n && o.n_lists > RV_SMALL_LISTS &&
+        o.n_lists > n / RVK_BLOCK) {
         rv_index_free(index);
         return rvb_fail_numbers(
-            err, RV_ERR_ARGUMENT, n / RVK_BLOCK, options->n_lists,
+            err, RV_ERR_ARGUMENT, n / RVK_BLOCK, o.n_lists,
             "n_lists is %u: %llu rows are enough for %llu lists; more than %u lists need "
             "%u rows each",
-            options->n_lists, (unsigned long long)n,
+            o.n_lists, (unsigned long long)n,
             (unsigned long long)(n / RVK_BLOCK > RV_SMALL_LISTS ? n / RVK_BLOCK
                                                                 : RV_SMALL_LISTS),
             RV_SMALL_LISTS, RVK_BLOCK);
     }
-    rv_status status =
-        rv_index_add(index, vectors, index->dim, ids, n, options->progress, err);
+    rv_status status = rv_index_add(index, vectors, index->dim, ids, n, o.progress, err);
     if (status != RV_OK) {
         rv_index_free(index);
         return status;

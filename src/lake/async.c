@@ -319,10 +319,6 @@ static rv_status staff(rv_error *err) {
 /* ---- submitting -------------------------------------------------------------------- */
 
 static rv_status check_job(const rv_job *j, rv_error *err) {
-    if (j->size != sizeof *j)
-        return rvb_fail(err, RV_ERR_ARGUMENT,
-                        "a job has size %zu, this library needs %zu: set its size field",
-                        j->size, sizeof *j);
     if (!j->keys == !j->pins || j->n_shards < 1)
         return rvb_fail(err, RV_ERR_ARGUMENT, "a job needs keys or pins, not both");
     if (j->n_shards > 1 && !j->federated)
@@ -359,25 +355,27 @@ static rv_status copy_job(rvl_task *t, const rv_job *j, rv_error *err) {
 
 static rv_status make_task(rv_lake *lake, rv_completions *completions, const rv_job *j,
                            rvl_task **out, rv_error *err) {
+    static const rvb_sized type = RVB_SIZED(rv_job, RV_JOB_0_1_0_SIZE, RV_JOB_DEFAULT);
+    rv_job job = RV_JOB_DEFAULT;
     *out = NULL;
-    RVB_TRY(check_job(j, err));
+    RVB_TRY(rvb_take_options(&type, j, &job, err));
+    RVB_TRY(check_job(&job, err));
     rvl_task *t = rvb_alloc_zero(1, sizeof *t);
     if (!t) return rvb_fail_memory(err, sizeof *t);
     t->lake = rvl_lake_retain(lake);
     t->completions = completions;
     *out = t;
     RVB_TRY(rv_errand_here(&t->errand, err));
-    return copy_job(t, j, err);
+    return copy_job(t, &job, err);
 }
 
 /* From here on nothing fails. */
-static void enqueue(rvl_task *tasks, const rv_job *jobs) {
+static void enqueue(rvl_task *tasks) {
     while (tasks) {
         rvl_task *t = tasks;
         tasks = t->next;
         for (size_t i = 0; t->pins && i < t->job.n_shards; i++)
-            t->pins[i] = jobs->pins[i];
-        jobs++;
+            t->pins[i] = t->job.pins[i];
         rvl_task_begin(t);
         rvl_queue_add(&office.queue, t);
     }
@@ -392,7 +390,9 @@ rv_status rv_lake_submit(rv_lake *lake, rv_completions *completions, const rv_jo
                         "these completions are of the process that forked this one: make "
                         "others here");
     for (size_t i = 0; i < n && status == RV_OK; i++) {
-        status = make_task(lake, completions, &jobs[i], end, err);
+        /* An older program's jobs are smaller, and so nearer to each other. */
+        const void *job = (const char *)jobs + i * jobs->size;
+        status = make_task(lake, completions, job, end, err);
         if (*end) end = &(*end)->next;
     }
     if (status == RV_OK && tasks) {
@@ -400,7 +400,7 @@ rv_status rv_lake_submit(rv_lake *lake, rv_completions *completions, const rv_jo
         status = open_office(err);
         if (status == RV_OK) status = staff(err);
         if (status == RV_OK) {
-            enqueue(tasks, jobs);
+            enqueue(tasks);
             tasks = NULL;
             rvb_cond_broadcast(&office.work);
         }

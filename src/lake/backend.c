@@ -21,16 +21,13 @@ struct rv_backend {
 
 rv_status rv_backend_new(const char *id, const rv_backend_calls *calls, void *ctx,
                          rv_backend **out, rv_error *err) {
+    static const rvb_sized type = RVB_SIZED(rv_backend_calls, RV_BACKEND_CALLS_0_1_0_SIZE,
+                                            RV_BACKEND_CALLS_DEFAULT);
     *out = NULL;
     if (!id || !rvb_utf8_valid(id, strlen(id)))
         return rvb_fail(err, RV_ERR_ARGUMENT, "a backend's id must be UTF-8 text");
-    rv_backend_calls known = {0};
-    if (calls->size > sizeof known)
-        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, sizeof known, calls->size,
-                                "rv_backend_calls has %zu bytes, this library knows %zu: "
-                                "it is older than the header",
-                                calls->size, sizeof known);
-    memcpy(&known, calls, calls->size);
+    rv_backend_calls known = RV_BACKEND_CALLS_DEFAULT;
+    RVB_TRY(rvb_take_options(&type, calls, &known, err));
     if (!known.list || !known.pull || !known.generation)
         return rvb_fail(err, RV_ERR_ARGUMENT, "backend %s lacks list, pull or generation",
                         id);

@@ -7,12 +7,11 @@
 
 #define MAX_RERANK_FACTOR 1024u
 
-static rv_status check_options(const rv_lake_options *o, rv_error *err) {
-    if (!o || o->size != sizeof *o)
-        return rvb_fail(err, RV_ERR_ARGUMENT,
-                        "lake options have size %zu, this library needs %zu; start from "
-                        "RV_LAKE_DEFAULT",
-                        o ? o->size : 0, sizeof *o);
+static rv_status take_options(const rv_lake_options *given, rv_lake_options *o,
+                              rv_error *err) {
+    static const rvb_sized type =
+        RVB_SIZED(rv_lake_options, RV_LAKE_OPTIONS_0_1_0_SIZE, RV_LAKE_DEFAULT);
+    RVB_TRY(rvb_take_options(&type, given, o, err));
     if (o->rerank_factor < 1 || o->rerank_factor > MAX_RERANK_FACTOR)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, MAX_RERANK_FACTOR, o->rerank_factor,
                                 "rerank_factor must be 1..%u, got %u", MAX_RERANK_FACTOR,
@@ -24,13 +23,12 @@ static rv_status check_options(const rv_lake_options *o, rv_error *err) {
 }
 
 rv_status rv_lake_new(const rv_lake_options *options, rv_lake **out, rv_error *err) {
-    static const rv_lake_options defaults = RV_LAKE_DEFAULT;
+    rv_lake_options o = RV_LAKE_DEFAULT;
     *out = NULL;
-    if (!options) options = &defaults;
-    RVB_TRY(check_options(options, err));
+    RVB_TRY(take_options(options, &o, err));
     rv_lake *lake = rvb_alloc_zero(1, sizeof *lake);
     if (!lake) return rvb_fail_memory(err, sizeof *lake);
-    lake->options = *options;
+    lake->options = o;
     atomic_init(&lake->owners, 1);
     rvl_keys_init(lake);
     rvl_table_init(&lake->entries);

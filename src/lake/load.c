@@ -235,23 +235,21 @@ static rv_status acquire(rv_lake *lake, rvl_key *key, const rv_acquire_options *
     return status;
 }
 
-static rv_status check_options(const rv_acquire_options *o, rv_error *err) {
-    if (o && o->size == sizeof *o) return RV_OK;
-    return rvb_fail(err, RV_ERR_ARGUMENT,
-                    "acquire options have size %zu, this library needs %zu; start from "
-                    "RV_ACQUIRE_DEFAULT",
-                    o ? o->size : 0, sizeof *o);
+static rv_status take_options(const rv_acquire_options *given, rv_acquire_options *o,
+                              rv_error *err) {
+    static const rvb_sized type =
+        RVB_SIZED(rv_acquire_options, RV_ACQUIRE_OPTIONS_0_1_0_SIZE, RV_ACQUIRE_DEFAULT);
+    return rvb_take_options(&type, given, o, err);
 }
 
 rv_status rv_lake_acquire(rv_lake *lake, rv_key name, const rv_acquire_options *options,
                           rv_pin **out, rv_error *err) {
-    static const rv_acquire_options defaults = RV_ACQUIRE_DEFAULT;
+    rv_acquire_options o = RV_ACQUIRE_DEFAULT;
     rvl_key *key;
     *out = NULL;
-    if (!options) options = &defaults;
-    RVB_TRY(check_options(options, err));
+    RVB_TRY(take_options(options, &o, err));
     RVB_TRY(rvl_resolve(lake, name, &key, err));
-    return acquire(lake, key, options, false, out, err);
+    return acquire(lake, key, &o, false, out, err);
 }
 
 rv_status rv_lake_prime(rv_lake *lake, rv_key key, const rv_progress *progress,
@@ -355,11 +353,10 @@ static rv_status resolve_all(batch *b, const rv_key *names, size_t n, rv_error *
 rv_status rv_lake_acquire_all(rv_lake *lake, const rv_key *keys, size_t n,
                               const rv_acquire_options *options, rv_pin **out,
                               size_t *failed, rv_error *err) {
-    static const rv_acquire_options defaults = RV_ACQUIRE_DEFAULT;
+    batch b = {
+        .lake = lake, .out = out, .options = RV_ACQUIRE_DEFAULT, .failed = SIZE_MAX};
     if (failed) *failed = 0;
-    if (!options) options = &defaults;
-    RVB_TRY(check_options(options, err));
-    batch b = {.lake = lake, .out = out, .options = *options, .failed = SIZE_MAX};
+    RVB_TRY(take_options(options, &b.options, err));
     for (size_t i = 0; i < n; i++) out[i] = NULL;
     b.keys = rvb_alloc(n, sizeof *b.keys);
     size_t *todo = rvb_alloc(n, sizeof *todo);

@@ -416,8 +416,10 @@ static void bad_arguments(void **state) {
     assert_fails(RV_ERR_ARGUMENT, SEARCH(plus, 4, 5, &o));
     o.size = 0;
     assert_fails(RV_ERR_ARGUMENT, SEARCH(plus, 4, 5, &o));
-    o.size = offsetof(rv_search_options, allow_ids); /* an older caller's, shorter one */
-    o.allow_ids = ids;
+    o.size = RV_SEARCH_OPTIONS_0_1_0_SIZE - 1;
+    assert_fails(RV_ERR_ARGUMENT, SEARCH(plus, 4, 5, &o));
+    o.size = RV_SEARCH_OPTIONS_0_1_0_SIZE;
+    o.allow_version = 1; /* beyond the end of an older program's struct */
     assert_ok(SEARCH(plus, 4, 5, &o));
     assert_true(ids[4] != RV_NO_ID);
     ids[0] = 7;
