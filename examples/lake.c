@@ -82,14 +82,15 @@ int main(int argc, char **argv) {
     check(rv_lake_warm(again, key, folder, &n, &err), &err);
     hits third = search(again, docs, query, "read back");
 
-    rv_lake_stats stats;
-    rv_entry_info entry;
-    rv_lake_get_stats(lake, &stats);
+    rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
+    rv_entry_info entry = RV_ENTRY_INFO_DEFAULT;
+    check(rv_lake_get_stats(lake, &stats, &err), &err);
     printf("%" PRIu64 " indexes built; witness %.16s...\n", stats.primes, witness);
     int good = first.ids[0] == 2230 && second.ids[0] == 7 && second.ids[1] == 2230 &&
                n == ROWS + 1 && memcmp(second.ids, third.ids, sizeof second.ids) == 0 &&
                memcmp(second.scores, third.scores, sizeof second.scores) == 0 &&
-               stats.primes == 2 && rv_lake_get_entry(again, key, &entry) &&
+               stats.primes == 2 &&
+               rv_lake_get_entry(again, key, &entry, &err) == RV_OK &&
                strcmp(entry.witness, witness) == 0;
     printf("%s\n", good ? "as expected" : "NOT as expected");
 

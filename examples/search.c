@@ -49,8 +49,8 @@ int main(int argc, char **argv) {
     options.dim = DIM;
     check(rv_index_build(&options, vectors, ids, ROWS, &index, &err), &err);
 
-    rv_memory_usage memory;
-    rv_index_memory(index, &memory);
+    rv_memory_usage memory = RV_MEMORY_USAGE_DEFAULT;
+    check(rv_index_memory(index, &memory, &err), &err);
     printf("libruvector %s (%s): %d vectors of dimension %d, %" PRIu64 " bytes\n",
            rv_version(), rv_isa_active(), ROWS, DIM, memory.total);
 

@@ -86,7 +86,7 @@ static void read_rows(const rv_index *index, const rv_index_info *info, uint64_t
         rv_status status = rv_index_get(index, ids[i], row, NULL);
         require(status == (vectors ? RV_OK : RV_ERR_NO_VECTORS));
     }
-    rv_view view;
+    rv_view view = RV_VIEW_DEFAULT;
     if (rv_index_view(index, &view, NULL) == RV_OK) {
         require(view.bits == info->originals_bits);
         for (size_t i = 0; view.bits == 32 && i < n; i++)
@@ -112,7 +112,7 @@ static void write_again(const rv_index *index) {
 }
 
 static void tune(rv_index *index, const rv_index_info *info, const float *queries) {
-    rv_tuning t = {0};
+    rv_tuning t = RV_TUNING_DEFAULT;
     rv_status status =
         rv_index_tune(index, queries, 2, info->dim, 1, 0.5, NULL, &t, NULL);
     if (!info->code_bytes)
@@ -136,10 +136,10 @@ static void change(rv_index *index, const rv_index_info *info, uint64_t *ids,
 }
 
 static void use(rv_index *index) {
-    rv_index_info info;
-    rv_memory_usage memory;
-    rv_index_get_info(index, &info);
-    rv_index_memory(index, &memory);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    rv_memory_usage memory = RV_MEMORY_USAGE_DEFAULT;
+    (void)rv_index_get_info(index, &info, NULL);
+    (void)rv_index_memory(index, &memory, NULL);
     float *rows = need(2 * (size_t)info.dim, sizeof *rows);
     float *row = need(info.dim, sizeof *row);
     uint64_t *ids = need(info.n, sizeof *ids);
@@ -150,7 +150,7 @@ static void use(rv_index *index) {
     tune(index, &info, rows);
     write_again(index);
     change(index, &info, ids, rows);
-    rv_index_get_info(index, &info);
+    (void)rv_index_get_info(index, &info, NULL);
     search(index, &info, rows, NULL);
     write_again(index);
     free(rows);
@@ -198,7 +198,7 @@ static size_t sample(uint8_t *out, size_t room, unsigned choice) {
     rv_index *index = NULL;
     require(rv_index_build(&o, rows, choice / 1296 % 2 ? ids : NULL, n, &index, NULL) ==
             RV_OK);
-    rv_tuning tuned; /* its settings stand in the file */
+    rv_tuning tuned = RV_TUNING_DEFAULT; /* its settings stand in the file */
     if (n > 0 && o.kind != RV_FLAT && choice / 41472 % 2)
         require(rv_index_tune(index, rows, 4, o.dim, 1, 0.5, NULL, &tuned, NULL) ==
                 RV_OK);

@@ -113,9 +113,10 @@ static answer search(rv_lake *lake) {
 }
 
 static void use(rv_lake *lake, uint64_t n) {
-    rv_entry_info entry;
+    rv_entry_info entry = RV_ENTRY_INFO_DEFAULT;
     uint64_t again_n;
-    require(rv_lake_get_entry(lake, key, &entry) && entry.n == n && entry.dim == DIM);
+    require(rv_lake_get_entry(lake, key, &entry, NULL) == RV_OK && entry.n == n &&
+            entry.dim == DIM);
     answer first = search(lake);
     require(first.status == (n ? RV_OK : RV_ERR_EMPTY));
     require(rv_lake_save(lake, key, out, NULL) == RV_OK);
@@ -143,9 +144,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (status == RV_OK) {
         use(lake, n);
     } else {
-        rv_lake_stats stats;
+        rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
         require(error.code == status && error.message[0]);
-        rv_lake_get_stats(lake, &stats);
+        (void)rv_lake_get_stats(lake, &stats, NULL);
         require(rv_lake_entry_count(lake) == 0 && stats.warm_installs == 0);
     }
     rv_lake_free(lake);

@@ -105,10 +105,14 @@ RV_API rv_status rv_index_search(const rv_index *index, const float *queries, ui
                                  float *scores, rv_error *err);
 
 typedef struct rv_tuning {
+    size_t size;
     uint32_t nprobe; /* RV_ALL_LISTS if fewer do not reach the recall */
     float epsilon;
     double recall; /* of the half of the queries that took no part in the choice */
 } rv_tuning;
+#define RV_TUNING_0_1_0_SIZE sizeof(rv_tuning)
+#define RV_TUNING_DEFAULT                                                                \
+    { sizeof(rv_tuning), 0, 0, 0 }
 /* Finds the cheapest nprobe and epsilon that find a share `recall` (0..1) of the true k
  * nearest rows of the even-numbered queries, and makes them the defaults of this
  * index's searches; files keep them. The true rows are those of a search of all lists
@@ -136,6 +140,7 @@ RV_API rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t 
 RV_API rv_status rv_index_vacuum(rv_index *index, rv_error *err);
 
 typedef struct rv_index_info {
+    size_t size;
     rv_kind kind;
     rv_metric metric;
     uint32_t dim;
@@ -156,10 +161,15 @@ typedef struct rv_index_info {
     int moved; /* rows were removed or replaced since the index was made or read, so
                   that an earlier state may have had as many others */
 } rv_index_info;
-RV_API void rv_index_get_info(const rv_index *index, rv_index_info *out);
+#define RV_INDEX_INFO_0_1_0_SIZE offsetof(rv_index_info, moved)
+#define RV_INDEX_INFO_DEFAULT                                                            \
+    { sizeof(rv_index_info), RV_FLAT, RV_L2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+RV_API rv_status rv_index_get_info(const rv_index *index, rv_index_info *out,
+                                   rv_error *err);
 
 /* Bytes allocated or mapped, split by use; total is their sum. */
 typedef struct rv_memory_usage {
+    size_t size;
     uint64_t codes;    /* codes, factors, norms */
     uint64_t blocks;   /* scan blocks derived from the codes */
     uint64_t vectors;  /* original vectors */
@@ -169,7 +179,11 @@ typedef struct rv_memory_usage {
     uint64_t total;
     uint64_t mapped; /* part of total that is a mapped file, not memory of this process */
 } rv_memory_usage;
-RV_API void rv_index_memory(const rv_index *index, rv_memory_usage *out);
+#define RV_MEMORY_USAGE_0_1_0_SIZE sizeof(rv_memory_usage)
+#define RV_MEMORY_USAGE_DEFAULT                                                          \
+    { sizeof(rv_memory_usage), 0, 0, 0, 0, 0, 0, 0, 0 }
+RV_API rv_status rv_index_memory(const rv_index *index, rv_memory_usage *out,
+                                 rv_error *err);
 
 /* Copies the vector of `id` as it is kept: dim floats. RV_ERR_NO_VECTORS,
  * RV_ERR_NOT_FOUND */
@@ -191,6 +205,7 @@ RV_API rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint6
  * *)data + i * stride_bytes. RV_ERR_NO_VECTORS if none are kept; RV_ERR_ARGUMENT if
  * removed rows lie between (vacuum first). */
 typedef struct rv_view {
+    size_t size;
     const void *data;
     uint32_t bits; /* of a component: 32 or 16 */
     uint64_t n;
@@ -198,6 +213,9 @@ typedef struct rv_view {
     uint64_t stride_bytes;
     void *owner;
 } rv_view;
+#define RV_VIEW_0_1_0_SIZE sizeof(rv_view)
+#define RV_VIEW_DEFAULT                                                                  \
+    { sizeof(rv_view), NULL, 0, 0, 0, 0, NULL }
 RV_API rv_status rv_index_view(const rv_index *index, rv_view *out, rv_error *err);
 RV_API void rv_view_release(rv_view *view);
 

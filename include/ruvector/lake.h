@@ -243,6 +243,7 @@ RV_API rv_status rv_lake_acquire(rv_lake *lake, rv_key key,
 RV_API void rv_pin_release(rv_pin *pin); /* before rv_lake_free; NULL is fine */
 
 typedef struct rv_entry_info {
+    size_t size;
     rv_witness witness;
     uint64_t n;
     uint32_t dim;
@@ -250,7 +251,10 @@ typedef struct rv_entry_info {
     uint64_t holds;     /* searches, sessions and saves under way */
     int ids_unverified; /* from a snapshot that may have lost its ids */
 } rv_entry_info;
-RV_API void rv_pin_info(const rv_pin *pin, rv_entry_info *out);
+#define RV_ENTRY_INFO_0_1_0_SIZE sizeof(rv_entry_info)
+#define RV_ENTRY_INFO_DEFAULT                                                            \
+    { sizeof(rv_entry_info), "", 0, 0, 0, 0, 0 }
+RV_API rv_status rv_pin_info(const rv_pin *pin, rv_entry_info *out, rv_error *err);
 /* Scores are squared distances, best first; as rv_index_search. rerank_factor 0: the
  * lake's. */
 RV_API rv_status rv_pin_search(rv_pin *pin, const float *queries, uint64_t m,
@@ -337,6 +341,7 @@ RV_API void rv_errand_free(rv_errand *errand);
 /* ---- what is in the cache ------------------------------------------------------- */
 
 typedef struct rv_lake_stats {
+    size_t size;
     uint64_t hits;          /* searches answered without a pull */
     uint64_t misses;        /* searches that needed one, or another key's entry */
     uint64_t primes;        /* entries built */
@@ -347,14 +352,21 @@ typedef struct rv_lake_stats {
     uint64_t scans; /* passes over entries; awaits answered together share one */
     double total_prime_ms, last_prime_ms;
 } rv_lake_stats;
-RV_API void rv_lake_get_stats(const rv_lake *lake, rv_lake_stats *out);
-/* Of one backend (collection NULL) or key; 0 if nothing has happened there. */
-RV_API int rv_lake_get_key_stats(const rv_lake *lake, rv_key key, rv_lake_stats *out);
+#define RV_LAKE_STATS_0_1_0_SIZE sizeof(rv_lake_stats)
+#define RV_LAKE_STATS_DEFAULT                                                            \
+    { sizeof(rv_lake_stats), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }
+RV_API rv_status rv_lake_get_stats(const rv_lake *lake, rv_lake_stats *out,
+                                   rv_error *err);
+/* Counters of one key, or of a whole backend if `collection` is NULL. RV_ERR_NOT_FOUND if
+ * nothing has happened there. */
+RV_API rv_status rv_lake_get_key_stats(const rv_lake *lake, rv_key key,
+                                       rv_lake_stats *out, rv_error *err);
 /* Keys the lake has seen, in that order: up to `capacity` of the number returned. */
 RV_API size_t rv_lake_keys(const rv_lake *lake, rv_key *out, size_t capacity);
 
-/* 0 if the key has no entry. */
-RV_API int rv_lake_get_entry(const rv_lake *lake, rv_key key, rv_entry_info *out);
+/* RV_ERR_NOT_FOUND if the key has no entry. */
+RV_API rv_status rv_lake_get_entry(const rv_lake *lake, rv_key key, rv_entry_info *out,
+                                   rv_error *err);
 RV_API uint64_t rv_lake_entry_count(const rv_lake *lake);
 /* Keys that point at this witness's entry. */
 RV_API uint64_t rv_lake_refcount(const rv_lake *lake, const char *witness);
@@ -399,6 +411,7 @@ RV_API rv_status rv_lake_submit(rv_lake *lake, rv_completions *completions,
 RV_API void rv_completions_cancel(rv_completions *completions, uint64_t tag);
 
 typedef struct rv_completion {
+    size_t size;
     uint64_t tag;
     rv_status status;
     rv_error error;
@@ -410,8 +423,15 @@ typedef struct rv_completion {
     uint64_t n_hits;    /* this many */
     rv_witness witness; /* of a prime */
 } rv_completion;
-/* Takes the oldest finished job; 0 if there is none. */
-RV_API int rv_completions_take(rv_completions *completions, rv_completion *out);
+#define RV_COMPLETION_0_1_0_SIZE sizeof(rv_completion)
+#define RV_COMPLETION_DEFAULT                                                            \
+    {                                                                                    \
+        sizeof(rv_completion), 0, RV_OK, {RV_OK, 0, 0, 0, "", ""}, 0, 0, 0, NULL, NULL,  \
+            NULL, 0, ""                                                                  \
+    }
+/* Takes the oldest finished job; RV_ERR_NOT_FOUND if there is none. */
+RV_API rv_status rv_completions_take(rv_completions *completions, rv_completion *out,
+                                     rv_error *err);
 RV_API void rv_completion_clear(rv_completion *completion);
 
 #ifdef __cplusplus

@@ -7,10 +7,11 @@
  *    which may be NULL. On failure nothing the caller can see has changed.
  *  - Inputs are borrowed for the duration of the call. Outputs go to memory the
  *    caller owns. Handles are released by the matching `_free`, which takes NULL.
- *  - Options start with their own size; fill them from the matching `_DEFAULT`
- *    initializer. The library takes every size from that of release 0.1.0
- *    (`RV_..._0_1_0_SIZE`) to the one in its own headers, and refuses any other: fields
- *    that an older program's struct lacks have their defaults.
+ *  - Structs that may grow, options and results alike, start with their own size; begin
+ *    with the matching `_DEFAULT` initializer. The library takes every size from that of
+ *    release 0.1.0 (`RV_..._0_1_0_SIZE`) to the one in its own headers and refuses any
+ *    other. Options that an older program's struct lacks have their defaults; of a result
+ *    it gets the fields that it knows. Structs without a size never change.
  */
 #ifndef RUVECTOR_RUVECTOR_H
 #define RUVECTOR_RUVECTOR_H

@@ -39,6 +39,7 @@ int rvpy_call_end(rvpy_call *call, rv_status status) {
 void rvpy_info(PyObject *self, rv_index_info *out) {
     const rv_index *index = rvpy_handle(self);
     PyThreadState *thread = PyEval_SaveThread();
-    rv_index_get_info(index, out);
+    *out = (rv_index_info)RV_INDEX_INFO_DEFAULT;
+    (void)rv_index_get_info(index, out, NULL);
     PyEval_RestoreThread(thread);
 }

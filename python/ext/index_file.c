@@ -31,8 +31,8 @@ PyObject *rvpy_index_save(PyObject *self, PyObject *args, PyObject *kwargs) {
 
 /* A file of another class is refused as any other wrong file is. */
 static PyObject *wrap_checked(const rvpy_class *class, rv_index *index, PyObject *path) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    (void)rv_index_get_info(index, &info, NULL);
     if (info.kind == class->kind) return rvpy_index_wrap(class->state, index);
     rv_index_free(index);
     rv_error error = {.code = RV_ERR_FORMAT};

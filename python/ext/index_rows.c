@@ -112,7 +112,7 @@ PyObject *rvpy_index_codes(PyObject *self, void *unused) {
 
 /* A new reference, or NULL. *gaps: removed rows lie between, so there is no view. */
 static PyObject *take_view(PyObject *self, bool *gaps) {
-    rv_view view;
+    rv_view view = RV_VIEW_DEFAULT;
     rv_error error = {0};
     PyThreadState *thread = PyEval_SaveThread();
     rv_status status = rv_index_view(rvpy_handle(self), &view, &error);

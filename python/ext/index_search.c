@@ -277,7 +277,7 @@ static PyObject *new_tuning(PyObject *self, const rv_tuning *t) {
 static PyObject *tune(PyObject *self, const rvpy_array *queries, uint64_t k,
                       double recall, PyObject *progress) {
     rvpy_call call;
-    rv_tuning tuning;
+    rv_tuning tuning = RV_TUNING_DEFAULT;
     rv_error error = {0};
     if (rvpy_call_begin(&call, progress) < 0) return NULL;
     rv_status status =

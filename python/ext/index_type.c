@@ -49,9 +49,9 @@ static Py_ssize_t index_length(PyObject *self) {
 }
 
 static uint64_t memory_total(PyObject *self) {
-    rv_memory_usage memory;
+    rv_memory_usage memory = RV_MEMORY_USAGE_DEFAULT;
     PyThreadState *thread = PyEval_SaveThread();
-    rv_index_memory(rvpy_handle(self), &memory);
+    (void)rv_index_memory(rvpy_handle(self), &memory, NULL);
     PyEval_RestoreThread(thread);
     return memory.total;
 }
@@ -183,9 +183,9 @@ static PyObject *get_memory_bytes(PyObject *self, void *unused) {
 
 static PyObject *memory_usage(PyObject *self, PyObject *unused) {
     (void)unused;
-    rv_memory_usage m;
+    rv_memory_usage m = RV_MEMORY_USAGE_DEFAULT;
     PyThreadState *thread = PyEval_SaveThread();
-    rv_index_memory(rvpy_handle(self), &m);
+    (void)rv_index_memory(rvpy_handle(self), &m, NULL);
     PyEval_RestoreThread(thread);
     return Py_BuildValue(
         "{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K}", "codes", (unsigned long long)m.codes,

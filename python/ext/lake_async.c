@@ -333,7 +333,10 @@ static PyObject *completions_take(PyObject *object, PyObject *unused) {
     while (list && n == AT_ONCE) {
         n = 0;
         PyThreadState *thread = PyEval_SaveThread();
-        while (n < AT_ONCE && rv_completions_take(self->queue, &taken[n])) n++;
+        for (; n < AT_ONCE; n++) {
+            taken[n].size = sizeof taken[n];
+            if (rv_completions_take(self->queue, &taken[n], NULL) != RV_OK) break;
+        }
         PyEval_RestoreThread(thread);
         for (int i = 0; i < n; i++) {
             PyObject *pair = list ? outcome(self, &taken[i]) : NULL;

@@ -20,14 +20,14 @@ static int get_entry(PyObject *object, PyObject *arg, rv_entry_info *out) {
     PyObject *key = self ? rvpy_take_key(self, arg, "key") : NULL;
     if (!key) return -1;
     PyThreadState *thread = PyEval_SaveThread();
-    int found = rv_lake_get_entry(self->lake, rvpy_key_c(key), out);
+    rv_status status = rv_lake_get_entry(self->lake, rvpy_key_c(key), out, NULL);
     PyEval_RestoreThread(thread);
     Py_DECREF(key);
-    return found;
+    return status == RV_OK;
 }
 
 PyObject *rvpy_lake_witness_of(PyObject *self, PyObject *key) {
-    rv_entry_info info;
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
     int found = get_entry(self, key, &info);
     if (found < 0) return NULL;
     if (found == 0) Py_RETURN_NONE;
@@ -35,7 +35,7 @@ PyObject *rvpy_lake_witness_of(PyObject *self, PyObject *key) {
 }
 
 PyObject *rvpy_lake_entry(PyObject *self, PyObject *key) {
-    rv_entry_info info;
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
     int found = get_entry(self, key, &info);
     if (found < 0) return NULL;
     if (found == 0) Py_RETURN_NONE;
@@ -73,9 +73,9 @@ PyObject *rvpy_lake_stats(PyObject *object, PyObject *unused) {
     (void)unused;
     rvpy_lake *self = rvpy_lake_of(object);
     if (!self) return NULL;
-    rv_lake_stats s;
+    rv_lake_stats s = RV_LAKE_STATS_DEFAULT;
     PyThreadState *thread = PyEval_SaveThread();
-    rv_lake_get_stats(self->lake, &s);
+    (void)rv_lake_get_stats(self->lake, &s, NULL);
     PyEval_RestoreThread(thread);
     return Py_BuildValue("(KKKKKKKKdd)", FIVE(s), (unsigned long long)s.warm_installs,
                          (unsigned long long)s.evictions, (unsigned long long)s.scans,
@@ -83,11 +83,11 @@ PyObject *rvpy_lake_stats(PyObject *object, PyObject *unused) {
 }
 
 static int add_stats(rvpy_lake *self, rv_key key, PyObject *out) {
-    rv_lake_stats s;
+    rv_lake_stats s = RV_LAKE_STATS_DEFAULT;
     PyThreadState *thread = PyEval_SaveThread();
-    int found = rv_lake_get_key_stats(self->lake, key, &s);
+    rv_status status = rv_lake_get_key_stats(self->lake, key, &s, NULL);
     PyEval_RestoreThread(thread);
-    if (!found) return 0;
+    if (status != RV_OK) return 0;
     PyObject *name = key.collection ? Py_BuildValue("(ss)", key.backend, key.collection)
                                     : PyUnicode_FromString(key.backend);
     PyObject *value = Py_BuildValue("(KKKKK)", FIVE(s));

@@ -122,8 +122,8 @@ static rv_status scan(federated *f, rv_error *err) {
     if (f->k > RVPY_FEW) {
         uint64_t rows = 0;
         for (size_t i = 0; i < f->n; i++) {
-            rv_entry_info info;
-            rv_pin_info(f->pins[i], &info);
+            rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+            (void)rv_pin_info(f->pins[i], &info, NULL);
             rows += info.n;
         }
         if (f->k > rows) f->k = rows > 0 ? rows : 1;

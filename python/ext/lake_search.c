@@ -79,8 +79,8 @@ rv_status rvpy_found_search(rvpy_found *found, rv_pin *pin, const rvpy_array *qu
     found->k = k;
     found->memory = NULL;
     if (found->m != 1 || k > RVPY_FEW) { /* no more results than rows can come back */
-        rv_entry_info info;
-        rv_pin_info(pin, &info);
+        rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+        (void)rv_pin_info(pin, &info, NULL);
         if (k > info.n) found->k = info.n > 0 ? info.n : 1;
     }
     rv_status status = make_room(found, err);

@@ -20,8 +20,9 @@ int rvpy_class_of(PyObject *type, rvpy_class *out) {
 }
 
 PyObject *rvpy_index_wrap(const rvpy_state *state, rv_index *index) {
-    rv_index_info info;
-    rv_index_get_info(index, &info); /* nobody else has it yet: no lock to wait for */
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    /* nobody else has it yet: no lock to wait for */
+    (void)rv_index_get_info(index, &info, NULL);
     rvpy_index *self = (rvpy_index *)PyType_GenericAlloc(state->index_type[info.kind], 0);
     if (!self) {
         rv_index_free(index);

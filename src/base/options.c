@@ -4,6 +4,9 @@
  */
 #include "base/base.h"
 
+/* No release's struct is larger: what is was never set. */
+#define MAX_STRUCT_BYTES 65536u
+
 const char *rv_version(void) { return RV_VERSION; }
 
 static size_t size_of(const void *given) {
@@ -14,14 +17,14 @@ static size_t size_of(const void *given) {
 
 rv_status rvb_check_size(const rvb_sized *type, const void *given, rv_error *err) {
     size_t size = size_of(given);
-    if (size > type->now)
+    if (size > type->now && size <= MAX_STRUCT_BYTES)
         return rvb_fail_numbers(
             err, RV_ERR_ARGUMENT, type->now, size,
             "%s came with %zu bytes, and ruvector %s knows %zu: the program was compiled "
             "for a newer ruvector; run it with the library it was compiled for, or a "
             "newer one",
             type->name, size, rv_version(), type->now);
-    if (size < type->first)
+    if (size < type->first || size > MAX_STRUCT_BYTES)
         return rvb_fail_numbers(
             err, RV_ERR_ARGUMENT, type->now, size,
             "%s came with %zu bytes; it has %zu in ruvector %s and had %zu in 0.1.0: "

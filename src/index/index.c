@@ -166,10 +166,12 @@ static rvb_rwlock *read_lock(const rv_index *index) {
     return index->state;
 }
 
-void rv_index_get_info(const rv_index *index, rv_index_info *out) {
+rv_status rv_index_get_info(const rv_index *index, rv_index_info *out, rv_error *err) {
+    static const rvb_sized type =
+        RVB_SIZED(rv_index_info, RV_INDEX_INFO_0_1_0_SIZE, RV_INDEX_INFO_DEFAULT);
     rvb_rwlock *lock = read_lock(index);
     uint32_t lists = index->n_lists_option ? index->n_lists_option : 1;
-    *out = (rv_index_info){
+    const rv_index_info info = {
         .kind = index->kind,
         .metric = index->metric,
         .dim = index->dim,
@@ -191,34 +193,38 @@ void rv_index_get_info(const rv_index *index, rv_index_info *out) {
         .moved = index->moved,
     };
     rvb_rwlock_unread(lock);
+    return rvb_give_info(&type, &info, out, err);
 }
 
-void rv_index_memory(const rv_index *index, rv_memory_usage *out) {
+rv_status rv_index_memory(const rv_index *index, rv_memory_usage *out, rv_error *err) {
+    static const rvb_sized type =
+        RVB_SIZED(rv_memory_usage, RV_MEMORY_USAGE_0_1_0_SIZE, RV_MEMORY_USAGE_DEFAULT);
+    rv_memory_usage m = {0};
     rvb_rwlock *lock = read_lock(index);
     const rvx_rows *rows = &index->rows;
-    *out = (rv_memory_usage){0};
     uint64_t used[RVX_N_COLUMNS];
     for (int c = 0; c < RVX_N_COLUMNS; c++) {
         const rvx_column *column = &rows->column[c];
         used[c] = (uint64_t)rows->n * column->stride;
         if (column->mapped)
-            out->mapped += used[c];
+            m.mapped += used[c];
         else if (column->width)
-            out->slack += (uint64_t)(column->capacity - rows->n) * column->width;
+            m.slack += (uint64_t)(column->capacity - rows->n) * column->width;
     }
     uint64_t list_slack;
-    rvx_lists_bytes(&index->lists, &out->blocks, &list_slack);
-    out->slack += list_slack;
-    out->codes = used[RVX_CODES] + used[RVX_FACTORS] + used[RVX_NORMS];
-    out->vectors = used[RVX_VECTORS];
-    out->ids = used[RVX_IDS] + used[RVX_LISTS] +
-               (index->ids.capacity + index->ids.n_twins) * sizeof(uint32_t) +
-               rows->dead_words * sizeof(uint64_t);
-    out->rotation = rvx_quantizer_bytes(index->quantizer);
-    out->total = out->codes + out->blocks + out->vectors + out->ids + out->rotation +
-                 out->slack + sizeof *index;
-    out->slack += sizeof *index;
+    rvx_lists_bytes(&index->lists, &m.blocks, &list_slack);
+    m.slack += list_slack;
+    m.codes = used[RVX_CODES] + used[RVX_FACTORS] + used[RVX_NORMS];
+    m.vectors = used[RVX_VECTORS];
+    m.ids = used[RVX_IDS] + used[RVX_LISTS] +
+            (index->ids.capacity + index->ids.n_twins) * sizeof(uint32_t) +
+            rows->dead_words * sizeof(uint64_t);
+    m.rotation = rvx_quantizer_bytes(index->quantizer);
+    m.total =
+        m.codes + m.blocks + m.vectors + m.ids + m.rotation + m.slack + sizeof *index;
+    m.slack += sizeof *index;
     rvb_rwlock_unread(lock);
+    return rvb_give_info(&type, &m, out, err);
 }
 
 static rv_status no_vectors(rv_error *err) {
@@ -335,27 +341,32 @@ rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t cou
 }
 
 rv_status rv_index_view(const rv_index *index, rv_view *out, rv_error *err) {
-    *out = (rv_view){.dim = index->dim, .bits = index->vector_bits};
+    static const rvb_sized type = RVB_SIZED(rv_view, RV_VIEW_0_1_0_SIZE, RV_VIEW_DEFAULT);
+    rv_view view = {.dim = index->dim, .bits = index->vector_bits};
+    RVB_TRY(rvb_check_size(&type, out, err));
     if (!index->has_vectors) return no_vectors(err);
     rvb_rwlock *lock = read_lock(index);
     const rvx_column *v = &index->rows.column[RVX_VECTORS];
-    out->stride_bytes = v->stride;
+    view.stride_bytes = v->stride;
     rv_status status = RV_OK;
     if (index->rows.n != index->rows.n_live) {
         status = rvb_fail(err, RV_ERR_ARGUMENT,
                           "removed rows lie between the others; call vacuum first");
     } else if (v->buf && (status = rvx_rows_check(&index->rows, err)) == RV_OK) {
-        out->data = v->data;
-        out->n = index->rows.n;
-        out->owner = rvx_buf_ref(v->buf);
+        view.data = v->data;
+        view.n = index->rows.n;
+        view.owner = rvx_buf_ref(v->buf);
     }
     rvb_rwlock_unread(lock);
-    return status;
+    return status == RV_OK ? rvb_give_info(&type, &view, out, err) : status;
 }
 
 void rv_view_release(rv_view *view) {
-    if (view) rvx_buf_unref(view->owner);
-    if (view) *view = (rv_view){0};
+    if (!view) return;
+    rvx_buf_unref(view->owner);
+    view->owner = NULL;
+    view->data = NULL;
+    view->n = 0;
 }
 
 static bool same_rows(const rv_index *a, const rv_index *b) {

@@ -131,7 +131,7 @@ static rv_status tune(tuning *t, const float *queries, rv_tuning *out, rv_error 
     RVB_TRY(find_truth(t, err));
     trial proof = best;
     RVB_TRY(measure(t, &proof, err));
-    *out = (rv_tuning){best.nprobe, best.epsilon, proof.recall};
+    *out = (rv_tuning){0, best.nprobe, best.epsilon, proof.recall};
     return RV_OK;
 }
 
@@ -191,8 +191,12 @@ static rv_status check(const rv_index *index, const rv_index_info *info, uint64_
 rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint32_t dim,
                         uint64_t k, double recall, const rv_progress *progress,
                         rv_tuning *out, rv_error *err) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    static const rvb_sized type =
+        RVB_SIZED(rv_tuning, RV_TUNING_0_1_0_SIZE, RV_TUNING_DEFAULT);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    rv_tuning chosen;
+    RVB_TRY(rvb_check_size(&type, out, err));
+    RVB_TRY(rv_index_get_info(index, &info, err));
     RVB_TRY(rvx_writer_check(index, err));
     RVB_TRY(check(index, &info, m, dim, k, recall, err));
     RVB_TRY(check_queries(index, queries, m, err));
@@ -209,7 +213,7 @@ rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint3
     t.target = recall + 2 * sqrt(recall * (1 - recall) / ((double)t.m * (double)k));
     if (t.target > 1) t.target = 1;
     rv_status status = reserve(&t, err);
-    if (status == RV_OK) status = tune(&t, queries, out, err);
+    if (status == RV_OK) status = tune(&t, queries, &chosen, err);
     rvb_free(t.queries);
     rvb_free(t.worst);
     rvb_free(t.ids);
@@ -217,9 +221,9 @@ rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint3
     RVB_TRY(status);
     RVB_TRY(rvx_writer_lock(index, err));
     rvb_rwlock_write(index->state);
-    index->nprobe = out->nprobe;
-    index->epsilon = out->epsilon;
+    index->nprobe = chosen.nprobe;
+    index->epsilon = chosen.epsilon;
     rvb_rwlock_unwrite(index->state);
     rvx_writer_unlock(index);
-    return RV_OK;
+    return rvb_give_info(&type, &chosen, out, err);
 }

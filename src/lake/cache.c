@@ -16,8 +16,8 @@ rv_status rvl_entry_new(rv_lake *lake, rv_index *index, rv_bundle *bundle,
         rv_bundle_free(bundle);
         return rvb_fail_memory(err, sizeof *entry);
     }
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    (void)rv_index_get_info(index, &info, NULL);
     entry->lake = lake;
     entry->index = index;
     entry->bundle = bundle;
@@ -202,8 +202,8 @@ static void point(rv_lake *lake, rvl_key *key, rvl_entry *entry, rvl_entry **dro
 /* The index has a lock of its own, so this one must not be held: the entry is. */
 static bool altered(const rvl_entry *entry) {
     if (!entry->foreign) return false;
-    rv_index_info info;
-    rv_index_get_info(entry->index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    (void)rv_index_get_info(entry->index, &info, NULL);
     return info.changes != entry->changes;
 }
 
@@ -408,21 +408,32 @@ static void describe(const rvl_entry *entry, uint64_t own, rv_entry_info *out) {
     memcpy(out->witness, entry->witness, sizeof out->witness);
 }
 
-void rv_pin_info(const rv_pin *pin, rv_entry_info *out) {
+static const rvb_sized info_type =
+    RVB_SIZED(rv_entry_info, RV_ENTRY_INFO_0_1_0_SIZE, RV_ENTRY_INFO_DEFAULT);
+
+rv_status rv_pin_info(const rv_pin *pin, rv_entry_info *out, rv_error *err) {
+    rv_entry_info info;
     rvb_rwlock_read(pin->lake->state);
     /* the list owns what keys point at */
-    describe(pin, pin->keys > 0, out);
+    describe(pin, pin->keys > 0, &info);
     rvb_rwlock_unread(pin->lake->state);
+    return rvb_give_info(&info_type, &info, out, err);
 }
 
-int rv_lake_get_entry(const rv_lake *lake, rv_key name, rv_entry_info *out) {
+rv_status rv_lake_get_entry(const rv_lake *lake, rv_key name, rv_entry_info *out,
+                            rv_error *err) {
+    rv_entry_info info;
     rvb_rwlock_read(lake->state);
     const rvl_key *key = rvl_find_key(lake, name.backend, name.collection);
     if (key && !key->backend) key = rvl_meant(lake, key);
     bool there = key && key->entry;
-    if (there) describe(key->entry, 1, out);
+    if (there) describe(key->entry, 1, &info);
     rvb_rwlock_unread(lake->state);
-    return there;
+    if (!there)
+        return rvb_fail(err, RV_ERR_NOT_FOUND, "%s%s%s is not in the cache",
+                        name.backend ? name.backend : "", name.backend ? "/" : "",
+                        name.collection);
+    return rvb_give_info(&info_type, &info, out, err);
 }
 
 uint64_t rv_lake_entry_count(const rv_lake *lake) {

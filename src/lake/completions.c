@@ -114,8 +114,15 @@ int rv_completions_wait(rv_completions *c, unsigned timeout_ms) {
     return some;
 }
 
-int rv_completions_take(rv_completions *c, rv_completion *out) {
-    if (rvl_completions_lost(c)) return 0;
+static rv_status none(rv_error *err) {
+    return rvb_fail(err, RV_ERR_NOT_FOUND, "no job has finished");
+}
+
+rv_status rv_completions_take(rv_completions *c, rv_completion *out, rv_error *err) {
+    static const rvb_sized type =
+        RVB_SIZED(rv_completion, RV_COMPLETION_0_1_0_SIZE, RV_COMPLETION_DEFAULT);
+    RVB_TRY(rvb_check_size(&type, out, err));
+    if (rvl_completions_lost(c)) return none(err);
     rvb_mutex_lock(&c->lock);
     rvl_task *task = c->first;
     if (task && !(c->first = task->next)) {
@@ -123,11 +130,11 @@ int rv_completions_take(rv_completions *c, rv_completion *out) {
         rvb_wake_lower(&c->wake);
     }
     rvb_mutex_unlock(&c->lock);
-    if (!task) return 0;
-    *out = task->result;
+    if (!task) return none(err);
+    rv_status status = rvb_give_info(&type, &task->result, out, err);
     task->result = (rv_completion){0};
     rvl_task_free(task);
-    return 1;
+    return status;
 }
 
 void rv_completion_clear(rv_completion *completion) {

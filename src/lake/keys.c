@@ -110,29 +110,38 @@ static void read_counters(const rvl_counters *c, rv_lake_stats *out) {
     out->shared_hits += atomic_load(&c->shared_hits);
 }
 
-void rv_lake_get_stats(const rv_lake *lake, rv_lake_stats *out) {
-    *out = (rv_lake_stats){.warm_installs = atomic_load(&lake->warm_installs),
+static const rvb_sized stats_type =
+    RVB_SIZED(rv_lake_stats, RV_LAKE_STATS_0_1_0_SIZE, RV_LAKE_STATS_DEFAULT);
+
+rv_status rv_lake_get_stats(const rv_lake *lake, rv_lake_stats *out, rv_error *err) {
+    rv_lake_stats stats = {.warm_installs = atomic_load(&lake->warm_installs),
                            .evictions = atomic_load(&lake->evictions),
                            .scans = atomic_load(&lake->scans)};
-    read_counters(&lake->counters, out);
+    read_counters(&lake->counters, &stats);
     rvb_rwlock_read(lake->state);
-    out->total_prime_ms = lake->total_prime_ms;
-    out->last_prime_ms = lake->last_prime_ms;
+    stats.total_prime_ms = lake->total_prime_ms;
+    stats.last_prime_ms = lake->last_prime_ms;
     rvb_rwlock_unread(lake->state);
+    return rvb_give_info(&stats_type, &stats, out, err);
 }
 
-int rv_lake_get_key_stats(const rv_lake *lake, rv_key name, rv_lake_stats *out) {
-    *out = (rv_lake_stats){0};
+rv_status rv_lake_get_key_stats(const rv_lake *lake, rv_key name, rv_lake_stats *out,
+                                rv_error *err) {
+    rv_lake_stats stats = {0};
     rvb_rwlock_read(lake->state);
     const rvl_key *one =
         name.collection ? rvl_find_key(lake, name.backend, name.collection) : NULL;
-    if (one && one->backend) read_counters(&one->counters, out);
+    if (one && one->backend) read_counters(&one->counters, &stats);
     for (const rvl_key *key = lake->first_key; key && !name.collection; key = key->next)
         if (key->backend && same_backend(key->backend, name.backend))
-            read_counters(&key->counters, out);
+            read_counters(&key->counters, &stats);
     rvb_rwlock_unread(lake->state);
-    return out->hits || out->misses || out->primes || out->invalidations ||
-           out->shared_hits;
+    if (!stats.hits && !stats.misses && !stats.primes && !stats.invalidations &&
+        !stats.shared_hits)
+        return rvb_fail(err, RV_ERR_NOT_FOUND, "nothing has been counted for %s%s%s yet",
+                        name.backend ? name.backend : "", name.collection ? "/" : "",
+                        name.collection ? name.collection : "");
+    return rvb_give_info(&stats_type, &stats, out, err);
 }
 
 size_t rv_lake_keys(const rv_lake *lake, rv_key *out, size_t capacity) {

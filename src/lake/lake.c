@@ -105,9 +105,9 @@ rv_status rv_lake_refresh(rv_lake *lake, rv_key name, const char *directory,
         if (err) *err = why;
         return status;
     }
-    rv_entry_info entry;
+    rv_entry_info entry = RV_ENTRY_INFO_DEFAULT;
     *out = RV_UP_TO_DATE;
-    if (rv_lake_get_entry(lake, name, &entry) &&
+    if (rv_lake_get_entry(lake, name, &entry, NULL) == RV_OK &&
         memcmp(entry.witness, bundle->witness.data, RV_WITNESS_CHARS) != 0) {
         rv_lake_invalidate(lake, name);
         *out = RV_INVALIDATED;

@@ -36,7 +36,7 @@ static rv_status digest_ids(const rv_index *index, uint64_t n, rvb_tree *tree,
 /* SHAKE-256 as rvb_tree_digest, of ids then vectors, little-endian. */
 static rv_status index_digest(const rv_index *index, uint8_t out[RVB_DIGEST_BYTES],
                               rv_error *err) {
-    rv_view view;
+    rv_view view = RV_VIEW_DEFAULT;
     RVB_TRY(rv_index_view(index, &view, err));
     size_t row_bytes = (size_t)view.dim * view.bits / 8;
     rvb_tree tree;
@@ -198,7 +198,8 @@ static rv_status load_index(snapshot *s, const char *path, rv_error *err) {
         if (err) *err = why;
         return status;
     }
-    rv_index_get_info(s->index, &s->info);
+    s->info.size = sizeof s->info;
+    RVB_TRY(rv_index_get_info(s->index, &s->info, err));
     return check_snapshot(s, path, err);
 }
 
@@ -313,8 +314,8 @@ rv_status rv_lake_install(rv_lake *lake, rv_key name, rv_index *index,
                           const rv_bundle *bundle, rv_error *err) {
     rvl_key *key;
     rv_bundle *sealed;
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    RVB_TRY(rv_index_get_info(index, &info, err));
     if (info.kind != RV_PLUS || info.metric != RV_L2)
         return rvb_fail(err, RV_ERR_ARGUMENT,
                         "a lake takes a RabitqPlusIndex (RV_PLUS) with metric 'l2', and no "

@@ -158,8 +158,8 @@ static inline rv_index *build(rv_kind kind, rv_metric metric, size_t dim,
 }
 
 static inline uint64_t live_rows(const rv_index *index) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     return info.n;
 }
 

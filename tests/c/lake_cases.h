@@ -150,8 +150,8 @@ static inline uint64_t found_at(rv_lake *lake, rv_key key, uint64_t generation,
 static inline void assert_counts(const rv_lake *lake, uint64_t hits, uint64_t misses,
                                  uint64_t primes, uint64_t invalidations,
                                  uint64_t shared_hits) {
-    rv_lake_stats s;
-    rv_lake_get_stats(lake, &s);
+    rv_lake_stats s = RV_LAKE_STATS_DEFAULT;
+    assert_ok(rv_lake_get_stats(lake, &s, err));
     assert_int_equal(s.hits, hits);
     assert_int_equal(s.misses, misses);
     assert_int_equal(s.primes, primes);

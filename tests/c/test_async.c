@@ -21,9 +21,9 @@ static rv_completions *new_completions(void) {
 }
 
 static rv_completion take(rv_completions *c) {
-    rv_completion out;
+    rv_completion out = RV_COMPLETION_DEFAULT;
     assert_true(rv_completions_wait(c, PATIENCE_MS));
-    assert_true(rv_completions_take(c, &out));
+    assert_ok(rv_completions_take(c, &out, err));
     return out;
 }
 
@@ -78,8 +78,8 @@ static void together_they_are_one_scan(void **state) {
     for (int i = 0; i < JOBS; i++) assert_true(seen[i]);
     assert_false(readable(c));
     assert_false(rv_completions_wait(c, 1));
-    rv_lake_stats stats;
-    rv_lake_get_stats(lake, &stats);
+    rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
+    assert_ok(rv_lake_get_stats(lake, &stats, err));
     assert_int_equal(stats.scans, 1);
     assert_counts(lake, 0, JOBS, 1, 0, 0); /* each waited for the same prime */
     assert_ok(rv_lake_submit(lake, c, jobs, 1, err));
@@ -137,8 +137,8 @@ static void primes_and_federated_searches(void **state) {
     both.k = 100;
     assert_ok(rv_lake_submit(lake, c, &prime, 1, err));
     rv_completion r = take(c);
-    rv_entry_info info;
-    assert_true(rv_lake_get_entry(lake, keys[0], &info));
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+    assert_ok(rv_lake_get_entry(lake, keys[0], &info, err));
     assert_string_equal(r.witness, info.witness);
     rv_completion_clear(&r);
     assert_ok(rv_lake_submit(lake, c, &both, 1, err));
@@ -158,7 +158,7 @@ static void primes_and_federated_searches(void **state) {
     r = take(c);
     assert_int_equal(r.n_hits, 7);
     rv_completion_clear(&r);
-    assert_true(rv_lake_get_entry(lake, keys[0], &info));
+    assert_ok(rv_lake_get_entry(lake, keys[0], &info, err));
     assert_int_equal(info.holds, 0);
     rv_completions_free(c);
     rv_lake_free(lake);
@@ -394,9 +394,9 @@ static void a_job_under_way_is_found_at_once(void **state) {
     for (size_t i = 0; i < N; i++) assert_int_equal(task[i]->cancelled, i == 7);
     for (size_t i = 0; i < N; i++) rvl_task_finish(task[i]);
     assert_int_equal(completions->under_way.n, 0);
-    rv_completion result;
+    rv_completion result = RV_COMPLETION_DEFAULT;
     for (size_t i = 0; i < N; i++) {
-        assert_true(rv_completions_take(completions, &result));
+        assert_ok(rv_completions_take(completions, &result, err));
         assert_int_equal(result.tag, i << 32);
     }
     rv_completions_free(completions);

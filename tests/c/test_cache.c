@@ -36,11 +36,14 @@ static void counts_of_a_session(void **state) {
     assert_ok(rv_lake_search(lake, docs_of(&s), seven, 7, LAKE_DIM, 1, ids, scores, err));
     assert_counts(lake, 2, 3, 3, 2, 0);
 
-    rv_lake_stats of_key, of_backend, none;
-    assert_true(rv_lake_get_key_stats(lake, docs_of(&s), &of_key));
-    assert_true(rv_lake_get_key_stats(lake, (rv_key){"a", NULL}, &of_backend));
-    assert_false(rv_lake_get_key_stats(lake, (rv_key){"a", "none"}, &none));
-    assert_false(rv_lake_get_key_stats(lake, (rv_key){"b", NULL}, &none));
+    rv_lake_stats of_key = RV_LAKE_STATS_DEFAULT, of_backend = RV_LAKE_STATS_DEFAULT,
+                  none = RV_LAKE_STATS_DEFAULT;
+    assert_ok(rv_lake_get_key_stats(lake, docs_of(&s), &of_key, err));
+    assert_ok(rv_lake_get_key_stats(lake, (rv_key){"a", NULL}, &of_backend, err));
+    assert_fails(RV_ERR_NOT_FOUND,
+                 rv_lake_get_key_stats(lake, (rv_key){"a", "none"}, &none, err));
+    assert_fails(RV_ERR_NOT_FOUND,
+                 rv_lake_get_key_stats(lake, (rv_key){"b", NULL}, &none, err));
     assert_int_equal(of_key.primes, 3);
     assert_int_equal(of_backend.misses, 3);
     rv_lake_free(lake);
@@ -59,9 +62,9 @@ static void one_state_one_entry(void **state) {
     assert_counts(lake, 0, 2, 1, 0, 1);
     assert_int_equal(b.pulls, 0); /* not needed, so not made */
     assert_int_equal(rv_lake_entry_count(lake), 1);
-    rv_entry_info of_a, of_b;
-    assert_true(rv_lake_get_entry(lake, docs_of(&a), &of_a));
-    assert_true(rv_lake_get_entry(lake, docs_of(&b), &of_b));
+    rv_entry_info of_a = RV_ENTRY_INFO_DEFAULT, of_b = RV_ENTRY_INFO_DEFAULT;
+    assert_ok(rv_lake_get_entry(lake, docs_of(&a), &of_a, err));
+    assert_ok(rv_lake_get_entry(lake, docs_of(&b), &of_b, err));
     assert_string_equal(of_a.witness, of_b.witness);
     assert_int_equal(of_a.keys, 2);
     assert_int_equal(of_a.holds, 0);
@@ -85,8 +88,8 @@ static void prime(rv_lake *lake, source *s) {
 }
 
 static bool cached(const rv_lake *lake, const source *s) {
-    rv_entry_info info;
-    return rv_lake_get_entry(lake, docs_of(s), &info);
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+    return rv_lake_get_entry(lake, docs_of(s), &info, NULL) == RV_OK;
 }
 
 static void the_longest_unused_goes(void **state) {
@@ -104,11 +107,11 @@ static void the_longest_unused_goes(void **state) {
     found_at(lake, docs_of(&s[0]), 0, 1);
     prime(lake, &s[2]);
     assert_true(cached(lake, &s[0]) && !cached(lake, &s[1]) && cached(lake, &s[2]));
-    rv_lake_stats stats;
-    rv_lake_get_stats(lake, &stats);
+    rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
+    assert_ok(rv_lake_get_stats(lake, &stats, err));
     assert_int_equal(stats.evictions, 1);
     assert_int_equal(stats.invalidations, 1);
-    rv_lake_get_key_stats(lake, docs_of(&s[1]), &stats);
+    assert_ok(rv_lake_get_key_stats(lake, docs_of(&s[1]), &stats, err));
     assert_int_equal(stats.invalidations, 0);
 
     /* what is held stays, beyond the cap if need be, and goes when it may */
@@ -116,8 +119,8 @@ static void the_longest_unused_goes(void **state) {
     for (int i = 0; i < 4; i++)
         assert_ok(rv_lake_acquire(lake, docs_of(&s[i]), NULL, &pins[i], err));
     assert_int_equal(rv_lake_entry_count(lake), 4);
-    rv_entry_info info;
-    rv_pin_info(pins[0], &info);
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+    assert_ok(rv_pin_info(pins[0], &info, err));
     assert_int_equal(info.holds, 1);
     rv_pin_release(pins[3]);
     assert_int_equal(rv_lake_entry_count(lake), 3);
@@ -142,8 +145,8 @@ static void held_entries_do_not_change(void **state) {
     uint64_t id;
     assert_ok(rv_pin_search(pin, query, 1, LAKE_DIM, 1, 0, NULL, &id, &score, err));
     assert_true(id == 2 && score == 0);
-    rv_entry_info info;
-    rv_pin_info(pin, &info);
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+    assert_ok(rv_pin_info(pin, &info, err));
     assert_int_equal(info.keys, 0);
     assert_int_equal(info.holds, 1);
     rv_pin_release(pin);
@@ -287,8 +290,8 @@ static void many_witnesses_share_no_bucket(void **state) {
     assert_true(passed_in(&lake->entries) < N);
     char name[32];
     for (int i = 0; i < N; i++) {
-        rv_entry_info info;
-        assert_true(rv_lake_get_entry(lake, key_number(name, i), &info));
+        rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+        assert_ok(rv_lake_get_entry(lake, key_number(name, i), &info, err));
         assert_int_equal(rv_lake_refcount(lake, info.witness), 1);
         rv_lake_invalidate(lake, key_number(name, i));
         assert_int_equal(rv_lake_refcount(lake, info.witness), 0);
@@ -319,16 +322,18 @@ static void what_goes_is_first_in_line(void **state) {
     for (const rvl_entry *e = lake->idle_most; e; e = e->idle_less, idle++, expected--)
         assert_ptr_equal(e, pin[expected]);
     assert_int_equal(idle, N - HELD);
-    rv_entry_info info;
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
     for (int i = N; i < N + 10; i++) {
-        assert_true(rv_lake_get_entry(lake, key_number(name, 2 * N - 1 - i), &info));
+        assert_ok(rv_lake_get_entry(lake, key_number(name, 2 * N - 1 - i), &info, err));
         assert_ok(rv_lake_install(lake, key_number(name, i), index, NULL, err));
-        assert_false(rv_lake_get_entry(lake, key_number(name, 2 * N - 1 - i), &info));
+        assert_fails(
+            RV_ERR_NOT_FOUND,
+            rv_lake_get_entry(lake, key_number(name, 2 * N - 1 - i), &info, err));
         assert_int_equal(lake->n_entries, N);
     }
     for (int i = 0; i < HELD; i++) rv_pin_release(pin[i]);
     for (int i = 0; i < HELD; i++)
-        assert_true(rv_lake_get_entry(lake, key_number(name, i), &info));
+        assert_ok(rv_lake_get_entry(lake, key_number(name, i), &info, err));
     rv_index_free(index);
     rv_lake_free(lake);
 }

@@ -245,8 +245,9 @@ static size_t which_pair(const void *ctx) {
     assert_ok(rv_lake_new(&o, &lake, err));
     rv_status status = rv_lake_warm(lake, docs, directory, NULL, NULL);
     assert_int_equal(status, of_index == of_bundle ? RV_OK : RV_ERR_WITNESS);
-    rv_entry_info entry;
-    assert_int_equal(rv_lake_get_entry(lake, docs, &entry), status == RV_OK);
+    rv_entry_info entry = RV_ENTRY_INFO_DEFAULT;
+    assert_int_equal(rv_lake_get_entry(lake, docs, &entry, NULL) == RV_OK,
+                     status == RV_OK);
     if (status == RV_OK) assert_string_equal(entry.witness, p->witnesses[of_index]);
     *p->torn += status != RV_OK;
     rv_lake_free(lake);

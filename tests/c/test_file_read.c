@@ -30,8 +30,8 @@ static rv_index *loaded_from(const void *data, size_t size, rv_verify verify) {
 }
 
 static void assert_is_the_fixture(const rv_index *index) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     assert_int_equal(info.kind, RV_PLUS);
     assert_int_equal(info.metric, RV_L2);
     assert_int_equal(info.dim, 2);
@@ -55,8 +55,8 @@ static void version_1(void **state) {
     (void)state;
     rv_index *index = loaded_from(fixture, sizeof fixture, RV_VERIFY_ALWAYS);
     assert_is_the_fixture(index);
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     assert_int_equal(info.rerank_factor, 20);
     rv_index_free(index);
 }
@@ -64,7 +64,7 @@ static void version_1(void **state) {
 static void version_1_variants(void **state) {
     (void)state;
     uint8_t b[sizeof fixture + 200];
-    rv_index_info info;
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
     memcpy(b, fixture, sizeof fixture);
     b[8] = 0; /* version 0 */
     rv_index *index = loaded_from(b, sizeof fixture, RV_VERIFY_ALWAYS);
@@ -74,7 +74,7 @@ static void version_1_variants(void **state) {
     b[24] = 0; /* rerank_factor 0 means 1 */
     index = loaded_from(b, sizeof fixture, RV_VERIFY_ALWAYS);
     assert_is_the_fixture(index);
-    rv_index_get_info(index, &info);
+    assert_ok(rv_index_get_info(index, &info, err));
     assert_int_equal(info.rerank_factor, 1);
     rv_index_free(index);
     b[24] = 20;
@@ -344,10 +344,10 @@ static void watching_release(void *ctx, void *memory) {
 
 /* Uses an index whose bytes nobody vouches for in every way there is. */
 static void use(rv_index *index) {
-    rv_index_info info;
-    rv_memory_usage memory;
-    rv_index_get_info(index, &info);
-    rv_index_memory(index, &memory);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    rv_memory_usage memory = RV_MEMORY_USAGE_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
+    assert_ok(rv_index_memory(index, &memory, err));
     float *row = need(info.dim, sizeof *row), scores[7];
     uint64_t ids[7];
     row[0] = 1;
@@ -428,8 +428,8 @@ static void any_default_nprobe(void **state) {
         for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
             rvb_put_u32(b.data + block_of(&b) + 100, numbers[i]);
             rv_index *index = loaded_from(b.data, b.size, RV_VERIFY_NEVER);
-            rv_index_info info;
-            rv_index_get_info(index, &info);
+            rv_index_info info = RV_INDEX_INFO_DEFAULT;
+            assert_ok(rv_index_get_info(index, &info, err));
             assert_int_equal(info.nprobe, numbers[i] ? numbers[i] : RV_ALL_LISTS);
             float query[33] = {1};
             answer a = answer_of(index, query, 1, info.dim, 6, NULL);
@@ -702,7 +702,7 @@ static void released_with_the_last_view(void **state) {
     file_bytes b = sample(2);
     int released = 0;
     rv_index *index = NULL;
-    rv_view view;
+    rv_view view = RV_VIEW_DEFAULT;
     assert_ok(rv_index_from_memory(b.data, b.size, RV_VERIFY_ALWAYS, count_release,
                                    &released, &index, err));
     assert_ok(rv_index_view(index, &view, err));

@@ -23,9 +23,9 @@ static void assert_round_trip(rv_index *index, const float *queries, size_t m,
     file_bytes b = bytes_of(index);
     rv_index *loaded = from_bytes(&b);
     assert_true(rv_index_equal(index, loaded));
-    rv_index_info before, after;
-    rv_index_get_info(index, &before);
-    rv_index_get_info(loaded, &after);
+    rv_index_info before = RV_INDEX_INFO_DEFAULT, after = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &before, err));
+    assert_ok(rv_index_get_info(loaded, &after, err));
     assert_int_equal(after.kind, before.kind);
     assert_int_equal(after.metric, before.metric);
     assert_int_equal(after.dim, before.dim);
@@ -94,7 +94,7 @@ static void round_trips_of_wider_codes(void **state) {
             rv_build_options o = coded_options(kinds[kind], metric, dim, bits, 64);
             rv_index *index = build_with(&o, rows, ids, n);
             file_bytes before = bytes_of(index);
-            rv_tuning tuned;
+            rv_tuning tuned = RV_TUNING_DEFAULT;
             assert_ok(rv_index_tune(index, queries, 20, (uint32_t)dim, 5, 0.7, NULL,
                                     &tuned, err));
             assert_true(tuned.nprobe < 64);
@@ -342,8 +342,8 @@ static void saved_bytes_are_the_serialized_ones(void **state) {
             assert_same_answer(&a, &c);
             answer_free(&a);
             answer_free(&c);
-            rv_memory_usage memory;
-            rv_index_memory(loaded, &memory);
+            rv_memory_usage memory = RV_MEMORY_USAGE_DEFAULT;
+            assert_ok(rv_index_memory(loaded, &memory, err));
             assert_int_equal(memory.mapped > 0, use_mmap);
             rv_index_free(loaded);
         }
@@ -400,7 +400,7 @@ static void saving_over_a_mapped_file(void **state) {
     rv_index *mapped = load(p->path, 1);
     assert_ok(rv_index_save(mapped, p->path, err));
     assert_true(rv_index_equal(first, mapped));
-    rv_view view;
+    rv_view view = RV_VIEW_DEFAULT;
     assert_ok(rv_index_view(mapped, &view, err));
     assert_ok(rv_index_add(mapped, rows, 20, NULL, 100, NULL, err));
     assert_ok(rv_index_remove(mapped, (uint64_t[]){0, 5}, 2, NULL, err));

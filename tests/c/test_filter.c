@@ -133,8 +133,8 @@ static void a_mask_of_another_length_is_refused(void **state) {
 }
 
 static rv_index_info info_of(const rv_index *index) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     return info;
 }
 

@@ -88,8 +88,8 @@ static void info_tells_the_options(void **state) {
                            (kinds[kind] == RV_ASYM && factor == 2);
             for (size_t n = 0; n <= 5000; n += 5000) {
                 rv_index *index = build_with(&o, rows, NULL, n);
-                rv_index_info info;
-                rv_index_get_info(index, &info);
+                rv_index_info info = RV_INDEX_INFO_DEFAULT;
+                assert_ok(rv_index_get_info(index, &info, err));
                 assert_int_equal(info.kind, kinds[kind]);
                 assert_int_equal(info.metric, RV_IP);
                 assert_int_equal(info.dim, 33);
@@ -111,16 +111,16 @@ static void info_tells_the_options(void **state) {
     rv_build_options o = options_for(RV_PLUS, RV_L2, 33);
     o.n_lists = 17;
     rv_index *index = build_with(&o, rows, NULL, 5000);
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     assert_int_equal(info.n_lists, 17);
     rv_index_free(index);
     free(rows);
 }
 
 static uint32_t lists_of(const rv_index *index) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     return info.n_lists;
 }
 
@@ -340,8 +340,8 @@ static void codes_are_planes(void **state) {
         rv_build_options o = options_for(bits % 2 ? RV_RABITQ : RV_PLUS, RV_L2, dim);
         o.bits = bits;
         rv_index *index = build_with(&o, rows, NULL, n);
-        rv_index_info info;
-        rv_index_get_info(index, &info);
+        rv_index_info info = RV_INDEX_INFO_DEFAULT;
+        assert_ok(rv_index_get_info(index, &info, err));
         assert_int_equal(info.bits, bits);
         assert_int_equal(info.code_bytes, bits * padded / 8);
         uint8_t *codes = need(n, info.code_bytes);
@@ -370,8 +370,8 @@ static void codes_are_planes(void **state) {
 }
 
 static uint64_t changes_of(const rv_index *index) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     return info.changes;
 }
 

@@ -101,16 +101,16 @@ static rv_status call_search_by_masks(rv_index *index, rv_error *err) {
 }
 
 static rv_status call_search_reranked(rv_index *index, rv_error *err) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    (void)rv_index_get_info(index, &info, err);
     rv_search_options o = RV_SEARCH_DEFAULT;
     if (info.code_bytes && info.has_vectors) o.rerank_factor = 5;
     return search(index, &o, 10, err);
 }
 
 static rv_status call_search_capped(rv_index *index, rv_error *err) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    (void)rv_index_get_info(index, &info, err);
     rv_search_options o = RV_SEARCH_DEFAULT;
     if (info.code_bytes && info.has_vectors) o.max_rerank = 40;
     return search(index, &o, 10, err);
@@ -194,14 +194,14 @@ static rv_status call_search_probing(rv_index *index, rv_error *err) {
 }
 
 static rv_status call_tune(rv_index *index, rv_error *err) {
-    rv_tuning tuning;
+    rv_tuning tuning = RV_TUNING_DEFAULT;
     return rv_index_tune(index, fix.rows, 4, DIM, 3, 0.5, NULL, &tuning, err);
 }
 
 static rv_status call_view(rv_index *index, rv_error *err) {
-    rv_view view;
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_view view = RV_VIEW_DEFAULT;
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    (void)rv_index_get_info(index, &info, err);
     if (!info.has_vectors || info.dead) return RV_OK;
     rv_status status = rv_index_view(index, &view, err);
     rv_view_release(&view);
@@ -365,8 +365,8 @@ static void refused_on_several_threads(void **state) {
 /* Not counted: what the allocator adds to align blocks (71 bytes each), reference
  * counts, locks, and of files what is not rows. */
 static void assert_accounted(const rv_index *index, const char *when) {
-    rv_memory_usage m;
-    rv_index_memory(index, &m);
+    rv_memory_usage m = RV_MEMORY_USAGE_DEFAULT;
+    assert_ok(rv_index_memory(index, &m, err));
     assert_int_equal(m.total,
                      m.codes + m.blocks + m.vectors + m.ids + m.rotation + m.slack);
     assert_true(m.mapped <= m.total);
@@ -400,8 +400,8 @@ static void memory_is_accounted_for(void **state) {
             assert_accounted(index, "searched");
             assert_ok(rv_index_add(index, rows, 40, ids + 4000, 100, NULL, err));
             assert_accounted(index, "grown"); /* with room to spare */
-            rv_memory_usage m;
-            rv_index_memory(index, &m);
+            rv_memory_usage m = RV_MEMORY_USAGE_DEFAULT;
+            assert_ok(rv_index_memory(index, &m, err));
             assert_true(m.slack > 50000);
             assert_ok(rv_index_add(index, rows, 40, NULL, 1000, NULL, err));
             assert_accounted(index, "grown again"); /* lists have left their places */

@@ -100,7 +100,7 @@ static void search_masked(shared *s, uint64_t *seed) {
 /* Reads for long, then writes for a moment. */
 static void tune(shared *s, uint64_t *seed) {
     float queries[6 * DIM];
-    rv_tuning t = {0};
+    rv_tuning t = RV_TUNING_DEFAULT;
     for (size_t i = 0; i < 6; i++)
         make_row(next_below(seed, N_IDS), next_u64(seed) & 1, queries + i * DIM);
     double recall = 0.2 + 0.7 * next_unit(seed);
@@ -109,8 +109,9 @@ static void tune(shared *s, uint64_t *seed) {
     CHECK(s, status == (s->has_codes ? RV_OK : RV_ERR_ARGUMENT));
     if (status != RV_OK) return;
     CHECK(s, t.nprobe >= 1 && t.epsilon > 0 && t.recall >= 0 && t.recall <= 1);
-    rv_index_info info; /* another thread may have tuned it since */
-    rv_index_get_info(s->index, &info);
+    rv_index_info info =
+        RV_INDEX_INFO_DEFAULT; /* another thread may have tuned it since */
+    (void)rv_index_get_info(s->index, &info, NULL);
     CHECK(s, info.nprobe >= 1 && info.epsilon > 0);
 }
 
@@ -142,7 +143,7 @@ static void copy(shared *s, uint64_t *seed) {
 }
 
 static void view(shared *s) {
-    rv_view v;
+    rv_view v = RV_VIEW_DEFAULT;
     if (rv_index_view(s->index, &v, NULL) != RV_OK) return;
     for (uint64_t i = 0; i < v.n; i++) {
         const float *row =
@@ -177,10 +178,10 @@ static void serialize(shared *s) {
 }
 
 static void ask(shared *s) {
-    rv_index_info info;
-    rv_memory_usage memory;
-    rv_index_get_info(s->index, &info);
-    rv_index_memory(s->index, &memory);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    rv_memory_usage memory = RV_MEMORY_USAGE_DEFAULT;
+    (void)rv_index_get_info(s->index, &info, NULL);
+    (void)rv_index_memory(s->index, &memory, NULL);
     CHECK(s, info.n <= N_IDS && info.n >= N_IDS / 4);
     CHECK(s, memory.total > 0);
 }

@@ -102,9 +102,9 @@ static rv_status run_jobs(rv_error *err) {
     RVB_TRY(rv_lake_submit(life.lake, life.completions, jobs, 3, err));
     rv_status status = RV_OK;
     for (int i = 0; i < 3; i++) {
-        rv_completion r;
+        rv_completion r = RV_COMPLETION_DEFAULT;
         assert_true(rv_completions_wait(life.completions, 20000));
-        assert_true(rv_completions_take(life.completions, &r));
+        assert_int_equal(rv_completions_take(life.completions, &r, NULL), RV_OK);
         if (r.status != RV_OK) status = r.status;
         rv_completion_clear(&r);
     }
@@ -127,8 +127,8 @@ static void start_threads(void) {
                          RV_OK);
     }
     for (int i = 0; i < 8; i++) {
-        rv_completion r;
-        while (!rv_completions_take(life.completions, &r))
+        rv_completion r = RV_COMPLETION_DEFAULT;
+        while (rv_completions_take(life.completions, &r, NULL) != RV_OK)
             (void)rv_completions_wait(life.completions, 1000);
     }
     rv_completions_free(life.completions);

@@ -121,8 +121,9 @@ static void search_later(sea *s, size_t c) {
     CHECK(s, rv_lake_submit(s->lake, results, jobs, 3, NULL) == RV_OK);
     rv_completions_cancel(results, 1);
     for (int i = 0; i < 2; i++) { /* the third is left to itself */
-        rv_completion r;
-        if (!rv_completions_wait(results, 60000) || !rv_completions_take(results, &r)) {
+        rv_completion r = RV_COMPLETION_DEFAULT;
+        if (!rv_completions_wait(results, 60000) ||
+            rv_completions_take(results, &r, NULL) != RV_OK) {
             CHECK(s, !"a result");
             continue;
         }
@@ -203,8 +204,8 @@ static void everything_at_once(void **state) {
         assert_int_equal(pthread_create(&threads[i], NULL, live, s), 0);
     for (size_t i = 0; i < THREADS; i++) pthread_join(threads[i], NULL);
     assert_int_equal(s->failures, 0);
-    rv_lake_stats stats;
-    rv_lake_get_stats(s->lake, &stats);
+    rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
+    (void)rv_lake_get_stats(s->lake, &stats, NULL);
     assert_true(stats.primes > 0 && stats.hits > 0 && stats.evictions > 0);
     for (size_t c = 0; c < COLLECTIONS; c++) rvb_mutex_free(s->writing[c]);
     for (int b = 0; b < 2; b++) rv_backend_free(s->backends[b]);

@@ -90,8 +90,8 @@ static void a_bundle_made_from_the_pull(void **state) {
                    .generation = 4};
     rv_witness witness;
     rv_bundle_compute_witness(&b, witness);
-    rv_entry_info info;
-    assert_true(rv_lake_get_entry(lake, docs_of(&s), &info));
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+    assert_ok(rv_lake_get_entry(lake, docs_of(&s), &info, err));
     assert_string_equal(info.witness, witness);
     rv_lake_free(lake);
 }
@@ -220,8 +220,8 @@ static void two_backends_of_one_folder(void **state) {
         for (int i = 0; i < 6; i++)
             assert_int_equal(found_at(lake, (rv_key){i % 2 ? "b" : "a", "docs"}, g, 0),
                              5);
-        rv_lake_stats stats;
-        rv_lake_get_stats(lake, &stats);
+        rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
+        assert_ok(rv_lake_get_stats(lake, &stats, err));
         assert_int_equal(stats.primes, g + 1);
     }
     for (int i = 0; i < 2; i++) rv_backend_free(fs[i]);
@@ -290,10 +290,10 @@ static void *call(void *ctx) {
 
 /* In a pull, with its lake: goes on a while after all have found that they need it. */
 static void let_all_miss(void *lake) {
-    rv_lake_stats stats = {0};
+    rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
     for (int i = 0; stats.misses < CALLERS && i < PATIENCE_MS; i++) {
         sleep_ms(1);
-        rv_lake_get_stats(lake, &stats);
+        assert_ok(rv_lake_get_stats(lake, &stats, err));
     }
     sleep_ms(30);
 }
@@ -324,8 +324,8 @@ static void one_pulls_and_all_get_it(void **state) {
             assert_int_equal(c[i].id, 2);
         }
         assert_int_equal(a.pulls + b.pulls, 1);
-        rv_lake_stats stats;
-        rv_lake_get_stats(lake, &stats);
+        rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
+        assert_ok(rv_lake_get_stats(lake, &stats, err));
         assert_int_equal(stats.primes, 1);
         assert_int_equal(stats.misses, CALLERS);
         assert_int_equal(stats.hits, 0);
@@ -595,8 +595,8 @@ static void all_or_none(void **state) {
     for (int round = 0; round < 2; round++) {
         assert_ok(rv_lake_acquire_all(lake, keys, 3, NULL, pins, &failed, err));
         for (size_t i = 0; i < 3; i++) {
-            rv_entry_info info;
-            rv_pin_info(pins[i], &info);
+            rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+            assert_ok(rv_pin_info(pins[i], &info, err));
             assert_int_equal(info.n, 3 + i);
             rv_pin_release(pins[i]);
         }

@@ -98,6 +98,11 @@ static void a_size_that_is_not_known_is_refused(void **state) {
         "and had 16 in 0.1.0: start from SAMPLE_DEFAULT, which sets its size";
     assert_refused(0, "sample came with 0 bytes; it has 24 in", start);
     assert_refused(15, "sample came with 15 bytes; it has 24 in", start);
+    assert_refused(SIZE_MAX / 255 * 90, /* what was never set */
+                   sizeof(size_t) == 8
+                       ? "sample came with 6510615555426900570 bytes; it has 24 in"
+                       : "sample came with 1515870810 bytes; it has 24 in",
+                   start);
 }
 
 int main(void) {

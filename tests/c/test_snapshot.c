@@ -61,13 +61,13 @@ static void ids_and_scores_come_back(void **state) {
             assert_true(id == sparse[i] && score == 0);
         }
     }
-    rv_lake_stats stats;
-    rv_lake_get_stats(lake, &stats);
+    rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
+    assert_ok(rv_lake_get_stats(lake, &stats, err));
     assert_int_equal(stats.warm_installs, 1);
     assert_int_equal(stats.primes, 0);
     assert_int_equal(stats.hits, 10);
-    rv_entry_info info;
-    assert_true(rv_lake_get_entry(lake, key, &info));
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+    assert_ok(rv_lake_get_entry(lake, key, &info, err));
     assert_false(info.ids_unverified);
     free(rows);
     rv_lake_free(lake);
@@ -80,15 +80,15 @@ static void saved_after_the_source_moved_on(void **state) {
     rv_lake *lake = new_lake(NULL);
     add_source(lake, &s);
     found_at(lake, docs_of(&s), 1, 2);
-    rv_entry_info built, warm;
-    assert_true(rv_lake_get_entry(lake, key, &built));
+    rv_entry_info built = RV_ENTRY_INFO_DEFAULT, warm = RV_ENTRY_INFO_DEFAULT;
+    assert_ok(rv_lake_get_entry(lake, key, &built, err));
     s.generation = 6;
     assert_ok(rv_lake_save(lake, key, place("s"), err));
     rv_lake *other = new_lake(NULL);
     add_source(other, &s);
     uint64_t n;
     assert_ok(rv_lake_warm(other, key, place("s"), &n, err));
-    assert_true(rv_lake_get_entry(other, key, &warm));
+    assert_ok(rv_lake_get_entry(other, key, &warm, err));
     assert_string_equal(warm.witness, built.witness);
     uint64_t pulls = s.pulls;
     found_at(other, docs_of(&s), 6, 2); /* noticed, and pulled */
@@ -142,8 +142,8 @@ static void a_snapshot_takes_the_place_of_nothing_newer(void **state) {
     assert_ok(rv_lake_warm(lake, key, place("s"), &n, err));
     found_at(lake, docs_of(&s), 1, 2);
     assert_int_equal(s.pulls, pulls);
-    rv_lake_stats stats;
-    rv_lake_get_stats(lake, &stats);
+    rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
+    assert_ok(rv_lake_get_stats(lake, &stats, err));
     assert_int_equal(stats.warm_installs, 0);
     rv_lake_free(lake);
 }
@@ -158,10 +158,10 @@ static void rename_to(const char *from, const char *to) {
 
 static void assert_refused(rv_status wanted, const char *directory) {
     rv_lake *lake = stale_lake();
-    rv_entry_info info;
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
     uint64_t n;
     assert_fails(wanted, rv_lake_warm(lake, key, place(directory), &n, err));
-    assert_false(rv_lake_get_entry(lake, key, &info));
+    assert_fails(RV_ERR_NOT_FOUND, rv_lake_get_entry(lake, key, &info, err));
     assert_int_equal(rv_lake_entry_count(lake), 0);
     rv_lake_free(lake);
 }
@@ -271,8 +271,8 @@ static void snapshots_of_version_1(void **state) {
                                      &score, err));
             assert_true(id == ids[i] && score == 0);
         }
-        rv_entry_info info;
-        assert_true(rv_lake_get_entry(lake, key, &info));
+        rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+        assert_ok(rv_lake_get_entry(lake, key, &info, err));
         assert_int_equal(info.ids_unverified, round);
         rv_lake_free(lake);
     }
@@ -317,15 +317,17 @@ static void a_ready_index(void **state) {
     assert_fails(RV_ERR_ARGUMENT, rv_lake_install(stale, key, flat, NULL, err));
     assert_ok(rv_lake_search(stale, key, rows, 1, LAKE_DIM, 1, &id, &score, err));
     assert_int_equal(id, 0);
-    rv_lake_stats stats;
-    rv_lake_get_stats(stale, &stats);
+    rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
+    assert_ok(rv_lake_get_stats(stale, &stats, err));
     assert_int_equal(stats.primes, 0);
     /* once it has changed it is not the entry any more */
     const uint64_t gone = 0;
     assert_ok(rv_index_remove(index, &gone, 1, NULL, err));
     assert_fails(RV_ERR_NOT_FOUND,
                  rv_lake_search(stale, key, rows, 1, LAKE_DIM, 1, &id, &score, err));
-    assert_false(rv_lake_get_entry(stale, key, &(rv_entry_info){0}));
+    assert_fails(
+        RV_ERR_NOT_FOUND,
+        rv_lake_get_entry(stale, key, &(rv_entry_info)RV_ENTRY_INFO_DEFAULT, err));
 
     /* the witness is that of the backend, where it is known */
     source s = {.id = "mem", .data_ref = "x://mem", .rows = 20, .generation = 3};
@@ -333,8 +335,8 @@ static void a_ready_index(void **state) {
     assert_ok(rv_lake_install(lake, key, twin, NULL, err));
     rv_bundle *present;
     assert_ok(rv_backend_bundle(rv_lake_backend(lake, 0), "docs", 42, 20, &present, err));
-    rv_entry_info info;
-    assert_true(rv_lake_get_entry(lake, key, &info));
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
+    assert_ok(rv_lake_get_entry(lake, key, &info, err));
     assert_memory_equal(info.witness, present->witness.data, RV_WITNESS_CHARS);
     assert_ok(rv_lake_search(lake, key, rows, 1, LAKE_DIM, 1, &id, &score, err));
     assert_int_equal(s.pulls, 0);
@@ -355,16 +357,18 @@ static void published_and_refreshed(void **state) {
     add_source(lake, &s);
     rv_refresh result;
     rv_witness published;
-    rv_entry_info info;
+    rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
     assert_ok(rv_lake_refresh(lake, key, place("p"), &result, err));
     assert_int_equal(result, RV_BUNDLE_MISSING);
     const rv_tags tags = {.lineage_id = {"run 7", 5}};
     assert_ok(rv_lake_publish(lake, key, place("p"), &tags, published, err));
-    assert_false(rv_lake_get_entry(lake, key, &info)); /* publishing primes nothing */
+    assert_fails(
+        RV_ERR_NOT_FOUND,
+        rv_lake_get_entry(lake, key, &info, err)); /* publishing primes nothing */
     assert_ok(rv_lake_refresh(lake, key, place("p"), &result, err));
     assert_int_equal(result, RV_UP_TO_DATE);
     found_at(lake, key, 1, 2);
-    assert_true(rv_lake_get_entry(lake, key, &info));
+    assert_ok(rv_lake_get_entry(lake, key, &info, err));
     assert_string_equal(info.witness, published);
     assert_ok(rv_lake_refresh(lake, key, place("p"), &result, err));
     assert_int_equal(result, RV_UP_TO_DATE);
@@ -383,7 +387,7 @@ static void published_and_refreshed(void **state) {
     fclose(file);
     rv_error why = {0};
     assert_int_not_equal(rv_lake_refresh(lake, key, place("p"), &result, &why), RV_OK);
-    assert_true(rv_lake_get_entry(lake, key, &info));
+    assert_ok(rv_lake_get_entry(lake, key, &info, err));
     rv_lake_free(lake);
 }
 

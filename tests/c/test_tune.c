@@ -49,8 +49,8 @@ static rv_index *index_of(const fixture *f, rv_kind kind, rv_metric metric,
 }
 
 static rv_tuning tuned(rv_index *index, const float *queries, size_t m, double recall) {
-    rv_tuning t;
-    memset(&t, 0x5a, sizeof t);
+    rv_tuning t = RV_TUNING_DEFAULT;
+    memset(&t.nprobe, 0x5a, sizeof t - offsetof(rv_tuning, nprobe));
     assert_ok(rv_index_tune(index, queries, m, DIM, K, recall, NULL, &t, err));
     assert_true(t.nprobe >= 1 && (t.nprobe <= LISTS || t.nprobe == RV_ALL_LISTS));
     assert_true(t.epsilon > 0 && t.epsilon < 10);
@@ -64,8 +64,8 @@ static void assert_same_tuning(const rv_tuning *a, const rv_tuning *b) {
 }
 
 static void assert_defaults(const rv_index *index, uint32_t nprobe, float epsilon) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     assert_int_equal(info.nprobe, nprobe);
     assert_true(info.epsilon == epsilon);
 }
@@ -214,7 +214,7 @@ static void more_than_there_is(void **state) {
     }
     rv_build_options o = coded_options(RV_PLUS, RV_L2, DIM, 1, 2);
     rv_index *index = build_with(&o, rows, NULL, n);
-    rv_tuning t;
+    rv_tuning t = RV_TUNING_DEFAULT;
     assert_ok(rv_index_tune(index, queries, 2, DIM, k, 1, NULL, &t, err));
     assert_true(t.recall > 0.99 && t.recall < 1); /* of the same query again */
     assert_int_equal(t.nprobe, RV_ALL_LISTS);
@@ -276,7 +276,7 @@ static void the_same_everywhere(void **state) {
     for (size_t kind = 0; kind < 3; kind++) {
         rv_metric metric = (rv_metric)kind;
         rv_index *index = index_of(f, kinds[kind], metric, kind ? 3 : 1);
-        rv_tuning first = {0};
+        rv_tuning first = RV_TUNING_DEFAULT;
         for (size_t isa = 0; isa_at(isa); isa++) {
             assert_ok(rv_isa_force(isa_at(isa), err));
             for (unsigned threads = 1; threads <= 3; threads++) {
@@ -359,8 +359,8 @@ static void changes_of_the_rows(void **state) {
     t = tuned(index, f->queries, 30, 0.6);
     assert_defaults(index, t.nprobe, t.epsilon);
     assert_ok(rv_index_add(index, f->rows, DIM, NULL, 500, NULL, err));
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     assert_int_equal(info.n_lists, 64);
     assert_int_equal(info.nprobe, RV_ALL_LISTS);
     rv_index_free(index);
@@ -388,7 +388,7 @@ static int watching(void *ctx, uint64_t done, uint64_t total) {
 static void progress_and_cancelling(void **state) {
     const fixture *f = *state;
     rv_index *index = index_of(f, RV_PLUS, RV_L2, 2);
-    rv_tuning before = tuned(index, f->queries, 20, 0.5), t = {.nprobe = 77};
+    rv_tuning before = tuned(index, f->queries, 20, 0.5), t = RV_TUNING_DEFAULT;
     watch w = {.index = index};
     rv_progress progress = {watching, &w};
     assert_ok(rv_set_num_threads(1, err)); /* who else reports not the queries it takes */
@@ -426,7 +426,7 @@ static void bad_arguments(void **state) {
     rv_index *empty = build_with(&o, NULL, NULL, 0);
     rv_index *small = build_with(&o, f->rows, NULL, 9);
     file_bytes before = bytes_of(index);
-    rv_tuning t;
+    rv_tuning t = RV_TUNING_DEFAULT;
 #define TUNE(index, m, dim, k, recall)                                                   \
     rv_index_tune(index, f->queries, m, dim, k, recall, NULL, &t, err)
     assert_fails(RV_ERR_ARGUMENT, TUNE(flat, 20, DIM, K, 0.9));

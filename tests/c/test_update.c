@@ -109,8 +109,8 @@ static void check_search(const rv_index *index, const model *m, rv_metric metric
 
 static void check_index(const rv_index *index, const model *m, rv_metric metric,
                         uint64_t *seed) {
-    rv_index_info info;
-    rv_index_get_info(index, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(index, &info, err));
     assert_int_equal(info.n, m->n);
     assert_int_equal(info.next_id, m->next_id);
     check_rows(index, m, info.has_vectors, seed);
@@ -192,13 +192,13 @@ static void step_remove(rv_index *index, model *m, uint64_t *seed) {
 
 static void step_reload(rv_index **index) {
     file_bytes b = bytes_of(*index);
-    rv_index_info before, after;
-    rv_index_get_info(*index, &before);
+    rv_index_info before = RV_INDEX_INFO_DEFAULT, after = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(*index, &before, err));
     rv_index_free(*index);
     *index = NULL;
     assert_ok(
         rv_index_from_memory(b.data, b.size, RV_VERIFY_ALWAYS, free, b.data, index, err));
-    rv_index_get_info(*index, &after);
+    assert_ok(rv_index_get_info(*index, &after, err));
     assert_int_equal(after.dead, 0);
     assert_int_equal(after.n, before.n);
 }
@@ -297,13 +297,13 @@ static void the_last_ids(void **state) {
     float *rows = normal_rows(1, 10, 4), got[4];
     for (size_t kind = 0; kind < 4; kind++) {
         rv_index *index = build(kinds[kind], RV_L2, 4, rows, NULL, 2);
-        rv_index_info info;
+        rv_index_info info = RV_INDEX_INFO_DEFAULT;
         uint64_t wide[] = {(UINT64_C(1) << 32) + 5, 5};
         assert_ok(rv_index_add(index, rows, 4, wide, 2, NULL, err));
         assert_true(rv_index_contains(index, wide[0]) && rv_index_contains(index, 5));
         assert_ok(rv_index_remove(index, &wide[1], 1, NULL, err));
         assert_true(rv_index_contains(index, wide[0])); /* not cut to 32 bits */
-        rv_index_get_info(index, &info);
+        assert_ok(rv_index_get_info(index, &info, err));
         assert_int_equal(info.next_id, wide[0] + 1);
         uint64_t last[] = {RV_NO_ID - 3};
         assert_ok(rv_index_add(index, rows, 4, last, 1, NULL, err));
@@ -380,12 +380,12 @@ static void vacuum_comes_by_itself(void **state) {
     for (size_t i = 0; i < 3000; i++) ids[i] = i;
     for (size_t kind = 0; kind < 4; kind++) {
         rv_index *index = build(kinds[kind], RV_L2, 4, rows, ids, 3000);
-        rv_index_info info;
+        rv_index_info info = RV_INDEX_INFO_DEFAULT;
         assert_ok(rv_index_remove(index, ids, 1500, NULL, err));
-        rv_index_get_info(index, &info);
+        assert_ok(rv_index_get_info(index, &info, err));
         assert_int_equal(info.dead, 1500); /* not more than half yet */
         assert_ok(rv_index_remove(index, ids + 1500, 1, NULL, err));
-        rv_index_get_info(index, &info);
+        assert_ok(rv_index_get_info(index, &info, err));
         assert_int_equal(info.dead, 0);
         assert_int_equal(info.n, 1499);
         assert_int_equal(info.next_id, 3000);
@@ -542,8 +542,8 @@ static void refused_calls_leave_no_trace(void **state) {
         assert_same_bytes(&before, &after);
         answer second = answer_of(index, rows, 3, 4, 20, NULL);
         assert_same_answer(&first, &second);
-        rv_index_info info;
-        rv_index_get_info(index, &info);
+        rv_index_info info = RV_INDEX_INFO_DEFAULT;
+        assert_ok(rv_index_get_info(index, &info, err));
         assert_int_equal(info.dead, 20);
         assert_ok(ADD(rows, 4, NULL, 10, NULL)); /* still usable */
         assert_ok(UPSERT(rows, 4, ids, n, NULL));
@@ -566,7 +566,7 @@ typedef struct held {
 } held;
 
 static held hold(const rv_index *index) {
-    held h;
+    held h = {RV_VIEW_DEFAULT, NULL};
     assert_ok(rv_index_view(index, &h.view, err));
     assert_int_equal(h.view.n, live_rows(index));
     h.copy = need(h.view.n * h.view.dim, sizeof *h.copy);
@@ -600,7 +600,7 @@ static void views_outlive_every_change(void **state) {
             views[n++] = hold(index);
         }
         assert_ok(rv_index_upsert(index, rows, 5, ids, 4, NULL, err));
-        rv_view refused;
+        rv_view refused = RV_VIEW_DEFAULT;
         assert_fails(RV_ERR_ARGUMENT, rv_index_view(index, &refused, err));
         assert_ok(rv_index_vacuum(index, err));
         views[n++] = hold(index);
@@ -632,7 +632,7 @@ static void views_outlive_every_change(void **state) {
 static void views_of_nothing(void **state) {
     (void)state;
     float *rows = normal_rows(1, 10, 5);
-    rv_view view;
+    rv_view view = RV_VIEW_DEFAULT;
     rv_index *codes = build(RV_RABITQ, RV_L2, 5, rows, NULL, 10);
     assert_fails(RV_ERR_NO_VECTORS, rv_index_view(codes, &view, err));
     rv_view_release(&view);

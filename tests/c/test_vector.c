@@ -43,8 +43,8 @@ static void padded_to_the_next_multiple_of_32(void **state) {
 /* ---- answers ---- */
 
 static void assert_same_rows(const rv_index *a, const rv_index *b) {
-    rv_index_info info;
-    rv_index_get_info(b, &info);
+    rv_index_info info = RV_INDEX_INFO_DEFAULT;
+    assert_ok(rv_index_get_info(b, &info, err));
     size_t n = info.n, dim = info.dim;
     float *va = need(2 * n * dim, sizeof *va), *vb = va + n * dim;
     float *na = need(2 * n, sizeof *na), *nb = na + n;
@@ -266,9 +266,9 @@ static void options(void **state) {
         for (uint32_t factor = 0; factor < 3; factor++) {
             o = options_for((rv_kind)kind, RV_L2, 3);
             o.rerank_factor = factor;
-            rv_index_info info;
+            rv_index_info info = RV_INDEX_INFO_DEFAULT;
             index = build_with(&o, rows, NULL, 2);
-            rv_index_get_info(index, &info);
+            assert_ok(rv_index_get_info(index, &info, err));
             assert_int_equal(info.originals_bits, info.has_vectors ? 32 : 0);
             bool possible = info.has_vectors && info.code_bytes;
             rv_index_free(index);
@@ -279,7 +279,7 @@ static void options(void **state) {
                 continue;
             }
             index = build_with(&o, rows, NULL, 2);
-            rv_index_get_info(index, &info);
+            assert_ok(rv_index_get_info(index, &info, err));
             assert_int_equal(info.originals_bits, 16);
             assert_true(info.has_vectors);
             rv_index_free(index);
@@ -295,7 +295,7 @@ static void views_are_halves(void **state) {
     const uint16_t halves[] = {0x3c00, 0xc000, 0x3800, 0x7bff, 0x0001, 0x8000};
     rv_build_options o = halves_for(RV_PLUS, RV_L2, 3, 1);
     rv_index *index = build_with(&o, rows, NULL, 2);
-    rv_view view;
+    rv_view view = RV_VIEW_DEFAULT;
     assert_ok(rv_index_view(index, &view, err));
     assert_int_equal(view.bits, 16);
     assert_int_equal(view.dim, 3);
