@@ -64,10 +64,9 @@ static double call_ns(rv_kind kind, uint32_t dim) {
     for (uint32_t i = 0; i < dim; i++) row[i] = (float)(i % 3);
     rv_build_options build = RV_BUILD_DEFAULT;
     build.kind = kind;
-    build.dim = dim;
     rv_error err;
     rv_index *index = NULL;
-    check(rv_index_build(&build, row, NULL, 1, &index, &err), &err);
+    check(rv_index_build(&build, &(rv_rows){row, NULL, 1, dim}, &index, &err), &err);
     rv_search_options search = RV_SEARCH_DEFAULT;
     uint64_t ids[K];
     float scores[K];

@@ -53,7 +53,7 @@ int main(int argc, char **argv) {
     rv_error err;
     rv_backend *backend = NULL;
     check(rv_local_backend_new("shard", &backend, &err), &err);
-    check(rv_local_put(backend, "docs", vectors, DIM, ids, ROWS, &err), &err);
+    check(rv_local_put(backend, "docs", &(rv_rows){vectors, ids, ROWS, DIM}, &err), &err);
 
     rv_lake *lake = NULL;
     rv_lake_options options = RV_LAKE_DEFAULT;

@@ -46,8 +46,8 @@ int main(int argc, char **argv) {
     rv_error err;
     rv_index *index = NULL;
     rv_build_options options = RV_BUILD_DEFAULT;
-    options.dim = DIM;
-    check(rv_index_build(&options, vectors, ids, ROWS, &index, &err), &err);
+    const rv_rows rows = {vectors, ids, ROWS, DIM};
+    check(rv_index_build(&options, &rows, &index, &err), &err);
 
     rv_memory_usage memory = RV_MEMORY_USAGE_DEFAULT;
     check(rv_index_memory(index, &memory, &err), &err);

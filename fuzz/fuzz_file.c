@@ -125,10 +125,12 @@ static void tune(rv_index *index, const rv_index_info *info, const float *querie
 static void change(rv_index *index, const rv_index_info *info, uint64_t *ids,
                    const float *rows) {
     uint64_t removed;
-    rv_status status = rv_index_add(index, rows, info->dim, NULL, 2, NULL, NULL);
+    rv_status status =
+        rv_index_add(index, &(rv_rows){rows, NULL, 2, info->dim}, NULL, NULL);
     require(status == RV_OK || status == RV_ERR_LIMIT); /* no ids left */
     if (info->n > 0) {
-        require(rv_index_upsert(index, rows, info->dim, ids, 1, NULL, NULL) == RV_OK);
+        require(rv_index_upsert(index, &(rv_rows){rows, ids, 1, info->dim}, NULL, NULL) ==
+                RV_OK);
         require(rv_index_remove(index, ids, info->n / 2, &removed, NULL) == RV_OK);
         require(removed >= (info->n > 1));
     }
@@ -196,8 +198,8 @@ static size_t sample(uint8_t *out, size_t room, unsigned choice) {
     for (size_t i = 0; i < 9 * 33; i++) rows[i] = (float)(i * 5 % 17) - 8;
     for (size_t i = 0; i < 9; i++) ids[i] = (i * 4 + 3) % 9 + (i == 2 ? 1ull << 40 : 0);
     rv_index *index = NULL;
-    require(rv_index_build(&o, rows, choice / 1296 % 2 ? ids : NULL, n, &index, NULL) ==
-            RV_OK);
+    require(rv_index_build(&o, &(rv_rows){rows, choice / 1296 % 2 ? ids : NULL, n, o.dim},
+                           &index, NULL) == RV_OK);
     rv_tuning tuned = RV_TUNING_DEFAULT; /* its settings stand in the file */
     if (n > 0 && o.kind != RV_FLAT && choice / 41472 % 2)
         require(rv_index_tune(index, rows, 4, o.dim, 1, 0.5, NULL, &tuned, NULL) ==

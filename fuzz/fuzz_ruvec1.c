@@ -71,8 +71,8 @@ static bool compare(const rv_pull *p, const uint8_t *data, size_t size) {
 }
 
 static void write_again(const rv_pull *p, const uint8_t *data, bool storable) {
-    rv_status status =
-        rv_fs_write(files, "c", "in", p->vectors, (uint32_t)p->dim, p->ids, p->n, NULL);
+    rv_status status = rv_fs_write(
+        files, "c", "in", &(rv_rows){p->vectors, p->ids, p->n, (uint32_t)p->dim}, NULL);
     require((status == RV_OK) == storable);
     if (!storable) return;
     size_t size = 24 + p->n * (8 + 4 * p->dim);

@@ -52,7 +52,8 @@ static void save_sample(void) {
     rv_lake *lake;
     rv_witness witness;
     require(rv_local_backend_new("a", &backend, NULL) == RV_OK);
-    require(rv_local_put(backend, "docs", rows, DIM, ids, ROWS, NULL) == RV_OK);
+    require(rv_local_put(backend, "docs", &(rv_rows){rows, ids, ROWS, DIM}, NULL) ==
+            RV_OK);
     require(rv_lake_new(NULL, &lake, NULL) == RV_OK);
     require(rv_lake_register(lake, backend, NULL) == RV_OK);
     require(rv_lake_prime(lake, key, NULL, witness, NULL) == RV_OK);

@@ -43,7 +43,7 @@ typedef struct rv_build_options {
     size_t size;
     rv_kind kind;
     rv_metric metric;
-    uint32_t dim;           /* 1..RV_MAX_DIM */
+    uint32_t dim;           /* 1..RV_MAX_DIM; 0 = that of the rows */
     uint32_t rerank_factor; /* 0 = let the bound decide; 1..1024, default of searches */
     uint32_t n_lists;       /* 0 = chosen from n; else 1..RV_MAX_LISTS, and with more than
                                RV_SMALL_LISTS at most one per 64 rows */
@@ -60,13 +60,20 @@ typedef struct rv_build_options {
 #define RV_BUILD_DEFAULT                                                                 \
     { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1, 2.2f, 42, NULL, 0, 32 }
 
-/* vectors: n x dim float32, row-major, finite; with originals_bits 16 below 65520 in
- * magnitude, in add and upsert too (RV_ERR_VALUE). ids: n values, none RV_NO_ID,
- * none twice, or NULL for 0..n-1. n may be 0. Bytes of the result depend on
- * data, ids, options and library version only - not on threads or ISA. */
-RV_API rv_status rv_index_build(const rv_build_options *options, const float *vectors,
-                                const uint64_t *ids, uint64_t n, rv_index **out,
-                                rv_error *err);
+/* Vectors and their ids, borrowed for the call. */
+typedef struct rv_rows {
+    const float *vectors; /* n x dim, row-major, finite */
+    const uint64_t *ids;  /* n of them, none RV_NO_ID, none twice; or NULL */
+    uint64_t n;
+    uint32_t dim;
+} rv_rows;
+
+/* options NULL: RV_BUILD_DEFAULT. Where its dim is 0, that of the rows holds; else they
+ * must agree (RV_ERR_DIM). ids NULL: 0..n-1. n may be 0. With originals_bits 16 vectors
+ * are below 65520 in magnitude, in add and upsert too (RV_ERR_VALUE). Bytes of the result
+ * depend on rows, options and library version only - not on threads or ISA. */
+RV_API rv_status rv_index_build(const rv_build_options *options, const rv_rows *rows,
+                                rv_index **out, rv_error *err);
 /* One more owner of the same index. */
 RV_API rv_index *rv_index_retain(rv_index *index);
 /* Gives one ownership up; the index goes with the last. NULL is fine. */
@@ -124,14 +131,12 @@ RV_API rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m
                                const rv_progress *progress, rv_tuning *out,
                                rv_error *err);
 
-/* Appends n rows. ids as in build, but NULL continues after the largest id ever
+/* Appends rows. ids NULL continues after the largest id ever
  * used; an id already present is RV_ERR_DUPLICATE. */
-RV_API rv_status rv_index_add(rv_index *index, const float *vectors, uint32_t dim,
-                              const uint64_t *ids, uint64_t n,
+RV_API rv_status rv_index_add(rv_index *index, const rv_rows *rows,
                               const rv_progress *progress, rv_error *err);
 /* As add, but rows whose id exists are replaced; the new row goes to the end. */
-RV_API rv_status rv_index_upsert(rv_index *index, const float *vectors, uint32_t dim,
-                                 const uint64_t *ids, uint64_t n,
+RV_API rv_status rv_index_upsert(rv_index *index, const rv_rows *rows,
                                  const rv_progress *progress, rv_error *err);
 /* Removes the rows with these ids; absent ids are ignored. *removed may be NULL. */
 RV_API rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,

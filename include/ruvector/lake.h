@@ -145,19 +145,17 @@ RV_API rv_status rv_backend_bundle(rv_backend *backend, const char *collection,
  * collection counts its generation up by one, from 1. A pull is the state of one
  * moment, without a copy. */
 RV_API rv_status rv_local_backend_new(const char *id, rv_backend **out, rv_error *err);
-/* Makes or replaces a collection. vectors: n x dim, finite; ids: n. RV_ERR_LIMIT where
- * data_ref would be longer than RV_BUNDLE_MAX_TEXT. */
+/* Makes or replaces a collection. ids are needed, and one may stand twice. RV_ERR_LIMIT
+ * where data_ref would be longer than RV_BUNDLE_MAX_TEXT. */
 RV_API rv_status rv_local_put(rv_backend *local, const char *collection,
-                              const float *vectors, uint32_t dim, const uint64_t *ids,
-                              uint64_t n, rv_error *err);
+                              const rv_rows *rows, rv_error *err);
 /* One row at the end. An id that is there already then stands twice. RV_ERR_NOT_FOUND */
 RV_API rv_status rv_local_append(rv_backend *local, const char *collection, uint64_t id,
                                  const float *vector, uint32_t dim, rv_error *err);
 /* Replaces rows with these ids where they stand, appends the others; of an id given
  * twice the last counts. Makes the collection if need be. */
 RV_API rv_status rv_local_upsert(rv_backend *local, const char *collection,
-                                 const float *vectors, uint32_t dim, const uint64_t *ids,
-                                 uint64_t n, rv_error *err);
+                                 const rv_rows *rows, rv_error *err);
 /* Absent ids are ignored; without any present nothing changes. RV_ERR_NOT_FOUND */
 RV_API rv_status rv_local_remove(rv_backend *local, const char *collection,
                                  const uint64_t *ids, uint64_t n, uint64_t *removed,
@@ -174,8 +172,7 @@ RV_API rv_status rv_fs_register(rv_backend *fs, const char *collection,
                                 const char *filename, rv_error *err);
 /* Writes the file, atomically, and registers it. */
 RV_API rv_status rv_fs_write(rv_backend *fs, const char *collection, const char *filename,
-                             const float *vectors, uint32_t dim, const uint64_t *ids,
-                             uint64_t n, rv_error *err);
+                             const rv_rows *rows, rv_error *err);
 
 /* ---- the lake ------------------------------------------------------------------- */
 

@@ -59,11 +59,11 @@ static PyObject *build(const rvpy_state *state, rv_build_options o,
     rvpy_call call;
     rv_index *index = NULL;
     rv_error error = {0};
-    o.dim = rvpy_dim(vectors);
+    const rv_rows rows = {vectors->data, ids->data, (uint64_t)vectors->shape[0],
+                          rvpy_dim(vectors)};
     o.progress = &call.progress;
     if (rvpy_call_begin(&call, progress) < 0) return NULL;
-    rv_status status = rv_index_build(&o, vectors->data, ids->data,
-                                      (uint64_t)vectors->shape[0], &index, &error);
+    rv_status status = rv_index_build(&o, &rows, &index, &error);
     if (rvpy_call_end(&call, status) < 0) {
         if (status == RV_OK) rv_index_free(index);
         return rvpy_raise(state, &error, NULL);
@@ -99,10 +99,11 @@ PyObject *rvpy_index_build(PyObject *type, PyObject *args, PyObject *kwargs) {
 static rv_status add_rows(PyObject *self, const rvpy_array *vectors, const uint64_t *ids,
                           PyObject *progress, rv_error *error) {
     rvpy_call call;
-    uint64_t n = (uint64_t)vectors->shape[0];
+    const rv_rows rows = {vectors->data, ids, (uint64_t)vectors->shape[0],
+                          rvpy_dim(vectors)};
     if (rvpy_call_begin(&call, progress) < 0) return RV_ERR_CANCELLED;
-    rv_status status = rv_index_add(rvpy_handle(self), vectors->data, rvpy_dim(vectors),
-                                    ids, n, n > 1 ? &call.progress : NULL, error);
+    rv_status status =
+        rv_index_add(rvpy_handle(self), &rows, rows.n > 1 ? &call.progress : NULL, error);
     if (rvpy_call_end(&call, status) < 0 && status == RV_OK) status = RV_ERR_CANCELLED;
     return status;
 }
@@ -190,9 +191,10 @@ PyObject *rvpy_index_upsert(PyObject *self, PyObject *args, PyObject *kwargs) {
         rvpy_take_vectors(vectors_arg, "vectors", RVPY_MATRIX, convert, &vectors) == 0 &&
         check_pairs(&vectors, &ids) == 0 && rvpy_call_begin(&call, progress) == 0) {
         rv_error error = {0};
+        const rv_rows rows = {vectors.data, ids.data, (uint64_t)ids.shape[0],
+                              rvpy_dim(&vectors)};
         rv_status status =
-            rv_index_upsert(rvpy_handle(self), vectors.data, rvpy_dim(&vectors), ids.data,
-                            (uint64_t)ids.shape[0], &call.progress, &error);
+            rv_index_upsert(rvpy_handle(self), &rows, &call.progress, &error);
         if (rvpy_call_end(&call, status) < 0) {
             rvpy_raise(rvpy_state_of(self), &error, NULL);
         } else {

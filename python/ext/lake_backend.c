@@ -212,8 +212,7 @@ static PyObject *backend_repr(PyObject *self) {
 
 typedef struct rows {
     rvpy_array ids, vectors;
-    uint64_t n;
-    uint32_t dim;
+    rv_rows all; /* of them */
 } rows;
 
 static void release_rows(rows *r) {
@@ -223,14 +222,14 @@ static void release_rows(rows *r) {
 
 static int take_rows(PyObject *self, const char *method, PyObject *ids, PyObject *vectors,
                      rows *out) {
-    *out = (rows){.n = 0};
+    memset(out, 0, sizeof *out);
     if (rvpy_take_ids(ids, "ids", RVPY_IDS_OF_ROWS, &out->ids) < 0 ||
         rvpy_take_floats(vectors, "vectors", RVPY_MATRIX, &out->vectors) < 0) {
         release_rows(out);
         return -1;
     }
-    out->n = (uint64_t)out->vectors.shape[0];
-    out->dim = rvpy_dim(&out->vectors);
+    out->all = (rv_rows){out->vectors.data, out->ids.data,
+                         (uint64_t)out->vectors.shape[0], rvpy_dim(&out->vectors)};
     if (out->ids.shape[0] == out->vectors.shape[0]) return 0;
     const rvpy_state *state = rvpy_object_state(self);
     PyErr_Format(state->error[RVPY_LAKE_VALUE_ERROR],
@@ -242,8 +241,7 @@ static int take_rows(PyObject *self, const char *method, PyObject *ids, PyObject
 
 /* ---- LocalBackend ----------------------------------------------------------- */
 
-typedef rv_status (*local_write)(rv_backend *, const char *, const float *, uint32_t,
-                                 const uint64_t *, uint64_t, rv_error *);
+typedef rv_status (*local_write)(rv_backend *, const char *, const rv_rows *, rv_error *);
 
 static PyObject *write_local(PyObject *self, PyObject *args, PyObject *kwargs,
                              const char *format, const char *method, local_write write) {
@@ -261,8 +259,7 @@ static PyObject *write_local(PyObject *self, PyObject *args, PyObject *kwargs,
     }
     rv_error error = {0};
     PyThreadState *thread = PyEval_SaveThread();
-    rv_status status =
-        write(handle(self), s.collection, r.vectors.data, r.dim, r.ids.data, r.n, &error);
+    rv_status status = write(handle(self), s.collection, &r.all, &error);
     PyEval_RestoreThread(thread);
     release_rows(&r);
     if (leave(self, &s, status, &error) < 0) return NULL;
@@ -464,8 +461,7 @@ static PyObject *fs_write(PyObject *self, PyObject *args, PyObject *kwargs) {
     }
     const char *name = PyBytes_AsString(bytes);
     PyThreadState *thread = PyEval_SaveThread();
-    rv_status status = rv_fs_write(handle(self), s.collection, name, r.vectors.data,
-                                   r.dim, r.ids.data, r.n, &error);
+    rv_status status = rv_fs_write(handle(self), s.collection, name, &r.all, &error);
     PyEval_RestoreThread(thread);
     Py_DECREF(bytes);
     release_rows(&r);

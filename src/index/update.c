@@ -194,41 +194,41 @@ static rv_status append_rows(rv_index *index, const float *vectors, const uint64
 
 /* ---- public --------------------------------------------------------------------- */
 
-static rv_status append(rv_index *index, const float *vectors, uint32_t dim,
-                        const uint64_t *ids, uint64_t n, bool replace,
+static rv_status append(rv_index *index, const rv_rows *rows, bool replace,
                         const rv_progress *progress, rv_error *err) {
-    if (dim != index->dim)
+    if (rows->dim != index->dim)
         return rvb_fail_numbers(
-            err, RV_ERR_DIM, index->dim, dim,
+            err, RV_ERR_DIM, index->dim, rows->dim,
             "vector has %u dimensions, the index %u; make it with the "
             "model that made the others, or build another index",
-            dim, index->dim);
-    if (n > RV_MAX_ROWS)
-        return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_MAX_ROWS, n,
+            rows->dim, index->dim);
+    if (rows->n > RV_MAX_ROWS)
+        return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_MAX_ROWS, rows->n,
                                 "an index holds at most %llu rows; split the data",
                                 (unsigned long long)RV_MAX_ROWS);
     RVB_TRY(rvx_writer_lock(index, err));
-    rv_status status =
-        append_rows(index, vectors, ids, (size_t)n, replace, progress, err);
+    rv_status status = append_rows(index, rows->vectors, rows->ids, (size_t)rows->n,
+                                   replace, progress, err);
     if (status == RV_OK) rvx_tidy(index);
     rvx_writer_unlock(index);
     return status;
 }
 
-rv_status rv_index_add(rv_index *index, const float *vectors, uint32_t dim,
-                       const uint64_t *ids, uint64_t n, const rv_progress *progress,
+rv_status rv_index_add(rv_index *index, const rv_rows *rows, const rv_progress *progress,
                        rv_error *err) {
-    return append(index, vectors, dim, ids, n, false, progress, err);
+    return append(index, rows, false, progress, err);
 }
 
-rv_status rv_index_build(const rv_build_options *options, const float *vectors,
-                         const uint64_t *ids, uint64_t n, rv_index **out, rv_error *err) {
+rv_status rv_index_build(const rv_build_options *options, const rv_rows *rows,
+                         rv_index **out, rv_error *err) {
     static const rvb_sized type =
         RVB_SIZED(rv_build_options, RV_BUILD_OPTIONS_0_1_0_SIZE, RV_BUILD_DEFAULT);
     rv_build_options o = RV_BUILD_DEFAULT;
     rv_index *index;
     *out = NULL;
     RVB_TRY(rvb_take_options(&type, options, &o, err));
+    if (o.dim == 0) o.dim = rows->dim;
+    uint64_t n = rows->n;
     RVB_TRY(rvx_index_create(&o, &index, err));
     if (index->has_codes && n && o.n_lists > RV_SMALL_LISTS &&
         o.n_lists > n / RVK_BLOCK) {
@@ -242,7 +242,7 @@ rv_status rv_index_build(const rv_build_options *options, const float *vectors,
                                                                 : RV_SMALL_LISTS),
             RV_SMALL_LISTS, RVK_BLOCK);
     }
-    rv_status status = rv_index_add(index, vectors, index->dim, ids, n, o.progress, err);
+    rv_status status = rv_index_add(index, rows, o.progress, err);
     if (status != RV_OK) {
         rv_index_free(index);
         return status;
@@ -252,13 +252,12 @@ rv_status rv_index_build(const rv_build_options *options, const float *vectors,
     return RV_OK;
 }
 
-rv_status rv_index_upsert(rv_index *index, const float *vectors, uint32_t dim,
-                          const uint64_t *ids, uint64_t n, const rv_progress *progress,
-                          rv_error *err) {
-    if (!ids && n)
+rv_status rv_index_upsert(rv_index *index, const rv_rows *rows,
+                          const rv_progress *progress, rv_error *err) {
+    if (!rows->ids && rows->n)
         return rvb_fail(err, RV_ERR_ARGUMENT,
                         "upsert needs ids; use add to have them made");
-    return append(index, vectors, dim, ids, n, true, progress, err);
+    return append(index, rows, true, progress, err);
 }
 
 rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,

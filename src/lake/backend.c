@@ -344,8 +344,9 @@ static rv_status check_values(const char *call, const float *vectors, uint32_t d
     return RV_OK;
 }
 
-rv_status rvl_check_rows(const char *call, const float *vectors, uint32_t dim,
-                         const uint64_t *ids, uint64_t n, rv_error *err) {
+rv_status rvl_check_rows(const char *call, const rv_rows *rows, rv_error *err) {
+    uint64_t n = rows->n;
+    uint32_t dim = rows->dim;
     if (dim > RV_MAX_DIM || dim == 0)
         return rvb_fail_numbers(err, RV_ERR_ARGUMENT, RV_MAX_DIM, dim,
                                 "%s: dim=%" PRIu32 " outside (0, %u]", call, dim,
@@ -359,7 +360,7 @@ rv_status rvl_check_rows(const char *call, const float *vectors, uint32_t dim,
         return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_PULL_MAX_BYTES, bytes,
                                 "%s: %" PRIu64 " bytes exceeds cap %" PRIu64, call, bytes,
                                 RV_PULL_MAX_BYTES);
-    if (n && (!vectors || !ids))
+    if (n && (!rows->vectors || !rows->ids))
         return rvb_fail(err, RV_ERR_ARGUMENT, "%s: ids or vectors are missing", call);
-    return check_values(call, vectors, dim, ids, n, err);
+    return check_values(call, rows->vectors, dim, rows->ids, n, err);
 }

@@ -176,17 +176,17 @@ rv_status rv_fs_register(rv_backend *backend, const char *collection,
 }
 
 rv_status rv_fs_write(rv_backend *backend, const char *collection, const char *filename,
-                      const float *vectors, uint32_t dim, const uint64_t *ids, uint64_t n,
-                      rv_error *err) {
+                      const rv_rows *rows, rv_error *err) {
     fs *f;
     place *p;
     RVB_TRY(of_backend(backend, &f, err));
     RVB_TRY(check_names(f, collection, filename, true, err));
-    RVB_TRY(rvl_check_rows("FsBackend::write", vectors, dim, ids, n, err));
+    RVB_TRY(rvl_check_rows("FsBackend::write", rows, err));
     RVB_TRY(prepare(f, collection, filename, &p, err));
     char *path = rvb_join_path(f->root, filename);
-    rv_status status = path ? rvl_ruvec1_write(path, vectors, dim, ids, n, err)
-                            : rvb_fail_memory(err, strlen(f->root) + strlen(filename));
+    rv_status status =
+        path ? rvl_ruvec1_write(path, rows->vectors, rows->dim, rows->ids, rows->n, err)
+             : rvb_fail_memory(err, strlen(f->root) + strlen(filename));
     rvb_free(path);
     if (status == RV_OK)
         settle(f, p);

@@ -78,13 +78,14 @@ static rv_status bad_rows(const question *q, rv_status status, const rv_error *w
 static rv_status build(const question *q, const rv_pull *rows, rv_index **out,
                        rv_error *err) {
     rv_build_options o = RV_BUILD_DEFAULT;
-    o.dim = (uint32_t)rows->dim; /* the backend's pulls are checked */
     o.rerank_factor = q->lake->options.rerank_factor;
     o.seed = q->lake->options.rotation_seed;
     o.progress = q->progress;
     o.repeated_ids = 1;
+    const rv_rows all = {rows->vectors, rows->ids, rows->n,
+                         (uint32_t)rows->dim}; /* the backend's pulls are checked */
     rv_error why = {0};
-    rv_status status = rv_index_build(&o, rows->vectors, rows->ids, rows->n, out, &why);
+    rv_status status = rv_index_build(&o, &all, out, &why);
     return status == RV_OK ? RV_OK : bad_rows(q, status, &why, err);
 }
 

@@ -319,13 +319,13 @@ static rv_status put(local *l, collection *c, change *new, rv_error *err) {
     return RV_OK;
 }
 
-rv_status rv_local_put(rv_backend *backend, const char *name, const float *vectors,
-                       uint32_t dim, const uint64_t *ids, uint64_t n, rv_error *err) {
+rv_status rv_local_put(rv_backend *backend, const char *name, const rv_rows *given,
+                       rv_error *err) {
     local *l;
     RVB_TRY(of_backend(backend, &l, err));
     /* no rows of no dimension: the first one to come decides */
-    if (n || dim) RVB_TRY(rvl_check_rows("put_collection", vectors, dim, ids, n, err));
-    change new = {vectors, dim, ids, (size_t)n, NULL};
+    if (given->n || given->dim) RVB_TRY(rvl_check_rows("put_collection", given, err));
+    change new = {given->vectors, given->dim, given->ids, (size_t)given->n, NULL};
     return change_or_create(l, name, put, &new, err);
 }
 
@@ -359,7 +359,7 @@ rv_status rv_local_append(rv_backend *backend, const char *name, uint64_t id,
     local *l;
     collection *c;
     RVB_TRY(of_backend(backend, &l, err));
-    RVB_TRY(rvl_check_rows("append", vector, dim, &id, 1, err));
+    RVB_TRY(rvl_check_rows("append", &(rv_rows){vector, &id, 1, dim}, err));
     RVB_TRY(known(l, name, &c, err));
     change new = {vector, dim, &id, 1, NULL};
     return change_known(l, c, append, &new, err);
@@ -420,14 +420,14 @@ static rv_status upsert(local *l, collection *c, change *new, rv_error *err) {
     return RV_OK;
 }
 
-rv_status rv_local_upsert(rv_backend *backend, const char *name, const float *vectors,
-                          uint32_t dim, const uint64_t *ids, uint64_t n, rv_error *err) {
+rv_status rv_local_upsert(rv_backend *backend, const char *name, const rv_rows *given,
+                          rv_error *err) {
     local *l;
     id_set s;
     RVB_TRY(of_backend(backend, &l, err));
-    RVB_TRY(rvl_check_rows("upsert", vectors, dim, ids, n, err));
-    RVB_TRY(make_set(&s, ids, (size_t)n, err));
-    change new = {vectors, dim, ids, (size_t)n, &s};
+    RVB_TRY(rvl_check_rows("upsert", given, err));
+    RVB_TRY(make_set(&s, given->ids, (size_t)given->n, err));
+    change new = {given->vectors, given->dim, given->ids, (size_t)given->n, &s};
     rv_status status = change_or_create(l, name, upsert, &new, err);
     free_set(&s);
     return status;

@@ -47,8 +47,8 @@ bool rvl_is_local(const rv_backend *backend);
 
 /* Within what a pull may hold? RV_ERR_ARGUMENT, RV_ERR_LIMIT, RV_ERR_VALUE for rows that
  * are not finite. Messages start with `call`. */
-rv_status rvl_check_rows(const char *call, const float *vectors, uint32_t dim,
-                         const uint64_t *ids, uint64_t n, rv_error *err) RVB_MUST_CHECK;
+rv_status rvl_check_rows(const char *call, const rv_rows *rows,
+                         rv_error *err) RVB_MUST_CHECK;
 
 /* ---- named records (names.c) ---------------------------------------------------- */
 

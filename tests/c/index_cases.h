@@ -146,7 +146,7 @@ static inline rv_build_options coded_options(rv_kind kind, rv_metric metric, siz
 static inline rv_index *build_with(const rv_build_options *o, const float *vectors,
                                    const uint64_t *ids, size_t n) {
     rv_index *index = NULL;
-    assert_ok(rv_index_build(o, vectors, ids, n, &index, err));
+    assert_ok(rv_index_build(o, &(rv_rows){vectors, ids, n, o->dim}, &index, err));
     assert_non_null(index);
     return index;
 }

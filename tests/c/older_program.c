@@ -95,12 +95,14 @@ static void check_refused(rv_status status, const char *type, size_t known) {
 static rv_index *build(void) {
     rv_index *index;
     REFUSED(rv_build_options, RV_BUILD_DEFAULT,
-            rv_index_build(newer, vectors, numbers, ROWS, &index, &error));
+            rv_index_build(newer, &(rv_rows){vectors, numbers, ROWS, newer->dim}, &index,
+                           &error));
     CHECK(!index);
     OLDER(rv_build_options, options, RV_BUILD_DEFAULT, RV_BUILD_OPTIONS_0_1_0_SIZE);
     options->dim = DIM;
     options->seed = 7;
-    OK(rv_index_build(options, vectors, numbers, ROWS, &index, &error));
+    OK(rv_index_build(options, &(rv_rows){vectors, numbers, ROWS, options->dim}, &index,
+                      &error));
     give_back(options);
     return index;
 }

@@ -265,7 +265,7 @@ static rv_index *small_index(void) {
     o.dim = LAKE_DIM;
     float row[LAKE_DIM] = {1};
     rv_index *index;
-    assert_ok(rv_index_build(&o, row, NULL, 1, &index, err));
+    assert_ok(rv_index_build(&o, &(rv_rows){row, NULL, 1, o.dim}, &index, err));
     return index;
 }
 

@@ -186,8 +186,10 @@ typedef struct collection {
 
 static rv_status save_rows(const void *ctx, size_t which, rv_error *err) {
     const collection *c = ctx;
-    return rv_fs_write(c->files, "c", "c.bin", c->rows + which * FILE_ROWS * FILE_DIM,
-                       FILE_DIM, c->ids, FILE_ROWS / (1 + which), err);
+    return rv_fs_write(c->files, "c", "c.bin",
+                       &(rv_rows){c->rows + which * FILE_ROWS * FILE_DIM, c->ids,
+                                  FILE_ROWS / (1 + which), FILE_DIM},
+                       err);
 }
 
 static size_t which_rows(const void *ctx) {
@@ -261,8 +263,10 @@ static rv_lake *saved_lake(const float *rows, uint32_t dim, uint64_t n, rv_witne
     uint64_t *ids = scattered_ids(3, n);
     assert_ok(rv_local_backend_new("a", &backend, err));
     for (uint64_t i = 0; i < n; i += n / 2) /* the more rows, the more generations */
-        assert_ok(rv_local_upsert(backend, "docs", rows + i * dim, dim, ids + i,
-                                  n - i < n / 2 ? n - i : n / 2, err));
+        assert_ok(rv_local_upsert(
+            backend, "docs",
+            &(rv_rows){rows + i * dim, ids + i, n - i < n / 2 ? n - i : n / 2, dim},
+            err));
     assert_ok(rv_lake_new(NULL, &lake, err));
     assert_ok(rv_lake_register(lake, backend, err));
     assert_ok(rv_lake_prime(lake, docs, NULL, out, err));

@@ -249,8 +249,10 @@ static void a_floor_looks_at_the_best_estimates(void **state) {
     rv_index *coded = build_with(&codes, rows, NULL, half);
     answer a = answer_of(index, queries, f->m, DIM, K, NULL); /* makes the lists */
     answer_free(&a);
-    assert_ok(rv_index_add(index, rows + half * DIM, DIM, NULL, half, NULL, err));
-    assert_ok(rv_index_add(coded, rows + half * DIM, DIM, NULL, half, NULL, err));
+    assert_ok(
+        rv_index_add(index, &(rv_rows){rows + half * DIM, NULL, half, DIM}, NULL, err));
+    assert_ok(
+        rv_index_add(coded, &(rv_rows){rows + half * DIM, NULL, half, DIM}, NULL, err));
     answer estimates = answer_of(coded, queries, f->m, DIM, clearly, NULL);
     exact_hit *exact = need(f->n, sizeof *exact);
     rv_search_options o = RV_SEARCH_DEFAULT;

@@ -89,7 +89,7 @@ static void version_1_variants(void **state) {
     index = loaded_from(b, 32, RV_VERIFY_ALWAYS);
     assert_int_equal(live_rows(index), 0);
     float row[2] = {1, 2};
-    assert_ok(rv_index_add(index, row, 2, NULL, 1, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){row, NULL, 1, 2}, NULL, err));
     assert_true(rv_index_contains(index, 0));
     rv_index_free(index);
 }
@@ -167,8 +167,9 @@ static void repeated_ids(void **state) {
         assert_true(a.scores[0] == 0 && a.scores[1] == 1 && a.scores[2] == 9);
         assert_true(a.ids[3] == RV_NO_ID);
         answer_free(&a);
-        assert_fails(RV_ERR_DUPLICATE, rv_index_add(index, rows, 1, &four, 1, NULL, err));
-        assert_ok(rv_index_upsert(index, rows + 6, 1, &four, 1, NULL, err));
+        assert_fails(RV_ERR_DUPLICATE,
+                     rv_index_add(index, &(rv_rows){rows, &four, 1, 1}, NULL, err));
+        assert_ok(rv_index_upsert(index, &(rv_rows){rows + 6, &four, 1, 1}, NULL, err));
         assert_int_equal(live_rows(index), 6);
         assert_ok(rv_index_get(index, 4, &row, err));
         assert_true(row == 6);
@@ -177,7 +178,7 @@ static void repeated_ids(void **state) {
         assert_int_equal(removed, 3);
         assert_false(rv_index_contains(index, 9));
         assert_int_equal(live_rows(index), 3);
-        assert_ok(rv_index_add(index, rows, 1, &nine, 1, NULL, err));
+        assert_ok(rv_index_add(index, &(rv_rows){rows, &nine, 1, 1}, NULL, err));
         assert_int_equal(live_rows(index), 4);
         rv_index_free(index);
         free(saved.data);
@@ -229,7 +230,7 @@ static void rows_that_are_not_finite(void **state) {
                                        saved.data, &index, err));
     }
     assert_ok(rv_index_remove(index, (uint64_t[]){0, 20}, 2, NULL, err));
-    assert_ok(rv_index_add(index, rows + dim, 8, NULL, 10, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){rows + dim, NULL, 10, 8}, NULL, err));
     rv_index_free(index);
     free(b.data);
     free(rows);
@@ -354,7 +355,7 @@ static void use(rv_index *index) {
     (void)rv_index_search(index, row, 1, info.dim, 7, NULL, ids, scores, NULL);
     (void)rv_index_get(index, 1, row, NULL);
     memset(row, 0, info.dim * sizeof *row);
-    (void)rv_index_add(index, row, info.dim, NULL, 1, NULL, NULL);
+    (void)rv_index_add(index, &(rv_rows){row, NULL, 1, info.dim}, NULL, NULL);
     (void)rv_index_remove(index, ids, 2, NULL, NULL);
     file_bytes b = bytes_of(index);
     (void)loads(b.data, b.size, RV_VERIFY_ALWAYS);

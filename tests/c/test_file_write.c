@@ -131,7 +131,7 @@ static void emptied_indexes(void **state) {
         assert_round_trip(index, rows, 1, 8);
         file_bytes b = bytes_of(index);
         rv_index *loaded = from_bytes(&b);
-        assert_ok(rv_index_add(loaded, rows, 8, NULL, 1, NULL, err));
+        assert_ok(rv_index_add(loaded, &(rv_rows){rows, NULL, 1, 8}, NULL, err));
         assert_true(rv_index_contains(loaded, 50));
         rv_index_free(index);
         rv_index_free(loaded);
@@ -402,7 +402,7 @@ static void saving_over_a_mapped_file(void **state) {
     assert_true(rv_index_equal(first, mapped));
     rv_view view = RV_VIEW_DEFAULT;
     assert_ok(rv_index_view(mapped, &view, err));
-    assert_ok(rv_index_add(mapped, rows, 20, NULL, 100, NULL, err));
+    assert_ok(rv_index_add(mapped, &(rv_rows){rows, NULL, 100, 20}, NULL, err));
     assert_ok(rv_index_remove(mapped, (uint64_t[]){0, 5}, 2, NULL, err));
     assert_ok(rv_index_save(mapped, p->path, err));
     rv_index *second = load(p->path, 1);

@@ -166,8 +166,8 @@ static void a_mask_of_another_version_is_refused(void **state) {
     assert_false(info_of(index).moved);
     float vector[64] = {1};
     assert_true(info_of(index).dim <= 64);
-    assert_ok(rv_index_upsert(index, vector, info_of(index).dim, (uint64_t[]){4}, 1, NULL,
-                              err));
+    assert_ok(rv_index_upsert(
+        index, &(rv_rows){vector, (uint64_t[]){4}, 1, info_of(index).dim}, NULL, err));
     assert_int_equal(info_of(index).n, N); /* as many, but others */
     assert_true(info_of(index).moved);
     assert_int_equal(filter_for_version(index, at_first, N), RV_ERR_ARGUMENT);

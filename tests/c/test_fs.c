@@ -96,7 +96,8 @@ static void the_published_file(void **state) {
     (void)state;
     char path[PATH_BYTES];
     uint8_t bytes[64];
-    ok(rv_fs_write(files, "c", "c.bin", sample_rows, 2, sample_ids, 2, &error));
+    ok(rv_fs_write(files, "c", "c.bin", &(rv_rows){sample_rows, sample_ids, 2, 2},
+                   &error));
     assert_int_equal(read_file(in_folder(path, "c.bin"), bytes, 64), sizeof sample);
     assert_memory_equal(bytes, sample, sizeof sample);
     assert_int_equal(count_entries(folder), 1);
@@ -120,7 +121,7 @@ static void many_rows(void **state) {
         assert_non_null(rows);
         for (size_t i = 0; i < n; i++) ids[i] = rvb_random(1, 2, i) >> 1;
         for (size_t i = 0; i < n * dim; i++) rows[i] = (float)i * 0.5f - 3;
-        ok(rv_fs_write(files, "c", "c.bin", rows, dims[c], ids, n, &error));
+        ok(rv_fs_write(files, "c", "c.bin", &(rv_rows){rows, ids, n, dims[c]}, &error));
         ok(rv_backend_pull(files, "c", &p, &error));
         assert_true(p.n == n && p.dim == dim);
         assert_memory_equal(p.ids, ids, n * sizeof *ids);
@@ -136,7 +137,7 @@ static void empty_and_longer_files(void **state) {
     char path[PATH_BYTES];
     uint8_t bytes[80] = {0};
     rv_pull p;
-    ok(rv_fs_write(files, "c", "c.bin", NULL, 5, NULL, 0, &error));
+    ok(rv_fs_write(files, "c", "c.bin", &(rv_rows){NULL, NULL, 0, 5}, &error));
     assert_int_equal(read_file(in_folder(path, "c.bin"), bytes, 64), 24);
     ok(rv_backend_pull(files, "c", &p, &error));
     assert_true(p.n == 0 && p.dim == 5);
@@ -158,8 +159,9 @@ static void refused_name(const char *name, const char *reason, bool write_only) 
     } else {
         ok(status);
     }
-    assert_int_equal(rv_fs_write(files, "c", name, sample_rows, 2, sample_ids, 2, &error),
-                     RV_ERR_ARGUMENT);
+    assert_int_equal(
+        rv_fs_write(files, "c", name, &(rv_rows){sample_rows, sample_ids, 2, 2}, &error),
+        RV_ERR_ARGUMENT);
     if (strlen(name) < 60 && !strpbrk(name, "\n\x01\x7F\xFF\xC3\xED")) {
         snprintf(wanted, sizeof wanted, "FsBackend: illegal filename \"%s\": %s", name,
                  reason);
@@ -215,7 +217,8 @@ static void legal_names(void **state) {
             put_sample(names[i]);
             ok(rv_fs_register(files, "c", names[i], &error));
         } else {
-            ok(rv_fs_write(files, "c", names[i], sample_rows, 2, sample_ids, 2, &error));
+            ok(rv_fs_write(files, "c", names[i],
+                           &(rv_rows){sample_rows, sample_ids, 2, 2}, &error));
         }
         assert_pulls_sample("c");
         assert_int_equal(access(in_folder(path, names[i]), R_OK), 0);
@@ -351,7 +354,8 @@ static void missing_files(void **state) {
     ok(rv_fs_register(files, "c", "dir", &error));
     assert_no_pull("c", ": open ");
     assert_int_equal(
-        rv_fs_write(files, "w", "dir", sample_rows, 2, sample_ids, 2, &error), RV_ERR_IO);
+        rv_fs_write(files, "w", "dir", &(rv_rows){sample_rows, sample_ids, 2, 2}, &error),
+        RV_ERR_IO);
     assert_int_equal(rv_backend_generation(files, "w", number, &error),
                      RV_ERR_NOT_FOUND); /* not registered */
     assert_int_equal(mkfifo(in_folder(path, "pipe"), 0600), 0);
@@ -381,7 +385,8 @@ static void links(void **state) {
 
     /* a write takes the link's place and leaves its target alone */
     in_folder(target, "real.bin");
-    ok(rv_fs_write(files, "c", "link.bin", sample_rows, 1, sample_ids, 1, &error));
+    ok(rv_fs_write(files, "c", "link.bin", &(rv_rows){sample_rows, sample_ids, 1, 1},
+                   &error));
     assert_int_equal(lstat(path, &s), 0);
     assert_true(S_ISREG(s.st_mode));
     assert_int_equal(s.st_size, 36);
@@ -400,7 +405,8 @@ static uint64_t generation(void) {
 
 static void generations_are_whole_seconds(void **state) {
     (void)state;
-    ok(rv_fs_write(files, "c", "c.bin", sample_rows, 2, sample_ids, 2, &error));
+    ok(rv_fs_write(files, "c", "c.bin", &(rv_rows){sample_rows, sample_ids, 2, 2},
+                   &error));
     static const struct {
         time_t seconds;
         long ns;
@@ -451,7 +457,8 @@ static void roots(void **state) {
         rv_bundle *bundle;
         if (i == 2) ok(rvb_make_directories("a", &error));
         ok(rv_fs_backend_new("x", cases[i][0], 0, &b, &error));
-        ok(rv_fs_write(b, "c", "c.bin", sample_rows, 2, sample_ids, 2, &error));
+        ok(rv_fs_write(b, "c", "c.bin", &(rv_rows){sample_rows, sample_ids, 2, 2},
+                       &error));
         ok(rv_backend_bundle(b, "c", 42, 20, &bundle, &error));
         assert_string_equal(bundle->data_ref.data, cases[i][1]);
         rv_bundle_free(bundle);
@@ -477,7 +484,8 @@ static void rewrites_change_the_token(void **state) {
     uint64_t before[4], after[4], again[4];
     char path[PATH_BYTES];
     const float other_rows[] = {9, 8, 7, 6};
-    ok(rv_fs_write(files, "c", "c.bin", sample_rows, 2, sample_ids, 2, &error));
+    ok(rv_fs_write(files, "c", "c.bin", &(rv_rows){sample_rows, sample_ids, 2, 2},
+                   &error));
     set_modified("c.bin", 1000000000, 0);
     token_of(before);
     token_of(again);
@@ -488,7 +496,7 @@ static void rewrites_change_the_token(void **state) {
     /* within the second, of the same size, by this backend */
     for (int i = 0; i < 20; i++) {
         const float *rows = i % 2 ? sample_rows : other_rows;
-        ok(rv_fs_write(files, "c", "c.bin", rows, 2, sample_ids, 2, &error));
+        ok(rv_fs_write(files, "c", "c.bin", &(rv_rows){rows, sample_ids, 2, 2}, &error));
         token_of(after);
         assert_memory_not_equal(before, after, sizeof before);
         memcpy(before, after, sizeof before);
@@ -539,10 +547,12 @@ static void a_pull_belongs_to_its_file(void **state) {
     rv_pull p;
     rv_bundle *bundle;
     char wanted[PATH_BYTES + 20];
-    ok(rv_fs_write(files, "c", "a.bin", sample_rows, 2, sample_ids, 2, &error));
+    ok(rv_fs_write(files, "c", "a.bin", &(rv_rows){sample_rows, sample_ids, 2, 2},
+                   &error));
     set_modified("a.bin", 1000, 0);
     ok(rv_backend_pull(files, "c", &p, &error));
-    ok(rv_fs_write(files, "c", "b.bin", sample_rows, 1, sample_ids, 2, &error));
+    ok(rv_fs_write(files, "c", "b.bin", &(rv_rows){sample_rows, sample_ids, 2, 1},
+                   &error));
     ok(rvl_backend_bundle_of_pull(files, "c", 42, 20, &p, &bundle, &error));
     snprintf(wanted, sizeof wanted, "file://%s/a.bin", folder);
     assert_string_equal(bundle->data_ref.data, wanted);
@@ -581,23 +591,28 @@ static void refused_writes(void **state) {
     uint64_t number;
     static const uint32_t dims[] = {0, 8193, UINT32_MAX};
     for (size_t i = 0; i < 3; i++)
-        assert_int_equal(
-            rv_fs_write(files, "c", "c.bin", sample_rows, dims[i], sample_ids, 2, &error),
-            RV_ERR_ARGUMENT);
-    assert_int_equal(rv_fs_write(files, "c", "c.bin", bad, 2, sample_ids, 2, &error),
-                     RV_ERR_VALUE);
+        assert_int_equal(rv_fs_write(files, "c", "c.bin",
+                                     &(rv_rows){sample_rows, sample_ids, 2, dims[i]},
+                                     &error),
+                         RV_ERR_ARGUMENT);
+    assert_int_equal(
+        rv_fs_write(files, "c", "c.bin", &(rv_rows){bad, sample_ids, 2, 2}, &error),
+        RV_ERR_VALUE);
     assert_string_equal(error.message, "FsBackend::write: row 0 holds NaN at position 1");
     assert_int_equal(
-        rv_fs_write(files, "c", "c.bin", sample_rows, 2, reserved, 2, &error),
+        rv_fs_write(files, "c", "c.bin", &(rv_rows){sample_rows, reserved, 2, 2}, &error),
         RV_ERR_ARGUMENT);
+    assert_int_equal(rv_fs_write(files, "c", "c.bin",
+                                 &(rv_rows){sample_rows, sample_ids, 100000001, 2},
+                                 &error),
+                     RV_ERR_LIMIT);
+    assert_int_equal(rv_fs_write(files, "c", "c.bin",
+                                 &(rv_rows){sample_rows, sample_ids, 524289, 8192},
+                                 &error),
+                     RV_ERR_LIMIT);
     assert_int_equal(
-        rv_fs_write(files, "c", "c.bin", sample_rows, 2, sample_ids, 100000001, &error),
-        RV_ERR_LIMIT);
-    assert_int_equal(
-        rv_fs_write(files, "c", "c.bin", sample_rows, 8192, sample_ids, 524289, &error),
-        RV_ERR_LIMIT);
-    assert_int_equal(rv_fs_write(files, "c", "c.bin", NULL, 2, sample_ids, 2, &error),
-                     RV_ERR_ARGUMENT);
+        rv_fs_write(files, "c", "c.bin", &(rv_rows){NULL, sample_ids, 2, 2}, &error),
+        RV_ERR_ARGUMENT);
     assert_int_equal(count_entries(folder), 0);
     assert_int_equal(rv_backend_generation(files, "c", &number, &error),
                      RV_ERR_NOT_FOUND);
@@ -606,9 +621,9 @@ static void refused_writes(void **state) {
     ok(rv_local_backend_new("mem", &other, &error));
     assert_int_equal(rv_fs_register(other, "c", "c.bin", &error), RV_ERR_ARGUMENT);
     assert_string_equal(error.message, "backend mem is not one of files");
-    assert_int_equal(
-        rv_fs_write(other, "c", "c.bin", sample_rows, 2, sample_ids, 2, &error),
-        RV_ERR_ARGUMENT);
+    assert_int_equal(rv_fs_write(other, "c", "c.bin",
+                                 &(rv_rows){sample_rows, sample_ids, 2, 2}, &error),
+                     RV_ERR_ARGUMENT);
     rv_backend_free(other);
 }
 
@@ -624,11 +639,12 @@ static void without_memory(void **state) {
             uint64_t number;
             rv_status status = RV_OK;
             snprintf(name, sizeof name, "new-%d-%zu", step, n);
-            ok(rv_fs_write(files, "c", "c.bin", sample_rows, 2, sample_ids, 2, &error));
+            ok(rv_fs_write(files, "c", "c.bin", &(rv_rows){sample_rows, sample_ids, 2, 2},
+                           &error));
             failing_allocator_install(n);
             if (step == 0) {
-                status = rv_fs_write(files, name, "c.bin", other_rows, 2, sample_ids, 2,
-                                     &error);
+                status = rv_fs_write(files, name, "c.bin",
+                                     &(rv_rows){other_rows, sample_ids, 2, 2}, &error);
             } else if (step == 1) {
                 status = rv_backend_pull(files, "c", &p, &error);
             } else if (step == 2) {
@@ -670,7 +686,8 @@ static void *rewrite(void *ctx) {
     for (int round = 1; !atomic_load(&stop); round++) {
         for (size_t i = 0; i < ROUND_ROWS * 2; i++) rows[i] = (float)round;
         for (size_t i = 0; i < ROUND_ROWS; i++) ids[i] = (uint64_t)round;
-        if (rv_fs_write(ctx, "c", "c.bin", rows, 2, ids, ROUND_ROWS, NULL) != RV_OK)
+        if (rv_fs_write(ctx, "c", "c.bin", &(rv_rows){rows, ids, ROUND_ROWS, 2}, NULL) !=
+            RV_OK)
             return ctx;
     }
     return NULL;
@@ -680,7 +697,8 @@ static void replaced_while_read(void **state) {
     (void)state;
     pthread_t writer;
     void *failed;
-    ok(rv_fs_write(files, "c", "c.bin", sample_rows, 2, sample_ids, 2, &error));
+    ok(rv_fs_write(files, "c", "c.bin", &(rv_rows){sample_rows, sample_ids, 2, 2},
+                   &error));
     atomic_store(&stop, false);
     assert_int_equal(pthread_create(&writer, NULL, rewrite, files), 0);
     for (uint64_t last = 0, seen = 0; seen < 20;) {
@@ -730,7 +748,8 @@ static void written_in_place_while_read(void **state) {
     (void)state;
     pthread_t writer;
     void *failed;
-    ok(rv_fs_write(files, "c", "c.bin", sample_rows, 2, sample_ids, 2, &error));
+    ok(rv_fs_write(files, "c", "c.bin", &(rv_rows){sample_rows, sample_ids, 2, 2},
+                   &error));
     atomic_store(&stop, false);
     assert_int_equal(pthread_create(&writer, NULL, grow_and_shrink, NULL), 0);
     for (int i = 0; i < 50; i++) {

@@ -266,7 +266,8 @@ static void chosen_ids_in_an_index(void **state) {
     file_bytes bytes = bytes_of(index);
     rv_index *loaded = from_bytes(&bytes);
     assert_true(longest_run(&loaded->ids) < LONGEST_RUN);
-    assert_ok(rv_index_add(index, rows + half, 1, ids + half, n - half, NULL, err));
+    assert_ok(
+        rv_index_add(index, &(rv_rows){rows + half, ids + half, n - half, 1}, NULL, err));
     assert_ok(rv_index_remove(index, ids, half, &removed, err));
     assert_int_equal(removed, half);
     assert_ok(rv_index_vacuum(index, err));

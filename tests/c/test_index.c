@@ -10,6 +10,19 @@ static const rv_kind kinds[] = {RV_FLAT, RV_RABITQ, RV_PLUS, RV_ASYM};
 
 /* ---- building ---- */
 
+static void options_left_out(void **state) {
+    (void)state;
+    const float rows[4] = {1, 2, 3, 4};
+    rv_index *index, *same;
+    rv_build_options o = RV_BUILD_DEFAULT;
+    o.dim = 2;
+    assert_ok(rv_index_build(NULL, &(rv_rows){rows, NULL, 2, 2}, &index, err));
+    assert_ok(rv_index_build(&o, &(rv_rows){rows, NULL, 2, 2}, &same, err));
+    assert_true(rv_index_equal(index, same));
+    rv_index_free(same);
+    rv_index_free(index);
+}
+
 static void bad_build_options(void **state) {
     (void)state;
     float rows[4] = {1, 2, 3, 4};
@@ -20,7 +33,8 @@ static void bad_build_options(void **state) {
         o = good;                                                                        \
         o.field = value;                                                                 \
         index = (rv_index *)rows;                                                        \
-        assert_fails(RV_ERR_ARGUMENT, rv_index_build(&o, rows, NULL, 2, &index, err));   \
+        assert_fails(RV_ERR_ARGUMENT,                                                    \
+                     rv_index_build(&o, &(rv_rows){rows, NULL, 2, o.dim}, &index, err)); \
         assert_null(index);                                                              \
     } while (0)
     REFUSED(size, 0);
@@ -42,16 +56,27 @@ static void bad_build_options(void **state) {
     REFUSED(epsilon, -1.9f);
     REFUSED(epsilon, NAN);
     REFUSED(epsilon, INFINITY);
-    assert_fails(RV_ERR_ARGUMENT, rv_index_build(NULL, rows, NULL, 2, &index, err));
+    assert_fails(RV_ERR_DIM,
+                 rv_index_build(&good, &(rv_rows){rows, NULL, 2, 1}, &index, err));
+    assert_null(index);
+    assert_fails(RV_ERR_ARGUMENT,
+                 rv_index_build(NULL, &(rv_rows){rows, NULL, 2, 0}, &index, err));
+    assert_null(index);
     uint64_t twins[] = {4, 4};
-    assert_fails(RV_ERR_DUPLICATE, rv_index_build(&good, rows, twins, 2, &index, err));
+    assert_fails(
+        RV_ERR_DUPLICATE,
+        rv_index_build(&good, &(rv_rows){rows, twins, 2, good.dim}, &index, err));
     assert_null(index);
     rows[3] = NAN;
     rv_error error;
-    assert_int_equal(rv_index_build(&good, rows, NULL, 2, &index, &error), RV_ERR_VALUE);
+    assert_int_equal(
+        rv_index_build(&good, &(rv_rows){rows, NULL, 2, good.dim}, &index, &error),
+        RV_ERR_VALUE);
     assert_int_equal(error.actual, 1); /* the row */
     assert_non_null(strstr(error.message, "position 1"));
-    assert_int_equal(rv_index_build(&good, rows, NULL, 2, &index, NULL), RV_ERR_VALUE);
+    assert_int_equal(
+        rv_index_build(&good, &(rv_rows){rows, NULL, 2, good.dim}, &index, NULL),
+        RV_ERR_VALUE);
     rv_index_free(NULL);
 }
 
@@ -64,7 +89,9 @@ static void values_out_of_range(void **state) {
             rv_index *index;
             rows[2999 * 7 + 6] = bad[i];
             rv_build_options o = options_for(kinds[kind], RV_COSINE, 7);
-            assert_fails(RV_ERR_VALUE, rv_index_build(&o, rows, NULL, 3000, &index, err));
+            assert_fails(
+                RV_ERR_VALUE,
+                rv_index_build(&o, &(rv_rows){rows, NULL, 3000, o.dim}, &index, err));
             assert_null(index);
             rows[2999 * 7 + 6] = 0x1p56f; /* the largest there is */
             memset(rows + 2999 * 7, 0, 6 * sizeof *rows);
@@ -153,7 +180,8 @@ static void how_many_lists(void **state) {
                 rv_index *index = NULL;
                 rv_error error;
                 assert_int_equal(
-                    rv_index_build(&o, rows, NULL, cases[i].rows, &index, &error),
+                    rv_index_build(&o, &(rv_rows){rows, NULL, cases[i].rows, o.dim},
+                                   &index, &error),
                     RV_ERR_ARGUMENT);
                 assert_null(index);
                 assert_int_equal(error.expected, cases[i].rows / 64);
@@ -180,11 +208,13 @@ static void many_lists_for_rows_to_come(void **state) {
     rv_index *flat = build(RV_FLAT, RV_L2, dim, rows, NULL, n);
     rv_index *index = build_with(&o, NULL, NULL, 0);
     assert_int_equal(lists_of(index), 100);
-    assert_ok(rv_index_add(index, rows, 3, NULL, 50, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){rows, NULL, 50, 3}, NULL, err));
     assert_int_equal(lists_of(index), 50);
-    assert_ok(rv_index_add(index, rows + 50 * dim, 3, NULL, 2000 - 50, NULL, err));
+    assert_ok(
+        rv_index_add(index, &(rv_rows){rows + 50 * dim, NULL, 2000 - 50, 3}, NULL, err));
     assert_int_equal(lists_of(index), 64);
-    assert_ok(rv_index_add(index, rows + 2000 * dim, 3, NULL, n - 2000, NULL, err));
+    assert_ok(
+        rv_index_add(index, &(rv_rows){rows + 2000 * dim, NULL, n - 2000, 3}, NULL, err));
     assert_int_equal(lists_of(index), 100);
     answer a = answer_of(index, rows, 20, dim, 10, NULL);
     answer b = answer_of(flat, rows, 20, dim, 10, NULL);
@@ -196,7 +226,7 @@ static void many_lists_for_rows_to_come(void **state) {
     o.n_lists = RV_MAX_LISTS; /* costs no more than the lists there are */
     index = build_with(&o, NULL, NULL, 0);
     assert_int_equal(lists_of(index), RV_MAX_LISTS);
-    assert_ok(rv_index_add(index, rows, 3, NULL, 1000, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){rows, NULL, 1000, 3}, NULL, err));
     assert_int_equal(lists_of(index), 64);
     rv_index_free(index);
     free(rows);
@@ -230,7 +260,8 @@ static void building_reports_and_stops(void **state) {
         assert_int_equal(w.total, n);
         rv_index *index = NULL;
         w = (watch){.stop_at = 1};
-        assert_fails(RV_ERR_CANCELLED, rv_index_build(&o, rows, NULL, n, &index, err));
+        assert_fails(RV_ERR_CANCELLED,
+                     rv_index_build(&o, &(rv_rows){rows, NULL, n, o.dim}, &index, err));
         assert_null(index);
         assert_int_equal(w.calls, 1); /* not asked again */
     }
@@ -387,9 +418,9 @@ static void every_change_is_counted(void **state) {
     at[1] = changes_of(index);
     assert_ok(rv_index_vacuum(index, err));
     at[2] = changes_of(index);
-    assert_ok(rv_index_add(index, rows, 3, &last, 1, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){rows, &last, 1, 3}, NULL, err));
     at[3] = changes_of(index);
-    assert_ok(rv_index_upsert(index, rows, 3, &last, 1, NULL, err));
+    assert_ok(rv_index_upsert(index, &(rv_rows){rows, &last, 1, 3}, NULL, err));
     at[4] = changes_of(index);
     for (size_t i = 1; i < 5; i++) assert_true(at[i] > at[i - 1]);
     rv_index_free(index);
@@ -404,9 +435,10 @@ static void repeated_ids(void **state) {
     rv_build_options o = RV_BUILD_DEFAULT;
     o.dim = 1;
     rv_index *index;
-    assert_fails(RV_ERR_DUPLICATE, rv_index_build(&o, rows, ids, 4, &index, err));
+    assert_fails(RV_ERR_DUPLICATE,
+                 rv_index_build(&o, &(rv_rows){rows, ids, 4, o.dim}, &index, err));
     o.repeated_ids = 1;
-    assert_ok(rv_index_build(&o, rows, ids, 4, &index, err));
+    assert_ok(rv_index_build(&o, &(rv_rows){rows, ids, 4, o.dim}, &index, err));
     uint64_t size = rv_index_serialized_size(index), found[4], removed;
     float scores[4];
     void *bytes = need(size, 1);
@@ -422,7 +454,7 @@ static void repeated_ids(void **state) {
         assert_int_equal(found[2], 5);
         assert_int_equal(found[3], 1);
         assert_fails(RV_ERR_DUPLICATE,
-                     rv_index_add(both[i], rows, 1, &five, 1, NULL, err));
+                     rv_index_add(both[i], &(rv_rows){rows, &five, 1, 1}, NULL, err));
         assert_ok(rv_index_remove(both[i], &five, 1, &removed, err));
         assert_int_equal(removed, 2);
     }
@@ -570,7 +602,7 @@ static void pages_of_rows_are_one_walk(void **state) {
         if (at == LIVE - 50) break;
     }
     assert_ok(rv_index_copy_rows(index, LIVE, 0, ids, NULL, NULL, NULL, err));
-    assert_ok(rv_index_add(index, rows, 1, NULL, 1, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){rows, NULL, 1, 1}, NULL, err));
     assert_ok(rv_index_copy_rows(index, LIVE, 1, ids, NULL, NULL, NULL, err));
     assert_int_equal(ids[0], N);
     uint64_t first = 1;
@@ -585,6 +617,7 @@ static void pages_of_rows_are_one_walk(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(options_left_out),
         cmocka_unit_test(bad_build_options),
         cmocka_unit_test(values_out_of_range),
         cmocka_unit_test(info_tells_the_options),

@@ -53,16 +53,16 @@ static int tear_down(void **state) {
 typedef rv_status (*call)(rv_index *index, rv_error *err);
 
 static rv_status call_add(rv_index *index, rv_error *err) {
-    return rv_index_add(index, fix.rows, DIM, NULL, N, NULL, err);
+    return rv_index_add(index, &(rv_rows){fix.rows, NULL, N, DIM}, NULL, err);
 }
 
 static rv_status call_add_own_ids(rv_index *index, rv_error *err) {
     static const uint64_t ids[] = {500000001, 7000001, 500000007};
-    return rv_index_add(index, fix.rows, DIM, ids, 3, NULL, err);
+    return rv_index_add(index, &(rv_rows){fix.rows, ids, 3, DIM}, NULL, err);
 }
 
 static rv_status call_upsert(rv_index *index, rv_error *err) {
-    return rv_index_upsert(index, fix.rows, DIM, fix.ids, N / 2, NULL, err);
+    return rv_index_upsert(index, &(rv_rows){fix.rows, fix.ids, N / 2, DIM}, NULL, err);
 }
 
 static rv_status call_remove(rv_index *index, rv_error *err) {
@@ -183,7 +183,8 @@ static rv_build_options current;
 static rv_status call_build(rv_index *index, rv_error *err) {
     rv_index *other = NULL;
     (void)index;
-    rv_status status = rv_index_build(&current, fix.rows, fix.ids, N, &other, err);
+    rv_status status = rv_index_build(
+        &current, &(rv_rows){fix.rows, fix.ids, N, current.dim}, &other, err);
     return load_and_free(other, status);
 }
 
@@ -343,7 +344,8 @@ static void refused_on_several_threads(void **state) {
     for (size_t n = 1, reached = 1; reached; n++) {
         failing_allocator_install(n);
         rv_index *index = NULL;
-        rv_status status = rv_index_build(&o, rows, NULL, 6000, &index, NULL);
+        rv_status status =
+            rv_index_build(&o, &(rv_rows){rows, NULL, 6000, o.dim}, &index, NULL);
         uint64_t ids[64 * 5];
         float scores[64 * 5];
         assert_true(status == RV_OK || status == RV_ERR_MEMORY);
@@ -393,17 +395,18 @@ static void memory_is_accounted_for(void **state) {
             if (kind >= 2 && run == 1) o.originals_bits = 16;
             rv_index *index = build_with(&o, NULL, NULL, 0);
             assert_accounted(index, "empty");
-            assert_ok(rv_index_add(index, rows, 40, ids, 4000, NULL, err));
+            assert_ok(rv_index_add(index, &(rv_rows){rows, ids, 4000, 40}, NULL, err));
             assert_accounted(index, "built");
             answer a = answer_of(index, rows, 1, dim, 1, NULL);
             answer_free(&a);
             assert_accounted(index, "searched");
-            assert_ok(rv_index_add(index, rows, 40, ids + 4000, 100, NULL, err));
+            assert_ok(
+                rv_index_add(index, &(rv_rows){rows, ids + 4000, 100, 40}, NULL, err));
             assert_accounted(index, "grown"); /* with room to spare */
             rv_memory_usage m = RV_MEMORY_USAGE_DEFAULT;
             assert_ok(rv_index_memory(index, &m, err));
             assert_true(m.slack > 50000);
-            assert_ok(rv_index_add(index, rows, 40, NULL, 1000, NULL, err));
+            assert_ok(rv_index_add(index, &(rv_rows){rows, NULL, 1000, 40}, NULL, err));
             assert_accounted(index, "grown again"); /* lists have left their places */
             assert_ok(rv_index_remove(index, ids, 900, NULL, err));
             assert_accounted(index, "removed");
@@ -419,7 +422,8 @@ static void memory_is_accounted_for(void **state) {
                 assert_ok(
                     rv_index_load(fix.path, use_mmap, RV_VERIFY_ALWAYS, &index, err));
                 assert_accounted(index, use_mmap ? "mapped" : "loaded");
-                assert_ok(rv_index_add(index, rows, 40, NULL, 500, NULL, err));
+                assert_ok(
+                    rv_index_add(index, &(rv_rows){rows, NULL, 500, 40}, NULL, err));
                 assert_accounted(index, "grown out of the file");
                 rv_index_free(index);
                 assert_int_equal(failing_allocator_live(), 0);

@@ -247,7 +247,8 @@ static void write_some(shared *s, uint64_t *seed, bool *negative) {
     }
     switch (next_below(seed, 5)) {
     case 0: { /* some are there already as a rule */
-        rv_status status = rv_index_add(s->index, rows, DIM, ids, n, NULL, NULL);
+        rv_status status =
+            rv_index_add(s->index, &(rv_rows){rows, ids, n, DIM}, NULL, NULL);
         CHECK(s, status == RV_OK || status == RV_ERR_DUPLICATE);
         break;
     }
@@ -259,7 +260,8 @@ static void write_some(shared *s, uint64_t *seed, bool *negative) {
         CHECK(s, rv_index_vacuum(s->index, NULL) == RV_OK);
         break;
     default:
-        CHECK(s, rv_index_upsert(s->index, rows, DIM, ids, n, NULL, NULL) == RV_OK);
+        CHECK(s, rv_index_upsert(s->index, &(rv_rows){rows, ids, n, DIM}, NULL, NULL) ==
+                     RV_OK);
     }
 }
 
@@ -332,7 +334,8 @@ static void *adder(void *ctx) {
     shared *s = ctx;
     float rows[10 * DIM] = {0};
     for (size_t i = 0; i < sized(200); i++)
-        CHECK(s, rv_index_add(s->index, rows, DIM, NULL, 10, NULL, NULL) == RV_OK);
+        CHECK(s, rv_index_add(s->index, &(rv_rows){rows, NULL, 10, DIM}, NULL, NULL) ==
+                     RV_OK);
     return NULL;
 }
 

@@ -32,11 +32,12 @@ static rv_status make_b(rv_error *err) {
     return rv_local_backend_new("b", &life.backends[1], err);
 }
 static rv_status fill_a(rv_error *err) {
-    return rv_local_put(life.backends[0], "docs", life.rows, LAKE_DIM, life.ids, 50, err);
+    return rv_local_put(life.backends[0], "docs",
+                        &(rv_rows){life.rows, life.ids, 50, LAKE_DIM}, err);
 }
 static rv_status fill_b(rv_error *err) {
-    return rv_local_upsert(life.backends[1], "docs", life.rows, LAKE_DIM, life.ids, 50,
-                           err);
+    return rv_local_upsert(life.backends[1], "docs",
+                           &(rv_rows){life.rows, life.ids, 50, LAKE_DIM}, err);
 }
 static rv_status register_a(rv_error *err) {
     return rv_lake_register(life.lake, life.backends[0], err);
@@ -79,7 +80,7 @@ static rv_status install(rv_error *err) {
     rv_build_options o = RV_BUILD_DEFAULT;
     rv_index *index;
     o.dim = LAKE_DIM;
-    RVB_TRY(rv_index_build(&o, life.rows, NULL, 50, &index, err));
+    RVB_TRY(rv_index_build(&o, &(rv_rows){life.rows, NULL, 50, o.dim}, &index, err));
     rv_status status = rv_lake_install(life.other, keys[1], index, NULL, err);
     rv_index_free(index);
     return status;

@@ -48,8 +48,9 @@ static void write_version(sea *s, size_t c, bool replace) {
         rows[i * LAKE_DIM + 1] = (float)i;
     }
     rv_backend *backend = s->backends[c % 2];
-    CHECK(s, (replace ? rv_local_put : rv_local_upsert)(
-                 backend, collections[c], rows, LAKE_DIM, ids, ROWS, NULL) == RV_OK);
+    const rv_rows given = {rows, ids, ROWS, LAKE_DIM};
+    CHECK(s, (replace ? rv_local_put : rv_local_upsert)(backend, collections[c], &given,
+                                                        NULL) == RV_OK);
     s->version[c] = v;
     rvb_mutex_unlock(s->writing[c]);
     free(rows);

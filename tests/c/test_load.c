@@ -215,8 +215,8 @@ static void two_backends_of_one_folder(void **state) {
     }
     for (uint64_t g = 0; g < 4; g++) {
         rows[0] = (float)g;
-        assert_ok(
-            rv_fs_write(fs[g % 2], "docs", "docs.bin", rows, LAKE_DIM, ids, 2, err));
+        assert_ok(rv_fs_write(fs[g % 2], "docs", "docs.bin",
+                              &(rv_rows){rows, ids, 2, LAKE_DIM}, err));
         for (int i = 0; i < 6; i++)
             assert_int_equal(found_at(lake, (rv_key){i % 2 ? "b" : "a", "docs"}, g, 0),
                              5);
@@ -408,7 +408,7 @@ static void an_index_that_is_locked_locks_no_lake(void **state) {
     o.kind = RV_PLUS;
     o.dim = LAKE_DIM;
     rv_index *index;
-    assert_ok(rv_index_build(&o, rows, ids, 2, &index, err));
+    assert_ok(rv_index_build(&o, &(rv_rows){rows, ids, 2, o.dim}, &index, err));
     rv_lake *lake = lake_of(RV_STALE, 0, NULL);
     caller c = {lake, {"a", "docs"}, RV_ACQUIRE_DEFAULT, 0, 0};
     searcher other = {.lake = lake, .key = {"b", "docs"}};

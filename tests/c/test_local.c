@@ -79,13 +79,14 @@ static void putting(void **state) {
     (void)state;
     const uint64_t ids[] = {5, 5, 1};
     const float rows[] = {1, -1, 2, -2, 3, -3}, wide[] = {7, 0, 0, -7};
-    ok(rv_local_put(local, "c", rows, 2, ids, 3, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){rows, ids, 3, 2}, &error));
     ROWS(1, 3, {5, 5, 1}, {1, 2, 3});
-    ok(rv_local_put(local, "c", rows + 2, 2, ids + 1, 2, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){rows + 2, ids + 1, 2, 2}, &error));
     ROWS(2, 2, {5, 1}, {2, 3});
-    ok(rv_local_put(local, "c", wide, 4, ids, 1, &error)); /* another dimension */
+    ok(rv_local_put(local, "c", &(rv_rows){wide, ids, 1, 4},
+                    &error)); /* another dimension */
     assert_rows(3, 4, 1, ids, wide);
-    ok(rv_local_put(local, "c", NULL, 2, NULL, 0, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){NULL, NULL, 0, 2}, &error));
     assert_rows(4, 2, 0, NULL, NULL);
     assert_int_equal(generation("c"), 4);
 }
@@ -96,7 +97,7 @@ static void appending(void **state) {
     const float rows[] = {1, -1, 2, -2, 3, -3};
     assert_int_equal(rv_local_append(local, "c", 1, rows, 2, &error), RV_ERR_NOT_FOUND);
     assert_string_equal(error.message, "unknown collection: mem/c");
-    ok(rv_local_put(local, "c", rows, 2, ids, 1, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){rows, ids, 1, 2}, &error));
     ok(rv_local_append(local, "c", 9, rows + 2, 2, &error));
     ok(rv_local_append(local, "c", 5, rows + 4, 2, &error)); /* stands twice now */
     ROWS(3, 3, {5, 9, 5}, {1, 2, 3});
@@ -108,7 +109,8 @@ static void appending(void **state) {
     assert_int_equal(error.actual, 3);
     ROWS(3, 3, {5, 9, 5}, {1, 2, 3});
 
-    ok(rv_local_put(local, "open", NULL, 0, NULL, 0, &error)); /* of no dimension yet */
+    ok(rv_local_put(local, "open", &(rv_rows){NULL, NULL, 0, 0},
+                    &error)); /* of no dimension yet */
     rv_pull p;
     assert_int_equal(rv_backend_pull(local, "open", &p, &error), RV_ERR_BACKEND);
     ok(rv_local_append(local, "open", 9, rows, 3, &error));
@@ -121,23 +123,26 @@ static void upserting(void **state) {
     (void)state;
     const float rows[] = {1, -1, 2, -2, 3, -3, 4, -4};
     const uint64_t first[] = {5, 9}, more[] = {7, 9, 8, 9}, twice[] = {6, 6, 0, 6};
-    ok(rv_local_upsert(local, "c", rows, 2, first, 2, &error));
+    ok(rv_local_upsert(local, "c", &(rv_rows){rows, first, 2, 2}, &error));
     ROWS(1, 2, {5, 9}, {1, 2});
-    ok(rv_local_upsert(local, "c", rows, 2, more, 4,
+    ok(rv_local_upsert(local, "c", &(rv_rows){rows, more, 4, 2},
                        &error)); /* of the two 9s the last */
     ROWS(2, 4, {5, 9, 7, 8}, {1, 4, 1, 3});
-    ok(rv_local_upsert(local, "c", rows, 2, twice, 4, &error));
+    ok(rv_local_upsert(local, "c", &(rv_rows){rows, twice, 4, 2}, &error));
     ROWS(3, 6, {5, 9, 7, 8, 6, 0}, {1, 4, 1, 3, 4, 3});
     ok(rv_local_append(local, "c", 9, rows + 4, 2, &error));
-    ok(rv_local_upsert(local, "c", rows, 2, more + 1, 1, &error)); /* both rows of 9 */
+    ok(rv_local_upsert(local, "c", &(rv_rows){rows, more + 1, 1, 2},
+                       &error)); /* both rows of 9 */
     ROWS(5, 7, {5, 9, 7, 8, 6, 0, 9}, {1, 1, 1, 3, 4, 3, 1});
-    ok(rv_local_upsert(local, "c", NULL, 2, NULL, 0, &error)); /* one step per call */
+    ok(rv_local_upsert(local, "c", &(rv_rows){NULL, NULL, 0, 2},
+                       &error)); /* one step per call */
     assert_int_equal(generation("c"), 6);
-    assert_int_equal(rv_local_upsert(local, "c", rows, 4, first, 1, &error), RV_ERR_DIM);
+    assert_int_equal(rv_local_upsert(local, "c", &(rv_rows){rows, first, 1, 4}, &error),
+                     RV_ERR_DIM);
     assert_int_equal(generation("c"), 6);
-    ok(rv_local_upsert(local, "new", NULL, 4, NULL, 0, &error));
+    ok(rv_local_upsert(local, "new", &(rv_rows){NULL, NULL, 0, 4}, &error));
     assert_int_equal(generation("new"), 1);
-    assert_int_equal(rv_local_upsert(local, "new", rows, 2, first, 1, &error),
+    assert_int_equal(rv_local_upsert(local, "new", &(rv_rows){rows, first, 1, 2}, &error),
                      RV_ERR_DIM);
 }
 
@@ -148,7 +153,7 @@ static void removing(void **state) {
     uint64_t removed = 99;
     assert_int_equal(rv_local_remove(local, "c", ids, 1, &removed, &error),
                      RV_ERR_NOT_FOUND);
-    ok(rv_local_put(local, "c", rows, 2, ids, 5, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){rows, ids, 5, 2}, &error));
     ok(rv_local_remove(local, "c", absent, 1, &removed, &error));
     assert_int_equal(removed, 0);
     assert_int_equal(generation("c"), 1); /* nothing has changed */
@@ -170,46 +175,55 @@ static void bad_input_changes_nothing(void **state) {
     static const char *const words[] = {"row 1 holds NaN at position 0",
                                         "row 1 holds infinity at position 1",
                                         "row 0 holds infinity at position 0"};
-    ok(rv_local_put(local, "c", rows, 2, ids, 2, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){rows, ids, 2, 2}, &error));
     for (size_t i = 0; i < 3; i++) {
         char wanted[80];
-        assert_int_equal(rv_local_put(local, "c", bad[i], 2, ids, 2, &error),
+        assert_int_equal(rv_local_put(local, "c", &(rv_rows){bad[i], ids, 2, 2}, &error),
                          RV_ERR_VALUE);
         snprintf(wanted, sizeof wanted, "put_collection: %s", words[i]);
         assert_string_equal(error.message, wanted);
-        assert_int_equal(rv_local_upsert(local, "c", bad[i], 2, ids, 2, &error),
-                         RV_ERR_VALUE);
-        assert_int_equal(rv_local_upsert(local, "new", bad[i], 2, ids, 2, &error),
-                         RV_ERR_VALUE);
+        assert_int_equal(
+            rv_local_upsert(local, "c", &(rv_rows){bad[i], ids, 2, 2}, &error),
+            RV_ERR_VALUE);
+        assert_int_equal(
+            rv_local_upsert(local, "new", &(rv_rows){bad[i], ids, 2, 2}, &error),
+            RV_ERR_VALUE);
         assert_int_equal(rv_local_append(local, "c", 1, bad[i], 4, &error), RV_ERR_VALUE);
     }
     static const uint32_t dims[] = {0, 8193, UINT32_MAX};
     for (size_t i = 0; i < 3; i++) {
-        assert_int_equal(rv_local_put(local, "c", rows, dims[i], ids, 2, &error),
-                         RV_ERR_ARGUMENT);
+        assert_int_equal(
+            rv_local_put(local, "c", &(rv_rows){rows, ids, 2, dims[i]}, &error),
+            RV_ERR_ARGUMENT);
         assert_int_equal(rv_local_append(local, "c", 1, rows, dims[i], &error),
                          RV_ERR_ARGUMENT);
-        assert_int_equal(rv_local_upsert(local, "c", rows, dims[i], ids, 2, &error),
-                         RV_ERR_ARGUMENT);
+        assert_int_equal(
+            rv_local_upsert(local, "c", &(rv_rows){rows, ids, 2, dims[i]}, &error),
+            RV_ERR_ARGUMENT);
     }
-    assert_int_equal(rv_local_put(local, "c", rows, 2, reserved, 2, &error),
+    assert_int_equal(rv_local_put(local, "c", &(rv_rows){rows, reserved, 2, 2}, &error),
                      RV_ERR_ARGUMENT);
     assert_string_equal(error.message, "put_collection: the id of row 1 is 2^64-1, which "
                                        "stands for no id");
     assert_int_equal(rv_local_append(local, "c", UINT64_MAX, rows, 2, &error),
                      RV_ERR_ARGUMENT);
-    assert_int_equal(rv_local_put(local, "c", NULL, 2, ids, 2, &error), RV_ERR_ARGUMENT);
-    assert_int_equal(rv_local_put(local, "c", rows, 2, NULL, 2, &error), RV_ERR_ARGUMENT);
+    assert_int_equal(rv_local_put(local, "c", &(rv_rows){NULL, ids, 2, 2}, &error),
+                     RV_ERR_ARGUMENT);
+    assert_int_equal(rv_local_put(local, "c", &(rv_rows){rows, NULL, 2, 2}, &error),
+                     RV_ERR_ARGUMENT);
     assert_int_equal(rv_local_remove(local, "c", NULL, 2, NULL, &error), RV_ERR_ARGUMENT);
-    assert_int_equal(rv_local_put(local, "\xFF", rows, 2, ids, 2, &error),
+    assert_int_equal(rv_local_put(local, "\xFF", &(rv_rows){rows, ids, 2, 2}, &error),
                      RV_ERR_ARGUMENT);
     /* refused before a row is looked at */
-    assert_int_equal(rv_local_put(local, "c", rows, 2, ids, 100000001, &error),
-                     RV_ERR_LIMIT);
-    assert_int_equal(rv_local_put(local, "c", rows, 8192, ids, 524289, &error),
-                     RV_ERR_LIMIT);
-    assert_int_equal(rv_local_upsert(local, "c", rows, 2, ids, UINT64_MAX, &error),
-                     RV_ERR_LIMIT);
+    assert_int_equal(
+        rv_local_put(local, "c", &(rv_rows){rows, ids, 100000001, 2}, &error),
+        RV_ERR_LIMIT);
+    assert_int_equal(
+        rv_local_put(local, "c", &(rv_rows){rows, ids, 524289, 8192}, &error),
+        RV_ERR_LIMIT);
+    assert_int_equal(
+        rv_local_upsert(local, "c", &(rv_rows){rows, ids, UINT64_MAX, 2}, &error),
+        RV_ERR_LIMIT);
     assert_int_equal(rv_local_remove(local, "c", ids, 100000001, NULL, &error),
                      RV_ERR_LIMIT);
     ROWS(1, 2, {5, 9}, {1, 2});
@@ -226,10 +240,11 @@ static void other_backends_are_refused(void **state) {
     const uint64_t id = 1;
     const float row[] = {1};
     ok(rv_backend_new("other", &copy, NULL, &other, &error));
-    assert_int_equal(rv_local_put(other, "c", row, 1, &id, 1, &error), RV_ERR_ARGUMENT);
+    assert_int_equal(rv_local_put(other, "c", &(rv_rows){row, &id, 1, 1}, &error),
+                     RV_ERR_ARGUMENT);
     assert_string_equal(error.message, "backend other is not one in memory");
     assert_int_equal(rv_local_append(other, "c", 1, row, 1, &error), RV_ERR_ARGUMENT);
-    assert_int_equal(rv_local_upsert(other, "c", row, 1, &id, 1, &error),
+    assert_int_equal(rv_local_upsert(other, "c", &(rv_rows){row, &id, 1, 1}, &error),
                      RV_ERR_ARGUMENT);
     assert_int_equal(rv_local_remove(other, "c", &id, 1, NULL, &error), RV_ERR_ARGUMENT);
     rv_backend_free(other);
@@ -253,8 +268,8 @@ static void answers(void **state) {
     bool has;
     ok(rv_backend_list(local, join, names, &error));
     assert_string_equal(names, "");
-    ok(rv_local_put(local, "docs", row, 2, ids, 1, &error));
-    ok(rv_local_put(local, "a", row, 1, ids, 1, &error));
+    ok(rv_local_put(local, "docs", &(rv_rows){row, ids, 1, 2}, &error));
+    ok(rv_local_put(local, "a", &(rv_rows){row, ids, 1, 1}, &error));
     ok(rv_local_append(local, "docs", 1, row, 2, &error));
     ok(rv_backend_list(local, join, names, &error));
     assert_string_equal(names, "a,docs,");
@@ -293,7 +308,7 @@ static void a_published_witness(void **state) {
     float row[768] = {1};
     const uint64_t id = 1;
     ok(rv_local_backend_new("hot-shard", &hot, &error));
-    ok(rv_local_put(hot, "docs", row, 768, &id, 1, &error));
+    ok(rv_local_put(hot, "docs", &(rv_rows){row, &id, 1, 768}, &error));
     ok(rv_backend_bundle(hot, "docs", 42, 20, &bundle, &error));
     assert_memory_equal(
         bundle->witness.data,
@@ -308,7 +323,7 @@ static void pulls_do_not_change(void **state) {
     (void)state;
     const uint64_t ids[] = {1, 2, 3}, two[] = {2};
     const float rows[] = {1, -1, 2, -2, 3, -3}, other[] = {9, -9};
-    ok(rv_local_put(local, "c", rows, 2, ids, 2, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){rows, ids, 2, 2}, &error));
     ok(rv_local_append(local, "c", 3, rows + 4, 2, &error)); /* leaves spare places */
     for (int change = 0; change < 4; change++) {
         rv_pull p = pulled("c"), q = pulled("c");
@@ -323,25 +338,25 @@ static void pulls_do_not_change(void **state) {
             rv_pull_release(&q);
             break;
         case 1:
-            ok(rv_local_upsert(local, "c", other, 2, two, 1, &error));
+            ok(rv_local_upsert(local, "c", &(rv_rows){other, two, 1, 2}, &error));
             break;
         case 2:
             ok(rv_local_remove(local, "c", two, 1, NULL, &error));
             break;
         default:
-            ok(rv_local_put(local, "c", other, 2, two, 1, &error));
+            ok(rv_local_put(local, "c", &(rv_rows){other, two, 1, 2}, &error));
         }
         assert_memory_equal(p.ids, ids, sizeof ids);
         assert_memory_equal(p.vectors, rows, sizeof rows);
         rv_pull_release(&p);
-        ok(rv_local_put(local, "c", rows, 2, ids, 2, &error));
+        ok(rv_local_put(local, "c", &(rv_rows){rows, ids, 2, 2}, &error));
         ok(rv_local_append(local, "c", 3, rows + 4, 2, &error));
     }
     /* alone, it changes rows where they stand */
     rv_pull p = pulled("c");
     const float *before = p.vectors;
     rv_pull_release(&p);
-    ok(rv_local_upsert(local, "c", other, 2, two, 1, &error));
+    ok(rv_local_upsert(local, "c", &(rv_rows){other, two, 1, 2}, &error));
     p = pulled("c");
     assert_ptr_equal(p.vectors, before);
     assert_true(p.vectors[2] == 9);
@@ -355,7 +370,7 @@ static void pulls_outlive_the_backend(void **state) {
     const float row[] = {8};
     rv_pull p;
     ok(rv_local_backend_new("gone", &b, &error));
-    ok(rv_local_put(b, "c", row, 1, &id, 1, &error));
+    ok(rv_local_put(b, "c", &(rv_rows){row, &id, 1, 1}, &error));
     ok(rv_backend_pull(b, "c", &p, &error));
     rv_backend_free(b);
     assert_true(p.ids[0] == 4 && p.vectors[0] == 8);
@@ -365,7 +380,7 @@ static void pulls_outlive_the_backend(void **state) {
 static void growth_is_amortised(void **state) {
     (void)state;
     const float row[] = {1, -1};
-    ok(rv_local_put(local, "c", NULL, 2, NULL, 0, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){NULL, NULL, 0, 2}, &error));
     failing_allocator_install(0);
     for (uint64_t i = 0; i < 20000; i++)
         ok(rv_local_append(local, "c", i, row, 2, &error));
@@ -374,7 +389,7 @@ static void growth_is_amortised(void **state) {
     assert_int_equal(p.n, 20000);
     for (uint64_t i = 0; i < 20000; i++) assert_int_equal(p.ids[i], i);
     rv_pull_release(&p);
-    ok(rv_local_put(local, "c", NULL, 2, NULL, 0, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){NULL, NULL, 0, 2}, &error));
     assert_int_equal(failing_allocator_live(), 0);
     failing_allocator_remove();
 }
@@ -433,7 +448,7 @@ static void random_changes(void **state) {
     memset(&m, 0, sizeof m);
     rv_pull held = {0};
     uint64_t at = 0;
-    ok(rv_local_put(local, "c", NULL, 1, NULL, 0, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){NULL, NULL, 0, 1}, &error));
     m.generation = 1;
     for (size_t step = 0; step < 3000; step++) {
         uint64_t ids[12];
@@ -445,7 +460,7 @@ static void random_changes(void **state) {
         }
         switch (rvb_random_below(3, 0, at++, 4)) {
         case 0:
-            ok(rv_local_upsert(local, "c", values, 1, ids, n, &error));
+            ok(rv_local_upsert(local, "c", &(rv_rows){values, ids, n, 1}, &error));
             model_upsert(&m, ids, values, n);
             break;
         case 1:
@@ -480,11 +495,11 @@ static rv_status change(int which, const char *collection) {
     const float rows[] = {8, -8, 9, -9};
     switch (which) {
     case 0:
-        return rv_local_put(local, collection, rows, 2, ids, 2, &error);
+        return rv_local_put(local, collection, &(rv_rows){rows, ids, 2, 2}, &error);
     case 1:
         return rv_local_append(local, collection, 3, rows, 2, &error);
     case 2:
-        return rv_local_upsert(local, collection, rows, 2, ids, 2, &error);
+        return rv_local_upsert(local, collection, &(rv_rows){rows, ids, 2, 2}, &error);
     default:
         return rv_local_remove(local, collection, ids, 2, NULL, &error);
     }
@@ -500,7 +515,7 @@ static void without_memory(void **state) {
         for (size_t n = 1;; n++) {
             char name[32];
             snprintf(name, sizeof name, "new-%d-%zu", which, n);
-            ok(rv_local_put(local, "c", rows, 2, ids, 3, &error));
+            ok(rv_local_put(local, "c", &(rv_rows){rows, ids, 3, 2}, &error));
             rv_pull held = pulled("c"); /* so that changing rows takes a copy */
             uint64_t before = generation("c"), after;
             failing_allocator_install(n);
@@ -523,7 +538,7 @@ static void without_memory(void **state) {
         failing_allocator_install(n);
         rv_status status = rv_local_backend_new("x", &b, &error);
         if (status == RV_OK) {
-            status = rv_local_put(b, "c", rows, 2, ids, 3, &error);
+            status = rv_local_put(b, "c", &(rv_rows){rows, ids, 3, 2}, &error);
             if (status == RV_OK)
                 status = rv_backend_bundle(b, "c", 1, 1, &bundle, &error);
             if (status == RV_OK) status = rv_backend_list(b, join, names, &error);
@@ -551,7 +566,8 @@ static void *replace_all(void *ctx) {
     for (uint64_t i = 0; i < SHARED_ROWS; i++) ids[i] = i;
     for (int round = 1; !atomic_load(&stop); round++) {
         for (size_t i = 0; i < SHARED_ROWS * 2; i++) rows[i] = (float)round;
-        if (rv_local_upsert(ctx, "c", rows, 2, ids, SHARED_ROWS, NULL) != RV_OK)
+        if (rv_local_upsert(ctx, "c", &(rv_rows){rows, ids, SHARED_ROWS, 2}, NULL) !=
+            RV_OK)
             return ctx;
     }
     return NULL;
@@ -599,7 +615,7 @@ static void threads(void **state) {
     uint64_t ids[SHARED_ROWS];
     float rows[SHARED_ROWS * 2] = {0};
     for (uint64_t i = 0; i < SHARED_ROWS; i++) ids[i] = i;
-    ok(rv_local_put(local, "c", rows, 2, ids, SHARED_ROWS, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){rows, ids, SHARED_ROWS, 2}, &error));
     atomic_store(&stop, false);
     for (size_t i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, bodies[i], local), 0);
@@ -630,7 +646,8 @@ static float many_rows[MANY * 2];
 static void *replace_one(void *ctx) {
     static const uint64_t id = 7;
     static const float row[] = {3, -3};
-    return rv_local_upsert(local, "c", row, 2, &id, 1, NULL) == RV_OK ? ctx : NULL;
+    return rv_local_upsert(local, "c", &(rv_rows){row, &id, 1, 2}, NULL) == RV_OK ? ctx
+                                                                                  : NULL;
 }
 
 static void *remove_one(void *ctx) {
@@ -646,7 +663,7 @@ static void a_change_keeps_nobody_waiting(void **state) {
         many_ids[i] = i;
         many_rows[2 * i] = (float)i;
     }
-    ok(rv_local_put(local, "c", many_rows, 2, many_ids, MANY, &error));
+    ok(rv_local_put(local, "c", &(rv_rows){many_rows, many_ids, MANY, 2}, &error));
     for (size_t i = 0; i < 2; i++) {
         gate g = {0};
         const rv_allocator allocator = {alloc_at_gate, release_at_gate, &g};
@@ -659,7 +676,7 @@ static void a_change_keeps_nobody_waiting(void **state) {
         wait_until(&g.begun);
         rv_pull during = pulled("c");
         ok(rv_backend_list(local, join, names, &error));
-        ok(rv_local_upsert(local, "d", many_rows, 2, many_ids, 2, &error));
+        ok(rv_local_upsert(local, "d", &(rv_rows){many_rows, many_ids, 2, 2}, &error));
         assert_int_equal(generation("c"), before.generation);
         bool all_the_while = !g.given_up;
         g.open = true;
@@ -685,8 +702,8 @@ static void a_change_keeps_nobody_waiting(void **state) {
 static uint64_t upsert_ns(const uint64_t *ids, uint32_t n) {
     float *vectors = calloc(n, sizeof *vectors);
     uint64_t one = 1, begin = rvb_now_ns();
-    ok(rv_local_put(local, "chosen", vectors, 1, &one, 1, &error));
-    ok(rv_local_upsert(local, "chosen", vectors, 1, ids, n, &error));
+    ok(rv_local_put(local, "chosen", &(rv_rows){vectors, &one, 1, 1}, &error));
+    ok(rv_local_upsert(local, "chosen", &(rv_rows){vectors, ids, n, 1}, &error));
     free(vectors);
     return rvb_now_ns() - begin;
 }

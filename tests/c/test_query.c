@@ -49,7 +49,7 @@ static rv_index *crowded(rv_kind kind, rv_metric metric, uint32_t bits, uint32_t
     assert_ok(rvx_quantizer_finish(q, err));
     q->trained_on = RV_MAX_ROWS; /* and that is not to be done again */
     index->quantizer = q;
-    assert_ok(rv_index_add(index, rows, DIM, ids, n, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){rows, ids, n, DIM}, NULL, err));
     assert_ptr_equal(index->quantizer, q);
     return index;
 }

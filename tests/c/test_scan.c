@@ -155,7 +155,8 @@ static void after_changes(void **state) {
         answer a = answer_of(index, d.queries, M, DIM, K, NULL); /* makes the lists */
         answer_free(&a);
         assert_ok(rv_index_remove(index, d.ids, d.n / 3, NULL, err));
-        assert_ok(rv_index_add(index, d.rows, DIM, d.ids, d.n / 3, NULL, err));
+        assert_ok(
+            rv_index_add(index, &(rv_rows){d.rows, d.ids, d.n / 3, DIM}, NULL, err));
         compare_batches(index, &d, N_CASES, 0);
         rv_index_free(index);
     }

@@ -68,8 +68,9 @@ static void the_best_of_all(void **state) {
         rv_backend *backend;
         for (size_t i = 0; i < each; i++) ids[i] = s * each + i;
         assert_ok(rv_local_backend_new(names[s], &backend, err));
-        assert_ok(rv_local_put(backend, "docs", rows + s * each * dim, (uint32_t)dim, ids,
-                               each, err));
+        assert_ok(rv_local_put(
+            backend, "docs", &(rv_rows){rows + s * each * dim, ids, each, (uint32_t)dim},
+            err));
         assert_ok(rv_lake_register(lake, backend, err));
         rv_backend_free(backend);
         keys[s] = (rv_key){names[s], "docs"};

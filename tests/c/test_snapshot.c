@@ -26,7 +26,7 @@ static rv_backend *local_docs(const char *id, uint64_t seed) {
     rv_backend *backend;
     float *rows = normal_rows(seed, 5, LAKE_DIM);
     assert_ok(rv_local_backend_new(id, &backend, err));
-    assert_ok(rv_local_put(backend, "docs", rows, LAKE_DIM, sparse, 5, err));
+    assert_ok(rv_local_put(backend, "docs", &(rv_rows){rows, sparse, 5, LAKE_DIM}, err));
     free(rows);
     return backend;
 }

@@ -342,15 +342,15 @@ static void changes_of_the_rows(void **state) {
     rv_build_options o = coded_options(RV_PLUS, RV_L2, DIM, 1, 0);
     o.n_lists = 30;
     rv_index *index = build_with(&o, f->rows, NULL, 20 * 8); /* 30 lists of a few rows */
-    assert_ok(rv_index_add(index, f->rows, DIM, NULL, 200, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){f->rows, NULL, 200, DIM}, NULL, err));
     rv_tuning t = tuned(index, f->queries, 30, 0.6);
     assert_defaults(index, t.nprobe, t.epsilon);
     assert_ok(rv_index_remove(index, (uint64_t[]){3}, 1, NULL, err));
     assert_ok(rv_index_vacuum(index, err));
-    assert_ok(rv_index_add(index, f->rows, DIM, NULL, 10, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){f->rows, NULL, 10, DIM}, NULL, err));
     assert_defaults(index, t.nprobe, t.epsilon);
     size_t more = n < f->n ? n : f->n; /* trains again: as many lists, others */
-    assert_ok(rv_index_add(index, f->rows, DIM, NULL, more, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){f->rows, NULL, more, DIM}, NULL, err));
     assert_defaults(index, t.nprobe, t.epsilon);
     rv_index_free(index);
 
@@ -358,7 +358,7 @@ static void changes_of_the_rows(void **state) {
     index = build_with(&o, f->rows, NULL, 40);
     t = tuned(index, f->queries, 30, 0.6);
     assert_defaults(index, t.nprobe, t.epsilon);
-    assert_ok(rv_index_add(index, f->rows, DIM, NULL, 500, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){f->rows, NULL, 500, DIM}, NULL, err));
     rv_index_info info = RV_INDEX_INFO_DEFAULT;
     assert_ok(rv_index_get_info(index, &info, err));
     assert_int_equal(info.n_lists, 64);
@@ -381,7 +381,8 @@ static int watching(void *ctx, uint64_t done, uint64_t total) {
     assert_true(w->total == 0 || w->total == total);
     w->done = done;
     w->total = total;
-    if (w->add) assert_ok(rv_index_add(w->index, row, DIM, NULL, 1, NULL, err));
+    if (w->add)
+        assert_ok(rv_index_add(w->index, &(rv_rows){row, NULL, 1, DIM}, NULL, err));
     return ++w->calls == w->stop_at;
 }
 

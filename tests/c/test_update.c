@@ -160,9 +160,11 @@ static void step_add(rv_index *index, model *m, uint64_t *seed) {
     for (size_t i = 0; own && i < n; i++) known = known || model_find(m, ids[i]) < m->n;
     uint32_t dim = (uint32_t)m->dim;
     if (known) {
-        assert_fails(RV_ERR_DUPLICATE, rv_index_add(index, rows, dim, ids, n, NULL, err));
+        assert_fails(RV_ERR_DUPLICATE,
+                     rv_index_add(index, &(rv_rows){rows, ids, n, dim}, NULL, err));
     } else {
-        assert_ok(rv_index_add(index, rows, dim, own ? ids : NULL, n, NULL, err));
+        assert_ok(
+            rv_index_add(index, &(rv_rows){rows, own ? ids : NULL, n, dim}, NULL, err));
         uint64_t first = m->next_id;
         for (size_t i = 0; i < n; i++)
             model_append(m, own ? ids[i] : first + i, rows + i * m->dim);
@@ -174,7 +176,8 @@ static void step_upsert(rv_index *index, model *m, uint64_t *seed) {
     uint64_t ids[60];
     size_t n = distinct_ids(seed, next_below(seed, 60), ids);
     float *rows = whole_rows(next_u64(seed), 60, m->dim);
-    assert_ok(rv_index_upsert(index, rows, (uint32_t)m->dim, ids, n, NULL, err));
+    assert_ok(
+        rv_index_upsert(index, &(rv_rows){rows, ids, n, (uint32_t)m->dim}, NULL, err));
     for (size_t i = 0; i < n; i++) model_remove(m, ids[i]);
     for (size_t i = 0; i < n; i++) model_append(m, ids[i], rows + i * m->dim);
     free(rows);
@@ -278,7 +281,7 @@ static void adding_after_removing(void **state) {
             assert_ok(rv_index_remove(index, &id, 1, &removed, err));
             assert_int_equal(removed, first ? 1 : 0);
             for (size_t i = 0; i < 20; i++)
-                assert_ok(rv_index_add(index, rows, 4, NULL, 100, NULL, err));
+                assert_ok(rv_index_add(index, &(rv_rows){rows, NULL, 100, 4}, NULL, err));
             assert_int_equal(live_rows(index), 2000 + first - removed);
             answer a = answer_of(index, rows, 1, 4, 2005 + first, NULL);
             assert_true(a.ids[2000 + first - removed - 1] != RV_NO_ID);
@@ -299,26 +302,28 @@ static void the_last_ids(void **state) {
         rv_index *index = build(kinds[kind], RV_L2, 4, rows, NULL, 2);
         rv_index_info info = RV_INDEX_INFO_DEFAULT;
         uint64_t wide[] = {(UINT64_C(1) << 32) + 5, 5};
-        assert_ok(rv_index_add(index, rows, 4, wide, 2, NULL, err));
+        assert_ok(rv_index_add(index, &(rv_rows){rows, wide, 2, 4}, NULL, err));
         assert_true(rv_index_contains(index, wide[0]) && rv_index_contains(index, 5));
         assert_ok(rv_index_remove(index, &wide[1], 1, NULL, err));
         assert_true(rv_index_contains(index, wide[0])); /* not cut to 32 bits */
         assert_ok(rv_index_get_info(index, &info, err));
         assert_int_equal(info.next_id, wide[0] + 1);
         uint64_t last[] = {RV_NO_ID - 3};
-        assert_ok(rv_index_add(index, rows, 4, last, 1, NULL, err));
-        assert_fails(RV_ERR_LIMIT, rv_index_add(index, rows, 4, NULL, 3, NULL, err));
-        assert_ok(rv_index_add(index, rows, 4, NULL, 2, NULL, err));
+        assert_ok(rv_index_add(index, &(rv_rows){rows, last, 1, 4}, NULL, err));
+        assert_fails(RV_ERR_LIMIT,
+                     rv_index_add(index, &(rv_rows){rows, NULL, 3, 4}, NULL, err));
+        assert_ok(rv_index_add(index, &(rv_rows){rows, NULL, 2, 4}, NULL, err));
         assert_true(rv_index_contains(index, RV_NO_ID - 1));
-        assert_fails(RV_ERR_LIMIT, rv_index_add(index, rows, 4, NULL, 1, NULL, err));
-        assert_ok(rv_index_add(index, rows, 4, NULL, 0, NULL, err));
+        assert_fails(RV_ERR_LIMIT,
+                     rv_index_add(index, &(rv_rows){rows, NULL, 1, 4}, NULL, err));
+        assert_ok(rv_index_add(index, &(rv_rows){rows, NULL, 0, 4}, NULL, err));
         uint64_t reserved[] = {RV_NO_ID};
         assert_fails(RV_ERR_ARGUMENT,
-                     rv_index_add(index, rows, 4, reserved, 1, NULL, err));
+                     rv_index_add(index, &(rv_rows){rows, reserved, 1, 4}, NULL, err));
         assert_fails(RV_ERR_ARGUMENT,
-                     rv_index_upsert(index, rows, 4, reserved, 1, NULL, err));
+                     rv_index_upsert(index, &(rv_rows){rows, reserved, 1, 4}, NULL, err));
         uint64_t smaller[] = {77}; /* passed ids still go */
-        assert_ok(rv_index_add(index, rows, 4, smaller, 1, NULL, err));
+        assert_ok(rv_index_add(index, &(rv_rows){rows, smaller, 1, 4}, NULL, err));
         answer a = answer_of(index, rows + 4, 1, 4, 7, NULL);
         for (size_t i = 0; i < 7; i++) assert_true(rv_index_contains(index, a.ids[i]));
         if (kinds[kind] != RV_RABITQ) {
@@ -341,11 +346,12 @@ static void removed_ids(void **state) {
     uint64_t gone[] = {9, 8, 2};
     assert_ok(rv_index_remove(index, gone, 3, NULL, err));
     assert_ok(rv_index_vacuum(index, err));
-    assert_ok(rv_index_add(index, rows, 4, NULL, 1, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){rows, NULL, 1, 4}, NULL, err));
     assert_true(rv_index_contains(index, 10) && !rv_index_contains(index, 9));
-    assert_ok(rv_index_add(index, rows, 4, gone, 3, NULL, err));
+    assert_ok(rv_index_add(index, &(rv_rows){rows, gone, 3, 4}, NULL, err));
     for (size_t i = 0; i < 3; i++) assert_true(rv_index_contains(index, gone[i]));
-    assert_fails(RV_ERR_DUPLICATE, rv_index_add(index, rows, 4, gone, 1, NULL, err));
+    assert_fails(RV_ERR_DUPLICATE,
+                 rv_index_add(index, &(rv_rows){rows, gone, 1, 4}, NULL, err));
     rv_index_free(index);
     free(rows);
 }
@@ -365,7 +371,8 @@ static void vacuum_gives_the_table_back(void **state) {
     assert_null(index->ids.slots);
     assert_true(rv_index_contains(index, 1) && rv_index_contains(index, 4));
     assert_false(rv_index_contains(index, 9));
-    assert_ok(rv_index_add(index, rows, 4, ids + 1, 1, NULL, err)); /* 1 4 9 */
+    assert_ok(
+        rv_index_add(index, &(rv_rows){rows, ids + 1, 1, 4}, NULL, err)); /* 1 4 9 */
     assert_null(index->ids.slots);
     rv_index_free(index);
     free(rows);
@@ -409,7 +416,8 @@ static void growing_trains_again(void **state) {
         rv_index *grown = build_with(&o, rows, NULL, 8);
         for (size_t at = 8, step = 1; at < n; at += step, step = step * 3 / 2 + 1) {
             if (step > n - at) step = n - at;
-            assert_ok(rv_index_add(grown, rows + at * dim, (uint32_t)dim, NULL, step,
+            assert_ok(rv_index_add(grown,
+                                   &(rv_rows){rows + at * dim, NULL, step, (uint32_t)dim},
                                    NULL, err));
             assert_true(live_rows(grown) < 256 ||
                         grown->quantizer->trained_on * 4 > live_rows(grown));
@@ -451,8 +459,9 @@ static void codes_do_not_depend_on_history(void **state) {
         assert_ok(rv_index_remove(other, gone, 100, NULL, err));
         assert_ok(rv_index_vacuum(other, err));
         for (size_t i = 0; i < n; i++) /* each row again, one by one, in another order */
-            assert_ok(rv_index_upsert(other, rows + order[i] * dim, (uint32_t)dim,
-                                      &order[i], 1, NULL, err));
+            assert_ok(rv_index_upsert(
+                other, &(rv_rows){rows + order[i] * dim, &order[i], 1, (uint32_t)dim},
+                NULL, err));
         answer b = answer_of(other, queries, m, dim, n, NULL);
         assert_same_answer(&a, &b);
         assert_ok(rv_index_vacuum(other, err));
@@ -482,10 +491,11 @@ static int meddle(void *ctx, uint64_t done, uint64_t total) {
     uint64_t id = 1;
     char byte[8];
     (void)done, (void)total;
-    in->status[0] = rv_index_add(in->index, in->rows, 4, NULL, 1, NULL, NULL);
+    in->status[0] = rv_index_add(in->index, &(rv_rows){in->rows, NULL, 1, 4}, NULL, NULL);
     in->status[1] = rv_index_remove(in->index, &id, 1, NULL, NULL);
     in->status[2] = rv_index_vacuum(in->index, NULL);
-    in->status[3] = rv_index_upsert(in->index, in->rows, 4, &id, 1, NULL, NULL);
+    in->status[3] =
+        rv_index_upsert(in->index, &(rv_rows){in->rows, &id, 1, 4}, NULL, NULL);
     in->status[4] = rv_index_save(in->index, "/nonexistent/x", NULL);
     in->status[5] = rv_index_serialize(in->index, byte, 8, NULL);
     return 0;
@@ -496,7 +506,7 @@ static void from_its_own_callback(void **state) {
     float *rows = normal_rows(1, 100, 4);
     inside in = {.index = build(RV_PLUS, RV_L2, 4, rows, NULL, 100), .rows = rows};
     rv_progress progress = {meddle, &in};
-    assert_ok(rv_index_add(in.index, rows, 4, NULL, 100, &progress, err));
+    assert_ok(rv_index_add(in.index, &(rv_rows){rows, NULL, 100, 4}, &progress, err));
     for (size_t i = 0; i < 6; i++) assert_int_equal(in.status[i], RV_ERR_ARGUMENT);
     assert_int_equal(live_rows(in.index), 200);
     rv_index_free(in.index);
@@ -523,8 +533,8 @@ static void refused_calls_leave_no_trace(void **state) {
                  twice[] = {1000001, 7000007, 1000001};
         float *bad = normal_rows(2, n, 4);
         bad[4 * (n - 1) + 3] = NAN;
-#define ADD(r, dim, i, m, p) rv_index_add(index, r, dim, i, m, p, err)
-#define UPSERT(r, dim, i, m, p) rv_index_upsert(index, r, dim, i, m, p, err)
+#define ADD(r, dim, i, m, p) rv_index_add(index, &(rv_rows){r, i, m, dim}, p, err)
+#define UPSERT(r, dim, i, m, p) rv_index_upsert(index, &(rv_rows){r, i, m, dim}, p, err)
         assert_fails(RV_ERR_DUPLICATE, ADD(rows, 4, known, 3, NULL));
         assert_fails(RV_ERR_DUPLICATE, ADD(rows, 4, twice, 3, NULL));
         assert_fails(RV_ERR_DUPLICATE, UPSERT(rows, 4, twice, 3, NULL));
@@ -596,10 +606,11 @@ static void views_outlive_every_change(void **state) {
         assert_memory_equal(views[0].copy, rows, 100 * dim * sizeof *rows);
         uint64_t ids[] = {0, 99, 50, 17};
         for (size_t i = 0; i < 3; i++) { /* into reserved room, and beyond it */
-            assert_ok(rv_index_add(index, rows, 5, NULL, 20 + 400 * i, NULL, err));
+            assert_ok(
+                rv_index_add(index, &(rv_rows){rows, NULL, 20 + 400 * i, 5}, NULL, err));
             views[n++] = hold(index);
         }
-        assert_ok(rv_index_upsert(index, rows, 5, ids, 4, NULL, err));
+        assert_ok(rv_index_upsert(index, &(rv_rows){rows, ids, 4, 5}, NULL, err));
         rv_view refused = RV_VIEW_DEFAULT;
         assert_fails(RV_ERR_ARGUMENT, rv_index_view(index, &refused, err));
         assert_ok(rv_index_vacuum(index, err));
@@ -612,7 +623,7 @@ static void views_outlive_every_change(void **state) {
         assert_ok(rv_index_from_memory(b.data, b.size, RV_VERIFY_ALWAYS, free, b.data,
                                        &loaded, err));
         views[n++] = hold(loaded);
-        assert_ok(rv_index_add(loaded, rows, 5, NULL, 600, NULL, err));
+        assert_ok(rv_index_add(loaded, &(rv_rows){rows, NULL, 600, 5}, NULL, err));
         views[n++] = hold(loaded);
         assert_ok(rv_index_remove(loaded, (uint64_t[]){1}, 1, NULL, err));
         assert_ok(rv_index_vacuum(loaded, err));

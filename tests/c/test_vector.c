@@ -146,10 +146,10 @@ static void changes_as_of_rounded_rows(void **state) {
             const float *from = i ? exact : rows;
             index[i] = build_with(&o, from, NULL, 70);
             assert_ok(rv_index_remove(index[i], gone, 3, NULL, err));
-            assert_ok(
-                rv_index_upsert(index[i], from + 70 * dim, 21, replaced, 2, NULL, err));
-            assert_ok(
-                rv_index_add(index[i], from + 72 * dim, 21, NULL, n - 72, NULL, err));
+            assert_ok(rv_index_upsert(
+                index[i], &(rv_rows){from + 70 * dim, replaced, 2, 21}, NULL, err));
+            assert_ok(rv_index_add(
+                index[i], &(rv_rows){from + 72 * dim, NULL, n - 72, 21}, NULL, err));
             o.originals_bits = 32;
         }
         for (int vacuumed = 0; vacuumed < 2; vacuumed++) {
@@ -226,15 +226,16 @@ static void values_out_of_range(void **state) {
         float kept = rows[1300 * dim + 3];
         rows[1300 * dim + 3] = bad[i].value;
         rv_error error = {0};
-        rv_index_build(&o, rows, NULL, n, &none, &error);
+        rv_index_build(&o, &(rv_rows){rows, NULL, n, o.dim}, &none, &error);
         assert_null(none);
         assert_refused(&error, 1300, bad[i].said);
-        rv_index_add(index, rows, 7, NULL, n, NULL, &error);
+        rv_index_add(index, &(rv_rows){rows, NULL, n, 7}, NULL, &error);
         assert_refused(&error, 1300, bad[i].said);
-        rv_index_upsert(index, rows, 7, ids, n, NULL, &error);
+        rv_index_upsert(index, &(rv_rows){rows, ids, n, 7}, NULL, &error);
         assert_refused(&error, 1300, bad[i].said);
-        assert_int_equal(rv_index_add(index, rows + 1300 * dim, 7, NULL, 1, NULL, NULL),
-                         RV_ERR_VALUE);
+        assert_int_equal(
+            rv_index_add(index, &(rv_rows){rows + 1300 * dim, NULL, 1, 7}, NULL, NULL),
+            RV_ERR_VALUE);
         file_bytes after = bytes_of(index);
         assert_same_bytes(&before, &after);
         rows[1300 * dim + 3] = kept;
@@ -260,7 +261,8 @@ static void options(void **state) {
     assert_int_equal(o.originals_bits, 32);
     for (size_t i = 0; i < sizeof bits / sizeof *bits; i++) {
         o.originals_bits = bits[i];
-        assert_fails(RV_ERR_ARGUMENT, rv_index_build(&o, rows, NULL, 2, &index, err));
+        assert_fails(RV_ERR_ARGUMENT,
+                     rv_index_build(&o, &(rv_rows){rows, NULL, 2, o.dim}, &index, err));
     }
     for (int kind = RV_FLAT; kind <= RV_ASYM; kind++) {
         for (uint32_t factor = 0; factor < 3; factor++) {
@@ -274,8 +276,9 @@ static void options(void **state) {
             rv_index_free(index);
             o.originals_bits = 16;
             if (!possible) {
-                assert_fails(RV_ERR_ARGUMENT,
-                             rv_index_build(&o, rows, NULL, 2, &index, err));
+                assert_fails(
+                    RV_ERR_ARGUMENT,
+                    rv_index_build(&o, &(rv_rows){rows, NULL, 2, o.dim}, &index, err));
                 continue;
             }
             index = build_with(&o, rows, NULL, 2);
@@ -378,7 +381,7 @@ static void halves_that_are_not_finite(void **state) {
         for (size_t i = 0; i < 30; i++) assert_true(a.ids[i] != RV_NO_ID);
         answer_free(&a);
         for (int i = 0; i < 4; i++)
-            assert_ok(rv_index_add(index, rows, 5, NULL, n, NULL, err));
+            assert_ok(rv_index_add(index, &(rv_rows){rows, NULL, n, 5}, NULL, err));
     }
     rv_index_free(index);
     free(b.data);
