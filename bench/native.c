@@ -74,7 +74,8 @@ static double call_ns(rv_kind kind, uint32_t dim) {
     for (int r = 0; r < REPEATS; r++) {
         double start = seconds();
         for (int i = 0; i < CALLS; i++)
-            check(rv_index_search(index, row, 1, dim, K, &search, ids, scores, &err),
+            check(rv_index_search(index, &(rv_queries){row, 1, dim}, K, &search,
+                                  &(rv_result){ids, scores}, &err),
                   &err);
         double taken = (seconds() - start) / CALLS;
         if (taken < best) best = taken;

@@ -34,7 +34,9 @@ typedef struct hits {
 static hits search(rv_lake *lake, rv_key key, const float *query, const char *title) {
     rv_error err;
     hits h;
-    check(rv_lake_search(lake, key, query, 1, DIM, K, h.ids, h.scores, &err), &err);
+    check(rv_lake_search(lake, key, &(rv_queries){query, 1, DIM}, K,
+                         &(rv_result){h.ids, h.scores}, &err),
+          &err);
     printf("%-14s", title);
     for (int i = 0; i < K; i++)
         printf("  id %" PRIu64 " at %.3f", h.ids[i], (double)h.scores[i]);

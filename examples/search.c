@@ -45,9 +45,8 @@ int main(int argc, char **argv) {
 
     rv_error err;
     rv_index *index = NULL;
-    rv_build_options options = RV_BUILD_DEFAULT;
     const rv_rows rows = {vectors, ids, ROWS, DIM};
-    check(rv_index_build(&options, &rows, &index, &err), &err);
+    check(rv_index_build(NULL, &rows, &index, &err), &err);
 
     rv_memory_usage memory = RV_MEMORY_USAGE_DEFAULT;
     check(rv_index_memory(index, &memory, &err), &err);
@@ -59,15 +58,18 @@ int main(int argc, char **argv) {
     for (int j = 0; j < DIM; j++)
         query[j] = vectors[123 * DIM + j] + 0.05f * next_value(&state);
 
+    const rv_queries queries = {query, 1, DIM};
     uint64_t found[K], again[K];
     float scores[K], scores_again[K];
-    check(rv_index_search(index, query, 1, DIM, K, NULL, found, scores, &err), &err);
+    check(rv_index_search(index, &queries, K, NULL, &(rv_result){found, scores}, &err),
+          &err);
     print_hits("built ", found, scores);
 
     rv_index *loaded = NULL;
     check(rv_index_save(index, path, &err), &err);
     check(rv_index_load(path, 1, RV_VERIFY_AUTO, &loaded, &err), &err);
-    check(rv_index_search(loaded, query, 1, DIM, K, NULL, again, scores_again, &err),
+    check(rv_index_search(loaded, &queries, K, NULL, &(rv_result){again, scores_again},
+                          &err),
           &err);
     print_hits("loaded", again, scores_again);
     int same = memcmp(found, again, sizeof found) == 0 &&
@@ -75,7 +77,8 @@ int main(int argc, char **argv) {
 
     uint64_t removed = 0;
     check(rv_index_remove(index, found, 1, &removed, &err), &err);
-    check(rv_index_search(index, query, 1, DIM, K, NULL, again, scores_again, &err),
+    check(rv_index_search(index, &queries, K, NULL, &(rv_result){again, scores_again},
+                          &err),
           &err);
     print_hits("without the first", again, scores_again);
 

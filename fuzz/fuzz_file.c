@@ -41,8 +41,8 @@ static void search(const rv_index *index, const rv_index_info *info, const float
                    const rv_search_options *o) {
     uint64_t ids[2 * K];
     float scores[2 * K];
-    rv_status status =
-        rv_index_search(index, query, 2, info->dim, K, o, ids, scores, NULL);
+    rv_status status = rv_index_search(index, &(rv_queries){query, 2, info->dim}, K, o,
+                                       &(rv_result){ids, scores}, NULL);
     require(status == RV_OK || (status == RV_ERR_EMPTY && info->n == 0));
     for (size_t i = 0; status == RV_OK && i < 2 * K; i++)
         require(ids[i] == RV_NO_ID || rv_index_contains(index, ids[i]));
@@ -113,8 +113,8 @@ static void write_again(const rv_index *index) {
 
 static void tune(rv_index *index, const rv_index_info *info, const float *queries) {
     rv_tuning t = RV_TUNING_DEFAULT;
-    rv_status status =
-        rv_index_tune(index, queries, 2, info->dim, 1, 0.5, NULL, &t, NULL);
+    rv_status status = rv_index_tune(index, &(rv_queries){queries, 2, info->dim}, 1, 0.5,
+                                     NULL, &t, NULL);
     if (!info->code_bytes)
         require(status == RV_ERR_ARGUMENT);
     else
@@ -202,8 +202,8 @@ static size_t sample(uint8_t *out, size_t room, unsigned choice) {
                            &index, NULL) == RV_OK);
     rv_tuning tuned = RV_TUNING_DEFAULT; /* its settings stand in the file */
     if (n > 0 && o.kind != RV_FLAT && choice / 41472 % 2)
-        require(rv_index_tune(index, rows, 4, o.dim, 1, 0.5, NULL, &tuned, NULL) ==
-                RV_OK);
+        require(rv_index_tune(index, &(rv_queries){rows, 4, o.dim}, 1, 0.5, NULL, &tuned,
+                              NULL) == RV_OK);
     uint64_t size = rv_index_serialized_size(index);
     if (size <= room) require(rv_index_serialize(index, out, size, NULL) == RV_OK);
     rv_index_free(index);

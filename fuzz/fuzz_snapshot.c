@@ -109,7 +109,8 @@ typedef struct answer {
 static answer search(rv_lake *lake) {
     const float query[DIM] = {1, -2, 3};
     answer a = {RV_OK, {0}, {0}};
-    a.status = rv_lake_search(lake, key, query, 1, DIM, ROWS, a.ids, a.scores, NULL);
+    a.status = rv_lake_search(lake, key, &(rv_queries){query, 1, DIM}, ROWS,
+                              &(rv_result){a.ids, a.scores}, NULL);
     return a;
 }
 

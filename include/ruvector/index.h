@@ -102,14 +102,26 @@ typedef struct rv_search_options {
 #define RV_SEARCH_DEFAULT                                                                \
     { sizeof(rv_search_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, 0 }
 
-/* queries: m x dim. ids, scores: m x k, best first; places beyond min(k, live
- * allowed rows) hold RV_NO_ID and the worst value (+inf for L2, -inf else).
- * allow_ids selects when non-NULL (also with allow_count 0), else allow_mask. Memory
- * beside ids and scores is for min(k, live rows) results of a query, whatever k is. */
-RV_API rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t m,
-                                 uint32_t dim, uint64_t k,
-                                 const rv_search_options *options, uint64_t *ids,
-                                 float *scores, rv_error *err);
+/* Queries, borrowed for the call. */
+typedef struct rv_queries {
+    const float *data; /* m x dim, row-major, finite */
+    uint64_t m;
+    uint32_t dim;
+} rv_queries;
+/* Where the answers go, memory of the caller: m x k of each, best first. Places beyond
+ * min(k, live allowed rows) hold RV_NO_ID and the worst value (+inf for L2, -inf
+ * else). */
+typedef struct rv_result {
+    uint64_t *ids;
+    float *scores;
+} rv_result;
+
+/* The k best rows of each query. allow_ids selects when non-NULL (also with allow_count
+ * 0), else allow_mask. Memory beside ids and scores is for min(k, live rows) results of a
+ * query, whatever k is. */
+RV_API rv_status rv_index_search(const rv_index *index, const rv_queries *queries,
+                                 uint64_t k, const rv_search_options *options,
+                                 const rv_result *result, rv_error *err);
 
 typedef struct rv_tuning {
     size_t size;
@@ -125,10 +137,9 @@ typedef struct rv_tuning {
  * index's searches; files keep them. The true rows are those of a search of all lists
  * with a bound so wide that it leaves nothing out; without vectors, the best estimates.
  * Cost is counted in bytes touched, not timed: the same queries give the same result.
- * queries: m x dim, m >= 2, from where later queries will come, not rows of the index. */
-RV_API rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m,
-                               uint32_t dim, uint64_t k, double recall,
-                               const rv_progress *progress, rv_tuning *out,
+ * At least two queries, from where later ones will come, not rows of the index. */
+RV_API rv_status rv_index_tune(rv_index *index, const rv_queries *queries, uint64_t k,
+                               double recall, const rv_progress *progress, rv_tuning *out,
                                rv_error *err);
 
 /* Appends rows. ids NULL continues after the largest id ever

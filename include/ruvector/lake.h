@@ -254,21 +254,22 @@ typedef struct rv_entry_info {
 RV_API rv_status rv_pin_info(const rv_pin *pin, rv_entry_info *out, rv_error *err);
 /* Scores are squared distances, best first; as rv_index_search. rerank_factor 0: the
  * lake's. */
-RV_API rv_status rv_pin_search(rv_pin *pin, const float *queries, uint64_t m,
-                               uint32_t dim, uint64_t k, uint32_t rerank_factor,
-                               const rv_progress *progress, uint64_t *ids, float *scores,
-                               rv_error *err);
-/* One query in several entries. Each is asked for somewhat more than k hits with a share
- * of the rerank factor, at least 5 (or per_shard_rerank, if not 0); the best k of all
- * are returned by score, then position of the entry. Entries without rows add nothing. */
+RV_API rv_status rv_pin_search(rv_pin *pin, const rv_queries *queries, uint64_t k,
+                               uint32_t rerank_factor, const rv_progress *progress,
+                               const rv_result *result, rv_error *err);
+/* One query, so m is 1, in several entries. Each is asked for somewhat more than k hits
+ * with a share of the rerank factor, at least 5 (or per_shard_rerank, if not 0); the best
+ * k of all are returned by score, then position of the entry. Entries without rows add
+ * nothing. */
 typedef struct rv_lake_hit {
     uint64_t id;
     float score;
     uint32_t shard;
 } rv_lake_hit;
-RV_API rv_status rv_pins_search(rv_pin *const *pins, size_t n_pins, const float *query,
-                                uint32_t dim, uint64_t k, uint32_t per_shard_rerank,
-                                rv_lake_hit *hits, uint64_t *n_hits, rv_error *err);
+RV_API rv_status rv_pins_search(rv_pin *const *pins, size_t n_pins,
+                                const rv_queries *query, uint64_t k,
+                                uint32_t per_shard_rerank, rv_lake_hit *hits,
+                                uint64_t *n_hits, rv_error *err);
 /* Acquires many at once, in parallel where the backends allow it. On failure none is
  * held and *failed tells which it was. */
 RV_API rv_status rv_lake_acquire_all(rv_lake *lake, const rv_key *keys, size_t n,
@@ -276,9 +277,8 @@ RV_API rv_status rv_lake_acquire_all(rv_lake *lake, const rv_key *keys, size_t n
                                      size_t *failed, rv_error *err);
 
 /* acquire, search, release */
-RV_API rv_status rv_lake_search(rv_lake *lake, rv_key key, const float *queries,
-                                uint64_t m, uint32_t dim, uint64_t k, uint64_t *ids,
-                                float *scores, rv_error *err);
+RV_API rv_status rv_lake_search(rv_lake *lake, rv_key key, const rv_queries *queries,
+                                uint64_t k, const rv_result *result, rv_error *err);
 
 /* Asks the backend and primes if need be. */
 RV_API rv_status rv_lake_prime(rv_lake *lake, rv_key key, const rv_progress *progress,

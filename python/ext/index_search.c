@@ -131,8 +131,9 @@ static PyObject *search_into(PyObject *self, const search *s, uint64_t *ids,
     const rv_index *index = rvpy_handle(self);
     rv_error error = {0};
     PyThreadState *thread = PyEval_SaveThread();
-    rv_status status = rv_index_search(index, s->query.data, 1, rvpy_dim(&s->query), s->k,
-                                       &s->options, ids, scores, &error);
+    rv_status status =
+        rv_index_search(index, &(rv_queries){s->query.data, 1, rvpy_dim(&s->query)}, s->k,
+                        &s->options, &(rv_result){ids, scores}, &error);
     PyEval_RestoreThread(thread);
     if (status != RV_OK) return rvpy_raise(state, &error, NULL);
     return hit_list(state, ids, scores, s->k);
@@ -183,9 +184,10 @@ static PyObject *batch_into(PyObject *self, const search *s, PyObject *progress,
     if (rvpy_call_begin(&call, progress) < 0) return NULL;
     rv_search_options options = s->options;
     options.progress = &call.progress;
-    rv_status status =
-        rv_index_search(rvpy_handle(self), s->query.data, (uint64_t)s->query.shape[0],
-                        rvpy_dim(&s->query), s->k, &options, ids, scores, &error);
+    rv_status status = rv_index_search(
+        rvpy_handle(self),
+        &(rv_queries){s->query.data, (uint64_t)s->query.shape[0], rvpy_dim(&s->query)},
+        s->k, &options, &(rv_result){ids, scores}, &error);
     if (rvpy_call_end(&call, status) < 0)
         return rvpy_raise(rvpy_state_of(self), &error, NULL);
     Py_RETURN_NONE;
@@ -202,8 +204,9 @@ static int check_places(PyObject *self, const search *s) {
     uint64_t most = m > 0 ? MOST_PADDED / m : (uint64_t)PY_SSIZE_T_MAX / sizeof(uint64_t);
     if (s->k <= info.n || s->k <= most) return 0;
     rv_error error = {0};
-    if (info.n == 0 && rv_index_search(rvpy_handle(self), NULL, 0, info.dim, 1, NULL,
-                                       NULL, NULL, &error) != RV_OK) {
+    if (info.n == 0 &&
+        rv_index_search(rvpy_handle(self), &(rv_queries){NULL, 0, info.dim}, 1, NULL,
+                        &(rv_result){NULL, NULL}, &error) != RV_OK) {
         rvpy_raise(rvpy_state_of(self), &error, NULL);
         return -1;
     }
@@ -280,9 +283,10 @@ static PyObject *tune(PyObject *self, const rvpy_array *queries, uint64_t k,
     rv_tuning tuning = RV_TUNING_DEFAULT;
     rv_error error = {0};
     if (rvpy_call_begin(&call, progress) < 0) return NULL;
-    rv_status status =
-        rv_index_tune(rvpy_handle(self), queries->data, (uint64_t)queries->shape[0],
-                      rvpy_dim(queries), k, recall, &call.progress, &tuning, &error);
+    rv_status status = rv_index_tune(
+        rvpy_handle(self),
+        &(rv_queries){queries->data, (uint64_t)queries->shape[0], rvpy_dim(queries)}, k,
+        recall, &call.progress, &tuning, &error);
     if (rvpy_call_end(&call, status) < 0)
         return rvpy_raise(rvpy_state_of(self), &error, NULL);
     return new_tuning(self, &tuning);

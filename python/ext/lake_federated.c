@@ -135,7 +135,8 @@ static rv_status scan(federated *f, rv_error *err) {
                  "out of memory: %llu results were asked for", (unsigned long long)f->k);
         return RV_ERR_MEMORY;
     }
-    return rv_pins_search(f->pins, f->n, f->query.data, rvpy_dim(&f->query), f->k,
+    return rv_pins_search(f->pins, f->n,
+                          &(rv_queries){f->query.data, 1, rvpy_dim(&f->query)}, f->k,
                           (uint32_t)f->per_shard_rerank, f->hits, &f->n_hits, err);
 }
 

@@ -85,8 +85,9 @@ rv_status rvpy_found_search(rvpy_found *found, rv_pin *pin, const rvpy_array *qu
     }
     rv_status status = make_room(found, err);
     if (status != RV_OK) return status;
-    return rv_pin_search(pin, queries->data, found->m, rvpy_dim(queries), found->k, 0,
-                         progress, found->ids, found->scores, err);
+    return rv_pin_search(pin, &(rv_queries){queries->data, found->m, rvpy_dim(queries)},
+                         found->k, 0, progress, &(rv_result){found->ids, found->scores},
+                         err);
 }
 
 void rvpy_found_free(rvpy_found *found) { free(found->memory); }

@@ -557,9 +557,9 @@ void rvx_finish_pool(rvx_scratch *s);
 void rvx_scan_queries(rvx_scratch *s, size_t n, const rvx_filter *const *filters);
 
 /* search.c: the public search, and the cost of all queries if `cost` is not NULL. */
-rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
-                     uint32_t dim, uint64_t k, const rv_search_options *options,
-                     uint64_t *ids, float *scores, uint64_t *cost, rv_error *err);
+rv_status rvx_search(const rv_index *index, const rv_queries *queries, uint64_t k,
+                     const rv_search_options *options, const rv_result *result,
+                     uint64_t *cost, rv_error *err);
 
 /* How many of m queries a thread compares with rows of `dim` floats before it lets
  * writers in and asks whether to go on; the threads are `workers`. */

@@ -283,18 +283,19 @@ static size_t at_once(const search *c, uint64_t m, const rvb_pool *pool) {
     return rvx_flat_at_once(c->ops, rows, index->dim, m, rvb_pool_workers(pool));
 }
 
-rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
-                     uint32_t dim, uint64_t k, const rv_search_options *options,
-                     uint64_t *ids, float *scores, uint64_t *cost, rv_error *err) {
-    RVB_TRY(check_shape(index, m, dim, k, err));
+rv_status rvx_search(const rv_index *index, const rv_queries *queries, uint64_t k,
+                     const rv_search_options *options, const rv_result *result,
+                     uint64_t *cost, rv_error *err) {
+    uint64_t m = queries->m;
+    RVB_TRY(check_shape(index, m, queries->dim, k, err));
     atomic_uint_fast64_t sum;
     atomic_init(&sum, 0);
     search c = {.index = index,
                 .ops = rvk_ops_active(),
-                .queries = queries,
+                .queries = queries->data,
                 .k = k,
-                .ids = ids,
-                .scores = scores,
+                .ids = result->ids,
+                .scores = result->scores,
                 .cost = cost ? &sum : NULL};
     RVB_TRY(check_options(&c, options, err));
     if (m == 0) return RV_OK;
@@ -315,8 +316,8 @@ rv_status rvx_search(const rv_index *index, const float *queries, uint64_t m,
     return status;
 }
 
-rv_status rv_index_search(const rv_index *index, const float *queries, uint64_t m,
-                          uint32_t dim, uint64_t k, const rv_search_options *options,
-                          uint64_t *ids, float *scores, rv_error *err) {
-    return rvx_search(index, queries, m, dim, k, options, ids, scores, NULL, err);
+rv_status rv_index_search(const rv_index *index, const rv_queries *queries, uint64_t k,
+                          const rv_search_options *options, const rv_result *result,
+                          rv_error *err) {
+    return rvx_search(index, queries, k, options, result, NULL, err);
 }

@@ -50,8 +50,8 @@ static rv_status ask(tuning *t, trial *r, rv_error *err) {
     o.nprobe = r->nprobe;
     o.epsilon = r->epsilon;
     if (t->progress) o.progress = &progress;
-    RVB_TRY(rvx_search(t->index, t->queries, t->m, t->dim, t->k, &o, t->ids, t->scores,
-                       &r->cost, err));
+    RVB_TRY(rvx_search(t->index, &(rv_queries){t->queries, t->m, t->dim}, t->k, &o,
+                       &(rv_result){t->ids, t->scores}, &r->cost, err));
     t->done += t->done + 1 < t->total;
     return RV_OK;
 }
@@ -147,19 +147,22 @@ static rv_status reserve(tuning *t, rv_error *err) {
     return rvb_fail_memory(err, t->m * (t->k * 12 + t->dim * 4));
 }
 
-static rv_status check_queries(const rv_index *index, const float *queries, uint64_t m,
+static rv_status check_queries(const rv_index *index, const rv_queries *queries,
                                rv_error *err) {
     const rvk_ops *ops = rvk_ops_active();
-    for (uint64_t i = 0; i < m; i++) {
+    for (uint64_t i = 0; i < queries->m; i++) {
         float norm;
-        RVB_TRY(
-            rvx_norm(ops, queries + i * index->dim, index->dim, "query", i, &norm, err));
+        RVB_TRY(rvx_norm(ops, queries->data + i * index->dim, index->dim, "query", i,
+                         &norm, err));
     }
     return RV_OK;
 }
 
-static rv_status check(const rv_index *index, const rv_index_info *info, uint64_t m,
-                       uint32_t dim, uint64_t k, double recall, rv_error *err) {
+static rv_status check(const rv_index *index, const rv_index_info *info,
+                       const rv_queries *queries, uint64_t k, double recall,
+                       rv_error *err) {
+    uint64_t m = queries->m;
+    uint32_t dim = queries->dim;
     if (!index->has_codes)
         return rvb_fail(err, RV_ERR_ARGUMENT,
                         "a FlatF32Index compares every row exactly: there is nothing to "
@@ -188,9 +191,9 @@ static rv_status check(const rv_index *index, const rv_index_info *info, uint64_
     return RV_OK;
 }
 
-rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint32_t dim,
-                        uint64_t k, double recall, const rv_progress *progress,
-                        rv_tuning *out, rv_error *err) {
+rv_status rv_index_tune(rv_index *index, const rv_queries *queries, uint64_t k,
+                        double recall, const rv_progress *progress, rv_tuning *out,
+                        rv_error *err) {
     static const rvb_sized type =
         RVB_SIZED(rv_tuning, RV_TUNING_0_1_0_SIZE, RV_TUNING_DEFAULT);
     rv_index_info info = RV_INDEX_INFO_DEFAULT;
@@ -198,14 +201,14 @@ rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint3
     RVB_TRY(rvb_check_size(&type, out, err));
     RVB_TRY(rv_index_get_info(index, &info, err));
     RVB_TRY(rvx_writer_check(index, err));
-    RVB_TRY(check(index, &info, m, dim, k, recall, err));
-    RVB_TRY(check_queries(index, queries, m, err));
+    RVB_TRY(check(index, &info, queries, k, recall, err));
+    RVB_TRY(check_queries(index, queries, err));
     tuning t = {.index = index,
-                .dim = dim,
+                .dim = queries->dim,
                 .n_lists = info.n_lists,
                 .epsilon = info.epsilon,
                 .k = k,
-                .m = m / 2,
+                .m = queries->m / 2,
                 .progress = progress};
     t.total = 3 + N_WIDTHS * 2;
     for (uint32_t lists = info.n_lists; lists > 1; lists /= 2) t.total += N_WIDTHS;
@@ -213,7 +216,7 @@ rv_status rv_index_tune(rv_index *index, const float *queries, uint64_t m, uint3
     t.target = recall + 2 * sqrt(recall * (1 - recall) / ((double)t.m * (double)k));
     if (t.target > 1) t.target = 1;
     rv_status status = reserve(&t, err);
-    if (status == RV_OK) status = tune(&t, queries, &chosen, err);
+    if (status == RV_OK) status = tune(&t, queries->data, &chosen, err);
     rvb_free(t.queries);
     rvb_free(t.worst);
     rvb_free(t.ids);

@@ -131,8 +131,8 @@ static rv_status scan(rvl_task *group, rv_pin *pin, rv_error *err) {
         queries = j.queries;
     }
     if (status == RV_OK)
-        status = rv_pin_search(pin, queries, j.m, group->job.dim, j.k, 0, &watch, j.ids,
-                               j.scores, err);
+        status = rv_pin_search(pin, &(rv_queries){queries, j.m, group->job.dim}, j.k, 0,
+                               &watch, &(rv_result){j.ids, j.scores}, err);
     if (status == RV_OK) status = hand_out(group, &j, err);
     rvb_free(j.queries);
     rvb_free(j.ids);
@@ -222,8 +222,8 @@ static rv_status search_shards(rvl_task *task, rv_error *err) {
     if (k > rows) k = rows ? rows : 1;
     r->hits = rvb_alloc((size_t)k, sizeof *r->hits);
     if (!r->hits) return rvb_fail_memory(err, k * sizeof *r->hits);
-    return rv_pins_search(task->pins, n, task->queries, task->job.dim, k,
-                          task->job.per_shard_rerank, r->hits, &r->n_hits, err);
+    return rv_pins_search(task->pins, n, &(rv_queries){task->queries, 1, task->job.dim},
+                          k, task->job.per_shard_rerank, r->hits, &r->n_hits, err);
 }
 
 static rv_status prime(rvl_task *task, rv_error *err) {

@@ -17,23 +17,22 @@ static rv_status check_dim(const rv_pin *pin, uint32_t dim, rv_error *err) {
                             pin->dim, dim);
 }
 
-rv_status rv_pin_search(rv_pin *pin, const float *queries, uint64_t m, uint32_t dim,
-                        uint64_t k, uint32_t rerank_factor, const rv_progress *progress,
-                        uint64_t *ids, float *scores, rv_error *err) {
-    RVB_TRY(check_dim(pin, dim, err));
+rv_status rv_pin_search(rv_pin *pin, const rv_queries *queries, uint64_t k,
+                        uint32_t rerank_factor, const rv_progress *progress,
+                        const rv_result *result, rv_error *err) {
+    RVB_TRY(check_dim(pin, queries->dim, err));
     rv_search_options o = RV_SEARCH_DEFAULT;
     o.rerank_factor = rerank_factor;
     o.progress = progress;
     atomic_fetch_add_explicit(&pin->lake->scans, 1, memory_order_relaxed);
-    return rv_index_search(pin->index, queries, m, dim, k, &o, ids, scores, err);
+    return rv_index_search(pin->index, queries, k, &o, result, err);
 }
 
-rv_status rv_lake_search(rv_lake *lake, rv_key key, const float *queries, uint64_t m,
-                         uint32_t dim, uint64_t k, uint64_t *ids, float *scores,
-                         rv_error *err) {
+rv_status rv_lake_search(rv_lake *lake, rv_key key, const rv_queries *queries, uint64_t k,
+                         const rv_result *result, rv_error *err) {
     rv_pin *pin;
     RVB_TRY(rv_lake_acquire(lake, key, NULL, &pin, err));
-    rv_status status = rv_pin_search(pin, queries, m, dim, k, 0, NULL, ids, scores, err);
+    rv_status status = rv_pin_search(pin, queries, k, 0, NULL, result, err);
     rv_pin_release(pin);
     return status;
 }
@@ -42,8 +41,8 @@ rv_status rv_lake_search(rv_lake *lake, rv_key key, const float *queries, uint64
 
 typedef struct fan {
     rv_pin *const *pins;
-    const float *query;
-    uint32_t dim, rerank_factor;
+    const rv_queries *query;
+    uint32_t rerank_factor;
     uint64_t request; /* hits asked of a shard */
     uint64_t *ids;    /* request for each shard */
     float *scores;
@@ -55,9 +54,9 @@ static rv_status search_shards(void *ctx, unsigned worker, size_t begin, size_t 
     (void)worker;
     for (size_t i = begin; i < end; i++) {
         if (f->pins[i]->n == 0) continue;
-        RVB_TRY(rv_pin_search(f->pins[i], f->query, 1, f->dim, f->request,
-                              f->rerank_factor, NULL, f->ids + i * f->request,
-                              f->scores + i * f->request, err));
+        RVB_TRY(rv_pin_search(
+            f->pins[i], f->query, f->request, f->rerank_factor, NULL,
+            &(rv_result){f->ids + i * f->request, f->scores + i * f->request}, err));
     }
     return RV_OK;
 }
@@ -99,18 +98,22 @@ static uint64_t gather(const fan *f, size_t shards, rv_lake_hit *all) {
     return n;
 }
 
-rv_status rv_pins_search(rv_pin *const *pins, size_t n_pins, const float *query,
-                         uint32_t dim, uint64_t k, uint32_t per_shard_rerank,
-                         rv_lake_hit *hits, uint64_t *n_hits, rv_error *err) {
+rv_status rv_pins_search(rv_pin *const *pins, size_t n_pins, const rv_queries *query,
+                         uint64_t k, uint32_t per_shard_rerank, rv_lake_hit *hits,
+                         uint64_t *n_hits, rv_error *err) {
     *n_hits = 0;
+    if (query->m != 1)
+        return rvb_fail_numbers(err, RV_ERR_ARGUMENT, 1, query->m,
+                                "a federated search takes one query, got %llu",
+                                (unsigned long long)query->m);
     uint64_t largest = 0;
     for (size_t i = 0; i < n_pins; i++) {
-        RVB_TRY(check_dim(pins[i], dim, err));
+        RVB_TRY(check_dim(pins[i], query->dim, err));
         if (pins[i]->n > largest) largest = pins[i]->n;
     }
     if (k < 1) return rvb_fail(err, RV_ERR_ARGUMENT, "k must be at least 1, got 0");
     if (largest == 0) return RV_OK;
-    fan f = {.pins = pins, .query = query, .dim = dim};
+    fan f = {.pins = pins, .query = query};
     f.rerank_factor = rerank_of(pins[0], n_pins, per_shard_rerank);
     f.request = request_of(k, n_pins);
     if (f.request > largest) f.request = largest;

@@ -215,8 +215,8 @@ static rv_status warm_up(const snapshot *s, rv_error *err) {
         float scores[WARM_K];
         status = rv_index_copy_rows(s->index, row, 1, NULL, NULL, NULL, query, err);
         if (status == RV_OK)
-            status = rv_index_search(s->index, query, 1, s->info.dim, WARM_K, NULL, ids,
-                                     scores, err);
+            status = rv_index_search(s->index, &(rv_queries){query, 1, s->info.dim},
+                                     WARM_K, NULL, &(rv_result){ids, scores}, err);
     }
     rvb_free(query);
     return status;

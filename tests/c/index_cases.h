@@ -201,8 +201,8 @@ static inline answer answer_of(const rv_index *index, const float *queries, size
     /* so that places nobody writes are seen */
     memset(a.ids, 0x5a, m * k * sizeof *a.ids);
     memset(a.scores, 0x5a, m * k * sizeof *a.scores);
-    assert_ok(
-        rv_index_search(index, queries, m, (uint32_t)dim, k, o, a.ids, a.scores, err));
+    assert_ok(rv_index_search(index, &(rv_queries){queries, m, (uint32_t)dim}, k, o,
+                              &(rv_result){a.ids, a.scores}, err));
     return a;
 }
 

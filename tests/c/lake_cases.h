@@ -141,7 +141,8 @@ static inline uint64_t found_at(rv_lake *lake, rv_key key, uint64_t generation,
                                 uint64_t row) {
     float query[LAKE_DIM] = {(float)generation, (float)row}, score;
     uint64_t id;
-    assert_ok(rv_lake_search(lake, key, query, 1, LAKE_DIM, 1, &id, &score, err));
+    assert_ok(rv_lake_search(lake, key, &(rv_queries){query, 1, LAKE_DIM}, 1,
+                             &(rv_result){&id, &score}, err));
     assert_true(score == 0);
     return id;
 }

@@ -94,15 +94,14 @@ static void check_refused(rv_status status, const char *type, size_t known) {
 
 static rv_index *build(void) {
     rv_index *index;
-    REFUSED(rv_build_options, RV_BUILD_DEFAULT,
-            rv_index_build(newer, &(rv_rows){vectors, numbers, ROWS, newer->dim}, &index,
-                           &error));
+    REFUSED(
+        rv_build_options, RV_BUILD_DEFAULT,
+        rv_index_build(newer, &(rv_rows){vectors, numbers, ROWS, DIM}, &index, &error));
     CHECK(!index);
     OLDER(rv_build_options, options, RV_BUILD_DEFAULT, RV_BUILD_OPTIONS_0_1_0_SIZE);
     options->dim = DIM;
     options->seed = 7;
-    OK(rv_index_build(options, &(rv_rows){vectors, numbers, ROWS, options->dim}, &index,
-                      &error));
+    OK(rv_index_build(options, &(rv_rows){vectors, numbers, ROWS, DIM}, &index, &error));
     give_back(options);
     return index;
 }
@@ -116,14 +115,15 @@ static void search(const rv_index *index) {
     options->nprobe = RV_ALL_LISTS;
     options->allow_mask = even;
     options->allow_mask_len = ROWS;
-    OK(rv_index_search(index, vectors + 8 * DIM, 1, DIM, K, options, ids, scores,
-                       &error));
+    OK(rv_index_search(index, &(rv_queries){vectors + 8 * DIM, 1, DIM}, K, options,
+                       &(rv_result){ids, scores}, &error));
     CHECK(ids[0] == 8 && scores[0] == 0);
     for (int i = 0; i < K; i++) CHECK(ids[i] % 2 == 0);
     give_back(options);
     ids[0] = 1;
     REFUSED(rv_search_options, RV_SEARCH_DEFAULT,
-            rv_index_search(index, vectors, 1, DIM, K, newer, ids, scores, &error));
+            rv_index_search(index, &(rv_queries){vectors, 1, DIM}, K, newer,
+                            &(rv_result){ids, scores}, &error));
     CHECK(ids[0] == 1);
 }
 
@@ -152,10 +152,11 @@ static void ask(rv_index *index) {
     give_back(view);
     REFUSED(rv_view, RV_VIEW_DEFAULT, rv_index_view(index, newer, &error));
 
-    REFUSED(rv_tuning, RV_TUNING_DEFAULT,
-            rv_index_tune(index, vectors, 20, DIM, K, 1, NULL, newer, &error));
+    REFUSED(
+        rv_tuning, RV_TUNING_DEFAULT,
+        rv_index_tune(index, &(rv_queries){vectors, 20, DIM}, K, 1, NULL, newer, &error));
     OLDER(rv_tuning, tuning, RV_TUNING_DEFAULT, RV_TUNING_0_1_0_SIZE);
-    OK(rv_index_tune(index, vectors, 20, DIM, K, 1, NULL, tuning, &error));
+    OK(rv_index_tune(index, &(rv_queries){vectors, 20, DIM}, K, 1, NULL, tuning, &error));
     CHECK(tuning->nprobe > 0 && tuning->epsilon > 0 && tuning->recall > 0);
     give_back(tuning);
 }

@@ -26,14 +26,17 @@ static void counts_of_a_session(void **state) {
     assert_counts(lake, 1, 2, 2, 2, 0);
     rv_lake_invalidate(lake, docs_of(&s));
     assert_counts(lake, 1, 2, 2, 2, 0);
-    assert_fails(RV_ERR_DIM, rv_lake_search(lake, docs_of(&s), query, 1, LAKE_DIM - 1, 1,
-                                            ids, scores, err));
+    assert_fails(RV_ERR_DIM,
+                 rv_lake_search(lake, docs_of(&s), &(rv_queries){query, 1, LAKE_DIM - 1},
+                                1, &(rv_result){ids, scores}, err));
     assert_counts(lake, 1, 3, 3, 2, 0);
-    assert_fails(RV_ERR_NOT_FOUND, rv_lake_search(lake, (rv_key){"a", "none"}, query, 1,
-                                                  LAKE_DIM, 1, ids, scores, err));
+    assert_fails(RV_ERR_NOT_FOUND, rv_lake_search(lake, (rv_key){"a", "none"},
+                                                  &(rv_queries){query, 1, LAKE_DIM}, 1,
+                                                  &(rv_result){ids, scores}, err));
     assert_counts(lake, 1, 3, 3, 2, 0);
     float seven[7 * LAKE_DIM] = {0};
-    assert_ok(rv_lake_search(lake, docs_of(&s), seven, 7, LAKE_DIM, 1, ids, scores, err));
+    assert_ok(rv_lake_search(lake, docs_of(&s), &(rv_queries){seven, 7, LAKE_DIM}, 1,
+                             &(rv_result){ids, scores}, err));
     assert_counts(lake, 2, 3, 3, 2, 0);
 
     rv_lake_stats of_key = RV_LAKE_STATS_DEFAULT, of_backend = RV_LAKE_STATS_DEFAULT,
@@ -143,7 +146,8 @@ static void held_entries_do_not_change(void **state) {
     rv_lake_invalidate(lake, docs_of(&s));
     float query[LAKE_DIM] = {1, 2}, score;
     uint64_t id;
-    assert_ok(rv_pin_search(pin, query, 1, LAKE_DIM, 1, 0, NULL, &id, &score, err));
+    assert_ok(rv_pin_search(pin, &(rv_queries){query, 1, LAKE_DIM}, 1, 0, NULL,
+                            &(rv_result){&id, &score}, err));
     assert_true(id == 2 && score == 0);
     rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
     assert_ok(rv_pin_info(pin, &info, err));

@@ -352,7 +352,8 @@ static void use(rv_index *index) {
     float *row = need(info.dim, sizeof *row), scores[7];
     uint64_t ids[7];
     row[0] = 1;
-    (void)rv_index_search(index, row, 1, info.dim, 7, NULL, ids, scores, NULL);
+    (void)rv_index_search(index, &(rv_queries){row, 1, info.dim}, 7, NULL,
+                          &(rv_result){ids, scores}, NULL);
     (void)rv_index_get(index, 1, row, NULL);
     memset(row, 0, info.dim * sizeof *row);
     (void)rv_index_add(index, &(rv_rows){row, NULL, 1, info.dim}, NULL, NULL);

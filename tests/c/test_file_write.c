@@ -95,8 +95,8 @@ static void round_trips_of_wider_codes(void **state) {
             rv_index *index = build_with(&o, rows, ids, n);
             file_bytes before = bytes_of(index);
             rv_tuning tuned = RV_TUNING_DEFAULT;
-            assert_ok(rv_index_tune(index, queries, 20, (uint32_t)dim, 5, 0.7, NULL,
-                                    &tuned, err));
+            assert_ok(rv_index_tune(index, &(rv_queries){queries, 20, (uint32_t)dim}, 5,
+                                    0.7, NULL, &tuned, err));
             assert_true(tuned.nprobe < 64);
             file_bytes after = bytes_of(index); /* that much and no more is new */
             assert_int_equal(after.size, before.size);

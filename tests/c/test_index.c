@@ -448,7 +448,8 @@ static void repeated_ids(void **state) {
         rv_index_from_memory(bytes, size, RV_VERIFY_ALWAYS, free, bytes, &loaded, err));
     rv_index *both[2] = {index, loaded};
     for (int i = 0; i < 2; i++) {
-        assert_ok(rv_index_search(both[i], &query, 1, 1, 4, NULL, found, scores, err));
+        assert_ok(rv_index_search(both[i], &(rv_queries){&query, 1, 1}, 4, NULL,
+                                  &(rv_result){found, scores}, err));
         assert_int_equal(found[0], 9);
         assert_int_equal(found[1], 5);
         assert_int_equal(found[2], 5);

@@ -77,7 +77,8 @@ static rv_status search(rv_index *index, const rv_search_options *o, size_t k,
                         rv_error *err) {
     uint64_t ids[3 * 50];
     float scores[3 * 50];
-    return rv_index_search(index, fix.rows, 3, DIM, k, o, ids, scores, err);
+    return rv_index_search(index, &(rv_queries){fix.rows, 3, DIM}, k, o,
+                           &(rv_result){ids, scores}, err);
 }
 
 static rv_status call_search(rv_index *index, rv_error *err) {
@@ -196,7 +197,8 @@ static rv_status call_search_probing(rv_index *index, rv_error *err) {
 
 static rv_status call_tune(rv_index *index, rv_error *err) {
     rv_tuning tuning = RV_TUNING_DEFAULT;
-    return rv_index_tune(index, fix.rows, 4, DIM, 3, 0.5, NULL, &tuning, err);
+    return rv_index_tune(index, &(rv_queries){fix.rows, 4, DIM}, 3, 0.5, NULL, &tuning,
+                         err);
 }
 
 static rv_status call_view(rv_index *index, rv_error *err) {
@@ -350,7 +352,8 @@ static void refused_on_several_threads(void **state) {
         float scores[64 * 5];
         assert_true(status == RV_OK || status == RV_ERR_MEMORY);
         if (index) {
-            status = rv_index_search(index, rows, 64, DIM, 5, NULL, ids, scores, NULL);
+            status = rv_index_search(index, &(rv_queries){rows, 64, DIM}, 5, NULL,
+                                     &(rv_result){ids, scores}, NULL);
             assert_true(status == RV_OK || status == RV_ERR_MEMORY);
         }
         rv_index_free(index);

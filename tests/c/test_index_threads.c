@@ -68,8 +68,8 @@ static void search(shared *s, uint64_t *seed) {
         o.allow_ids = allowed;
         o.allow_count = 30;
     }
-    rv_status status =
-        rv_index_search(s->index, queries, m, DIM, K, &o, ids, scores, NULL);
+    rv_status status = rv_index_search(s->index, &(rv_queries){queries, m, DIM}, K, &o,
+                                       &(rv_result){ids, scores}, NULL);
     CHECK(s, status == RV_OK);
     for (size_t i = 0; status == RV_OK && i < m; i++) {
         check_answer(s, queries + i * DIM, ids + i * K, scores + i * K);
@@ -90,7 +90,8 @@ static void search_masked(shared *s, uint64_t *seed) {
     make_row(next_below(seed, N_IDS), false, query);
     o.allow_mask = mask;
     o.allow_mask_len = live_rows(s->index);
-    rv_status status = rv_index_search(s->index, query, 1, DIM, K, &o, ids, scores, NULL);
+    rv_status status = rv_index_search(s->index, &(rv_queries){query, 1, DIM}, K, &o,
+                                       &(rv_result){ids, scores}, NULL);
     /* the number of rows may change before the search begins, or their numbers in it */
     CHECK(s, status == RV_OK || status == RV_ERR_ARGUMENT);
     if (status == RV_OK) check_answer(s, query, ids, scores);
@@ -104,8 +105,8 @@ static void tune(shared *s, uint64_t *seed) {
     for (size_t i = 0; i < 6; i++)
         make_row(next_below(seed, N_IDS), next_u64(seed) & 1, queries + i * DIM);
     double recall = 0.2 + 0.7 * next_unit(seed);
-    rv_status status =
-        rv_index_tune(s->index, queries, 6, DIM, K, recall, NULL, &t, NULL);
+    rv_status status = rv_index_tune(s->index, &(rv_queries){queries, 6, DIM}, K, recall,
+                                     NULL, &t, NULL);
     CHECK(s, status == (s->has_codes ? RV_OK : RV_ERR_ARGUMENT));
     if (status != RV_OK) return;
     CHECK(s, t.nprobe >= 1 && t.epsilon > 0 && t.recall >= 0 && t.recall <= 1);

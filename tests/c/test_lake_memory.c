@@ -51,15 +51,16 @@ static rv_status search_both(rv_error *err) {
     RVB_TRY(rv_lake_acquire_all(life.lake, keys, 2, NULL, pins, &failed, err));
     rv_lake_hit hits[8];
     uint64_t n;
-    rv_status status = rv_pins_search(pins, 2, life.rows, LAKE_DIM, 8, 0, hits, &n, err);
+    rv_status status = rv_pins_search(pins, 2, &(rv_queries){life.rows, 1, LAKE_DIM}, 8,
+                                      0, hits, &n, err);
     for (int i = 0; i < 2; i++) rv_pin_release(pins[i]);
     return status;
 }
 static rv_status search_again(rv_error *err) {
     uint64_t id;
     float score;
-    return rv_lake_search(life.lake, keys[0], life.rows, 1, LAKE_DIM, 1, &id, &score,
-                          err);
+    return rv_lake_search(life.lake, keys[0], &(rv_queries){life.rows, 1, LAKE_DIM}, 1,
+                          &(rv_result){&id, &score}, err);
 }
 static rv_status publish(rv_error *err) {
     rv_witness witness;

@@ -70,7 +70,8 @@ static void search_one(sea *s, size_t c) {
     uint64_t oldest = s->version[c], ids[K], v = 0;
     float query[LAKE_DIM] = {0}, scores[K];
     rv_status status =
-        rv_lake_search(s->lake, key_of(c), query, 1, LAKE_DIM, K, ids, scores, NULL);
+        rv_lake_search(s->lake, key_of(c), &(rv_queries){query, 1, LAKE_DIM}, K,
+                       &(rv_result){ids, scores}, NULL);
     CHECK(s, status == RV_OK);
     for (size_t i = 0; status == RV_OK && i < K; i++)
         check_hit(s, c, i, ids[i], scores[i], oldest, &v);
@@ -91,8 +92,8 @@ static void search_all(sea *s) {
                                     NULL) == RV_OK;
     CHECK(s, held);
     if (!held) return;
-    CHECK(s, rv_pins_search(pins, COLLECTIONS, query, LAKE_DIM, 16, 0, hits, &n, NULL) ==
-                 RV_OK);
+    CHECK(s, rv_pins_search(pins, COLLECTIONS, &(rv_queries){query, 1, LAKE_DIM}, 16, 0,
+                            hits, &n, NULL) == RV_OK);
     size_t rank[COLLECTIONS] = {0};
     uint64_t v[COLLECTIONS] = {0};
     for (uint64_t i = 0; i < n; i++) {

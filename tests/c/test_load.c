@@ -195,8 +195,9 @@ static void empty_collections(void **state) {
     rv_lake *lake = lake_of(RV_FRESH, 0, &s);
     float query[LAKE_DIM] = {0}, score;
     uint64_t id;
-    assert_fails(RV_ERR_EMPTY, rv_lake_search(lake, docs_of(&s), query, 1, LAKE_DIM, 1,
-                                              &id, &score, err));
+    assert_fails(RV_ERR_EMPTY,
+                 rv_lake_search(lake, docs_of(&s), &(rv_queries){query, 1, LAKE_DIM}, 1,
+                                &(rv_result){&id, &score}, err));
     assert_counts(lake, 0, 1, 1, 0, 0);
     rv_lake_free(lake);
 }
@@ -280,8 +281,8 @@ static void *call(void *ctx) {
     c->status = rv_lake_acquire(c->lake, c->key, &c->options, &pin, NULL);
     float query[LAKE_DIM] = {0, 2}, score;
     if (c->status == RV_OK)
-        c->status =
-            rv_pin_search(pin, query, 1, LAKE_DIM, 1, 0, NULL, &c->id, &score, NULL);
+        c->status = rv_pin_search(pin, &(rv_queries){query, 1, LAKE_DIM}, 1, 0, NULL,
+                                  &(rv_result){&c->id, &score}, NULL);
     rv_pin_release(pin);
     return NULL;
 }
@@ -435,7 +436,8 @@ static void search_it(void *ctx) {
     searcher *s = ctx;
     float query[LAKE_DIM] = {0}, score;
     uint64_t id;
-    s->status = rv_lake_search(s->lake, s->key, query, 1, LAKE_DIM, 1, &id, &score, NULL);
+    s->status = rv_lake_search(s->lake, s->key, &(rv_queries){query, 1, LAKE_DIM}, 1,
+                               &(rv_result){&id, &score}, NULL);
 }
 
 static void a_backend_that_searches_itself(void **state) {

@@ -384,14 +384,16 @@ static void bad_arguments(void **state) {
     rv_index *plus = build(RV_PLUS, RV_L2, 4, rows, NULL, 20);
     rv_index *empty = build(RV_PLUS, RV_L2, 4, NULL, NULL, 0);
 #define SEARCH(index, dim, k, o)                                                         \
-    rv_index_search(index, rows, 1, dim, k, o, ids, scores, err)
+    rv_index_search(index, &(rv_queries){rows, 1, dim}, k, o, &(rv_result){ids, scores}, \
+                    err)
     assert_fails(RV_ERR_ARGUMENT, SEARCH(plus, 4, 0, NULL));
     assert_fails(RV_ERR_DIM, SEARCH(plus, 3, 5, NULL));
     assert_fails(RV_ERR_DIM, SEARCH(plus, 5, 5, NULL));
     assert_fails(RV_ERR_EMPTY, SEARCH(empty, 4, 5, NULL));
     assert_fails(RV_ERR_EMPTY, SEARCH(empty, 3, 5, NULL)); /* said first */
-    assert_fails(RV_ERR_LIMIT, rv_index_search(plus, rows, UINT64_MAX / 4, 4, 5, NULL,
-                                               ids, scores, err));
+    assert_fails(RV_ERR_LIMIT,
+                 rv_index_search(plus, &(rv_queries){rows, UINT64_MAX / 4, 4}, 5, NULL,
+                                 &(rv_result){ids, scores}, err));
     assert_fails(RV_ERR_LIMIT, SEARCH(plus, 4, UINT64_MAX, NULL));
     rv_search_options o = RV_SEARCH_DEFAULT;
     const float epsilons[] = {NAN, -1, INFINITY, -INFINITY};
@@ -423,15 +425,16 @@ static void bad_arguments(void **state) {
     assert_ok(SEARCH(plus, 4, 5, &o));
     assert_true(ids[4] != RV_NO_ID);
     ids[0] = 7;
-    assert_ok(rv_index_search(plus, NULL, 0, 4, 5, NULL, NULL, NULL, err));
+    assert_ok(rv_index_search(plus, &(rv_queries){NULL, 0, 4}, 5, NULL,
+                              &(rv_result){NULL, NULL}, err));
     const float bad[] = {NAN, INFINITY, -INFINITY, 0x1p57f};
     for (size_t i = 0; i < 4; i++) {
         float queries[8] = {0};
         rv_error error;
         queries[6] = bad[i];
-        assert_int_equal(
-            rv_index_search(plus, queries, 2, 4, 2, NULL, ids, scores, &error),
-            RV_ERR_VALUE);
+        assert_int_equal(rv_index_search(plus, &(rv_queries){queries, 2, 4}, 2, NULL,
+                                         &(rv_result){ids, scores}, &error),
+                         RV_ERR_VALUE);
         assert_int_equal(error.actual, 1); /* the query's number */
         assert_int_equal(ids[0], 7);       /* nothing was written */
     }
@@ -453,11 +456,12 @@ static void large_k_takes_no_memory(void **state) {
     for (rv_kind kind = RV_FLAT; kind <= RV_ASYM; kind++) {
         rv_index *index = build(kind, RV_L2, dim, rows, NULL, n);
         size_t peak[2];
-        assert_ok(rv_index_search(index, rows, 1, dim, 1, NULL, ids, scores, err));
+        assert_ok(rv_index_search(index, &(rv_queries){rows, 1, dim}, 1, NULL,
+                                  &(rv_result){ids, scores}, err));
         for (int large = 0; large < 2; large++) {
             failing_allocator_install(0);
-            assert_ok(rv_index_search(index, rows, m, dim, large ? k : n, NULL, ids,
-                                      scores, err));
+            assert_ok(rv_index_search(index, &(rv_queries){rows, m, dim}, large ? k : n,
+                                      NULL, &(rv_result){ids, scores}, err));
             peak[large] = failing_allocator_peak_bytes();
             failing_allocator_remove();
         }
@@ -516,10 +520,11 @@ static void progress_and_cancelling(void **state) {
     rv_progress stop = {stop_later, &calls}, watch = {go_on, &done};
     rv_search_options o = RV_SEARCH_DEFAULT;
     o.progress = &stop;
-    assert_fails(RV_ERR_CANCELLED,
-                 rv_index_search(index, rows, m, 8, 1, &o, ids, scores, err));
+    assert_fails(RV_ERR_CANCELLED, rv_index_search(index, &(rv_queries){rows, m, 8}, 1,
+                                                   &o, &(rv_result){ids, scores}, err));
     o.progress = &watch;
-    assert_ok(rv_index_search(index, rows, m, 8, 1, &o, ids, scores, err));
+    assert_ok(rv_index_search(index, &(rv_queries){rows, m, 8}, 1, &o,
+                              &(rv_result){ids, scores}, err));
     assert_int_equal(done, m); /* at least once, at the end */
     rv_index_free(index);
     free(rows);

@@ -27,7 +27,8 @@ static void equal_scores_in_order(void **state) {
     const float query[LAKE_DIM] = {0, 1};
     rv_lake_hit hits[8];
     uint64_t n;
-    assert_ok(rv_pins_search(pins, 3, query, LAKE_DIM, 5, 0, hits, &n, err));
+    assert_ok(
+        rv_pins_search(pins, 3, &(rv_queries){query, 1, LAKE_DIM}, 5, 0, hits, &n, err));
     const uint64_t ids[5] = {101, 51, 100, 102, 50};
     const float scores[5] = {0, 0, 1, 1, 1};
     assert_int_equal(n, 5);
@@ -36,15 +37,25 @@ static void equal_scores_in_order(void **state) {
         assert_true(hits[i].score == scores[i]);
         assert_int_equal(hits[i].shard, ids[i] < 100);
     }
-    assert_ok(rv_pins_search(pins, 2, query, LAKE_DIM, 100, 0, hits, &n, err));
+    assert_ok(rv_pins_search(pins, 2, &(rv_queries){query, 1, LAKE_DIM}, 100, 0, hits, &n,
+                             err));
     assert_int_equal(n, 8); /* all there are */
-    assert_ok(rv_pins_search(pins + 2, 1, query, LAKE_DIM, 3, 0, hits, &n, err));
+    assert_ok(rv_pins_search(pins + 2, 1, &(rv_queries){query, 1, LAKE_DIM}, 3, 0, hits,
+                             &n, err));
     assert_int_equal(n, 0);
-    assert_ok(rv_pins_search(pins, 0, query, LAKE_DIM, 3, 0, hits, &n, err));
+    assert_ok(
+        rv_pins_search(pins, 0, &(rv_queries){query, 1, LAKE_DIM}, 3, 0, hits, &n, err));
     assert_int_equal(n, 0);
-    assert_fails(RV_ERR_DIM, rv_pins_search(pins, 3, query, 4, 3, 0, hits, &n, err));
-    assert_fails(RV_ERR_ARGUMENT,
-                 rv_pins_search(pins, 3, query, LAKE_DIM, 0, 0, hits, &n, err));
+    assert_fails(RV_ERR_DIM, rv_pins_search(pins, 3, &(rv_queries){query, 1, 4}, 3, 0,
+                                            hits, &n, err));
+    assert_fails(
+        RV_ERR_ARGUMENT,
+        rv_pins_search(pins, 3, &(rv_queries){query, 1, LAKE_DIM}, 0, 0, hits, &n, err));
+    const uint64_t not_one[] = {0, 2};
+    for (size_t i = 0; i < 2; i++)
+        assert_fails(RV_ERR_ARGUMENT,
+                     rv_pins_search(pins, 3, &(rv_queries){query, not_one[i], LAKE_DIM},
+                                    3, 0, hits, &n, err));
     for (int i = 0; i < 3; i++) rv_pin_release(pins[i]);
     rv_lake_free(lake);
 }
@@ -91,8 +102,9 @@ static void the_best_of_all(void **state) {
         qsort(sorted, n, sizeof *sorted, by_distance);
         rv_lake_hit hits[10];
         uint64_t got;
-        assert_ok(rv_pins_search(pins, SHARDS, asked + q * dim, (uint32_t)dim, k, 0, hits,
-                                 &got, err));
+        assert_ok(rv_pins_search(pins, SHARDS,
+                                 &(rv_queries){asked + q * dim, 1, (uint32_t)dim}, k, 0,
+                                 hits, &got, err));
         assert_int_equal(got, k);
         for (size_t i = 0; i < k; i++) {
             assert_int_equal(hits[i].shard, hits[i].id / each);

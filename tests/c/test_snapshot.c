@@ -56,8 +56,9 @@ static void ids_and_scores_come_back(void **state) {
         assert_ok(rv_lake_warm(lake, key, place("s"), &n, err));
         assert_int_equal(n, 5);
         for (size_t i = 0; i < 5; i++) {
-            assert_ok(rv_lake_search(lake, key, rows + i * LAKE_DIM, 1, LAKE_DIM, 1, &id,
-                                     &score, err));
+            assert_ok(rv_lake_search(lake, key,
+                                     &(rv_queries){rows + i * LAKE_DIM, 1, LAKE_DIM}, 1,
+                                     &(rv_result){&id, &score}, err));
             assert_true(id == sparse[i] && score == 0);
         }
     }
@@ -267,8 +268,9 @@ static void snapshots_of_version_1(void **state) {
         uint64_t n, id;
         assert_ok(rv_lake_warm(lake, key, place("s"), &n, err));
         for (size_t i = 0; i < 5; i++) {
-            assert_ok(rv_lake_search(lake, key, rows + i * LAKE_DIM, 1, LAKE_DIM, 1, &id,
-                                     &score, err));
+            assert_ok(rv_lake_search(lake, key,
+                                     &(rv_queries){rows + i * LAKE_DIM, 1, LAKE_DIM}, 1,
+                                     &(rv_result){&id, &score}, err));
             assert_true(id == ids[i] && score == 0);
         }
         rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
@@ -315,7 +317,8 @@ static void a_ready_index(void **state) {
     assert_true(rv_lake_has_index(stale, twin));
     assert_false(rv_lake_has_index(stale, other));
     assert_fails(RV_ERR_ARGUMENT, rv_lake_install(stale, key, flat, NULL, err));
-    assert_ok(rv_lake_search(stale, key, rows, 1, LAKE_DIM, 1, &id, &score, err));
+    assert_ok(rv_lake_search(stale, key, &(rv_queries){rows, 1, LAKE_DIM}, 1,
+                             &(rv_result){&id, &score}, err));
     assert_int_equal(id, 0);
     rv_lake_stats stats = RV_LAKE_STATS_DEFAULT;
     assert_ok(rv_lake_get_stats(stale, &stats, err));
@@ -324,7 +327,8 @@ static void a_ready_index(void **state) {
     const uint64_t gone = 0;
     assert_ok(rv_index_remove(index, &gone, 1, NULL, err));
     assert_fails(RV_ERR_NOT_FOUND,
-                 rv_lake_search(stale, key, rows, 1, LAKE_DIM, 1, &id, &score, err));
+                 rv_lake_search(stale, key, &(rv_queries){rows, 1, LAKE_DIM}, 1,
+                                &(rv_result){&id, &score}, err));
     assert_fails(
         RV_ERR_NOT_FOUND,
         rv_lake_get_entry(stale, key, &(rv_entry_info)RV_ENTRY_INFO_DEFAULT, err));
@@ -338,7 +342,8 @@ static void a_ready_index(void **state) {
     rv_entry_info info = RV_ENTRY_INFO_DEFAULT;
     assert_ok(rv_lake_get_entry(lake, key, &info, err));
     assert_memory_equal(info.witness, present->witness.data, RV_WITNESS_CHARS);
-    assert_ok(rv_lake_search(lake, key, rows, 1, LAKE_DIM, 1, &id, &score, err));
+    assert_ok(rv_lake_search(lake, key, &(rv_queries){rows, 1, LAKE_DIM}, 1,
+                             &(rv_result){&id, &score}, err));
     assert_int_equal(s.pulls, 0);
     rv_bundle_free(present);
     rv_index_free(index); /* the lake has its own share */

@@ -51,7 +51,8 @@ static rv_index *index_of(const fixture *f, rv_kind kind, rv_metric metric,
 static rv_tuning tuned(rv_index *index, const float *queries, size_t m, double recall) {
     rv_tuning t = RV_TUNING_DEFAULT;
     memset(&t.nprobe, 0x5a, sizeof t - offsetof(rv_tuning, nprobe));
-    assert_ok(rv_index_tune(index, queries, m, DIM, K, recall, NULL, &t, err));
+    assert_ok(
+        rv_index_tune(index, &(rv_queries){queries, m, DIM}, K, recall, NULL, &t, err));
     assert_true(t.nprobe >= 1 && (t.nprobe <= LISTS || t.nprobe == RV_ALL_LISTS));
     assert_true(t.epsilon > 0 && t.epsilon < 10);
     assert_true(t.recall >= 0 && t.recall <= 1);
@@ -144,7 +145,8 @@ static trial try_setting(const fixture *f, const rv_index *index, uint32_t nprob
     o.nprobe = nprobe;
     o.epsilon = epsilon;
     trial t = {0};
-    assert_ok(rvx_search(index, queries, half, DIM, K, &o, ids, scores, &t.cost, err));
+    assert_ok(rvx_search(index, &(rv_queries){queries, half, DIM}, K, &o,
+                         &(rv_result){ids, scores}, &t.cost, err));
     answer a = {half, K, ids, scores};
     for (size_t i = 0; i < half; i++)
         t.recall += (double)count_correct(&a, i, f->exact + 2 * i * f->n, f->n);
@@ -215,7 +217,7 @@ static void more_than_there_is(void **state) {
     rv_build_options o = coded_options(RV_PLUS, RV_L2, DIM, 1, 2);
     rv_index *index = build_with(&o, rows, NULL, n);
     rv_tuning t = RV_TUNING_DEFAULT;
-    assert_ok(rv_index_tune(index, queries, 2, DIM, k, 1, NULL, &t, err));
+    assert_ok(rv_index_tune(index, &(rv_queries){queries, 2, DIM}, k, 1, NULL, &t, err));
     assert_true(t.recall > 0.99 && t.recall < 1); /* of the same query again */
     assert_int_equal(t.nprobe, RV_ALL_LISTS);
     assert_true(t.epsilon == 3);
@@ -393,7 +395,8 @@ static void progress_and_cancelling(void **state) {
     watch w = {.index = index};
     rv_progress progress = {watching, &w};
     assert_ok(rv_set_num_threads(1, err)); /* who else reports not the queries it takes */
-    assert_ok(rv_index_tune(index, f->queries, 60, DIM, K, 0.99, &progress, &t, err));
+    assert_ok(rv_index_tune(index, &(rv_queries){f->queries, 60, DIM}, K, 0.99, &progress,
+                            &t, err));
     assert_true(w.calls > 10 && w.done > w.total / 4);
     assert_true(t.nprobe > before.nprobe || t.epsilon > before.epsilon);
     before = t;
@@ -401,8 +404,8 @@ static void progress_and_cancelling(void **state) {
     file_bytes bytes = bytes_of(index);
     for (uint64_t stop = 1; stop <= calls; stop += 1 + calls / 12) {
         w = (watch){.index = index, .stop_at = stop};
-        rv_status status =
-            rv_index_tune(index, f->queries, 60, DIM, K, 0.99, &progress, &t, NULL);
+        rv_status status = rv_index_tune(index, &(rv_queries){f->queries, 60, DIM}, K,
+                                         0.99, &progress, &t, NULL);
         /* Some reports come by the clock: a run may have fewer than the first had. */
         assert_int_equal(status, w.calls == stop ? RV_ERR_CANCELLED : RV_OK);
         assert_true(w.calls <= stop && w.calls > 0); /* not asked again */
@@ -413,7 +416,8 @@ static void progress_and_cancelling(void **state) {
     free(bytes.data);
     free(after.data);
     w = (watch){.index = index, .add = true}; /* nothing is locked meanwhile */
-    assert_ok(rv_index_tune(index, f->queries, 20, DIM, K, 0.9, &progress, &t, err));
+    assert_ok(rv_index_tune(index, &(rv_queries){f->queries, 20, DIM}, K, 0.9, &progress,
+                            &t, err));
     assert_int_equal(live_rows(index), f->n + w.calls);
     assert_ok(rv_set_num_threads(0, err));
     rv_index_free(index);
@@ -429,7 +433,7 @@ static void bad_arguments(void **state) {
     file_bytes before = bytes_of(index);
     rv_tuning t = RV_TUNING_DEFAULT;
 #define TUNE(index, m, dim, k, recall)                                                   \
-    rv_index_tune(index, f->queries, m, dim, k, recall, NULL, &t, err)
+    rv_index_tune(index, &(rv_queries){f->queries, m, dim}, k, recall, NULL, &t, err)
     assert_fails(RV_ERR_ARGUMENT, TUNE(flat, 20, DIM, K, 0.9));
     assert_fails(RV_ERR_DIM, TUNE(index, 20, DIM - 1, K, 0.9));
     assert_fails(RV_ERR_DIM, TUNE(index, 20, 0, K, 0.9));
@@ -447,7 +451,8 @@ static void bad_arguments(void **state) {
         memcpy(queries, f->queries, sizeof queries);
         queries[at * DIM + 3] = at % 3 ? NAN : INFINITY;
         rv_error error = {0};
-        assert_int_equal(rv_index_tune(index, queries, 10, DIM, K, 0.9, NULL, &t, &error),
+        assert_int_equal(rv_index_tune(index, &(rv_queries){queries, 10, DIM}, K, 0.9,
+                                       NULL, &t, &error),
                          RV_ERR_VALUE);
         assert_int_equal(error.actual, at);
     }

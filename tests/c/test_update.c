@@ -86,8 +86,9 @@ static void check_search(const rv_index *index, const model *m, rv_metric metric
     if (m->n == 0) {
         uint64_t id;
         float score;
-        assert_fails(RV_ERR_EMPTY, rv_index_search(index, query, 1, (uint32_t)m->dim, 1,
-                                                   NULL, &id, &score, err));
+        assert_fails(RV_ERR_EMPTY,
+                     rv_index_search(index, &(rv_queries){query, 1, (uint32_t)m->dim}, 1,
+                                     NULL, &(rv_result){&id, &score}, err));
         free(query);
         return;
     }
