@@ -16,6 +16,8 @@
 extern "C" {
 #endif
 
+/* ---- the calls most programs need ------------------------------------------------- */
+
 #define RV_MOBILENET_DIM 576
 #define RV_MOBILENET_STAGES 13
 #define RV_IMAGE_MAX_SIDE 1000000
@@ -26,6 +28,7 @@ typedef struct rv_image {
     uint32_t height, width; /* 1..RV_IMAGE_MAX_SIDE */
 } rv_image;
 
+/* Load, embed, free; a call that fails says why in rv_error.message. */
 typedef struct rv_mobilenet rv_mobilenet;
 
 /* Reads a safetensors file with the state dict of torchvision's mobilenet_v3_small:
@@ -34,10 +37,6 @@ typedef struct rv_mobilenet rv_mobilenet;
  * RV_ERR_FORMAT if it is no safetensors file or a tensor is missing or of another type
  * or shape; RV_ERR_VALUE if a weight is not finite. */
 RV_API rv_status rv_mobilenet_load(const char *path, rv_mobilenet **out, rv_error *err);
-/* The same from memory, at any address. */
-RV_API rv_status rv_mobilenet_from_memory(const void *data, uint64_t size,
-                                          rv_mobilenet **out, rv_error *err);
-RV_API void rv_mobilenet_free(rv_mobilenet *model);
 
 /* out[i * RV_MOBILENET_DIM ...] is the vector of image i. An image is resized so that
  * its shorter side is 256 (as Pillow does with antialiasing), cropped to the 224 x 224 in
@@ -51,6 +50,14 @@ RV_API void rv_mobilenet_free(rv_mobilenet *model);
 RV_API rv_status rv_mobilenet_embed(rv_mobilenet *model, const rv_image *images, size_t n,
                                     unsigned threads, float *out,
                                     const rv_progress *progress, rv_error *err);
+
+RV_API void rv_mobilenet_free(rv_mobilenet *model);
+
+/* ---- advanced: a model in memory, steps to compare -------------------------------- */
+
+/* As rv_mobilenet_load, from memory, at any address. */
+RV_API rv_status rv_mobilenet_from_memory(const void *data, uint64_t size,
+                                          rv_mobilenet **out, rv_error *err);
 
 /* Output of features[stage] for one image, to compare a conversion step by step: a
  * height x width x channels array, which goes to `out` (NULL: only the shape is wanted)

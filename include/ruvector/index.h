@@ -25,7 +25,91 @@ extern "C" {
 #define RV_ALL_LISTS UINT32_MAX
 #define RV_NO_ID UINT64_MAX /* fills unused places of a result; never a valid id */
 
+/* ---- the calls most programs need ------------------------------------------------- */
+
+/* Build, search, free; a call that fails says why in rv_error.message. The options, which
+ * may be NULL, are under "explicit". */
 typedef struct rv_index rv_index;
+struct rv_build_options;
+struct rv_search_options;
+
+/* Vectors and their ids, borrowed for the call. */
+typedef struct rv_rows {
+    const float *vectors; /* n x dim, row-major, finite */
+    const uint64_t *ids;  /* n of them, none RV_NO_ID, none twice; or NULL */
+    uint64_t n;
+    uint32_t dim;
+} rv_rows;
+
+/* Queries, borrowed for the call. */
+typedef struct rv_queries {
+    const float *data; /* m x dim, row-major, finite */
+    uint64_t m;
+    uint32_t dim;
+} rv_queries;
+
+/* Where the answers go, memory of the caller: m x k of each, best first. Places beyond
+ * min(k, live allowed rows) hold RV_NO_ID and the worst value (+inf for L2, -inf
+ * else). */
+typedef struct rv_result {
+    uint64_t *ids;
+    float *scores;
+} rv_result;
+
+/* options NULL: RV_BUILD_DEFAULT. Where its dim is 0, that of the rows holds; else they
+ * must agree (RV_ERR_DIM). ids NULL: 0..n-1. n may be 0. With originals_bits 16 vectors
+ * are below 65520 in magnitude, in add and upsert too (RV_ERR_VALUE). Bytes of the result
+ * depend on rows, options and library version only - not on threads or ISA. */
+RV_API rv_status rv_index_build(const struct rv_build_options *options,
+                                const rv_rows *rows, rv_index **out, rv_error *err);
+
+/* The k best rows of each query. options NULL: RV_SEARCH_DEFAULT. Memory beside ids and
+ * scores is for min(k, live rows) results of a query, whatever k is. */
+RV_API rv_status rv_index_search(const rv_index *index, const rv_queries *queries,
+                                 uint64_t k, const struct rv_search_options *options,
+                                 const rv_result *result, rv_error *err);
+
+/* Gives one ownership up; the index goes with the last. NULL is fine. */
+RV_API void rv_index_free(rv_index *index);
+
+/* ---- simple: rows that change, files ---------------------------------------------- */
+
+/* Appends rows. ids NULL continues after the largest id ever used; an id already present
+ * is RV_ERR_DUPLICATE. */
+RV_API rv_status rv_index_add(rv_index *index, const rv_rows *rows,
+                              const rv_progress *progress, rv_error *err);
+
+/* As add, but rows whose id exists are replaced; the new row goes to the end. */
+RV_API rv_status rv_index_upsert(rv_index *index, const rv_rows *rows,
+                                 const rv_progress *progress, rv_error *err);
+
+/* Removes the rows with these ids; absent ids are ignored. *removed may be NULL. */
+RV_API rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
+                                 uint64_t *removed, rv_error *err);
+
+/* Copies the vector of `id` as it is kept: dim floats. RV_ERR_NO_VECTORS,
+ * RV_ERR_NOT_FOUND */
+RV_API rv_status rv_index_get(const rv_index *index, uint64_t id, float *out,
+                              rv_error *err);
+RV_API int rv_index_contains(const rv_index *index, uint64_t id);
+
+/* Files (docs/format.md). Saving is atomic: `path` holds either what it held
+ * before or the whole new index. */
+RV_API rv_status rv_index_save(const rv_index *index, const char *path, rv_error *err);
+
+typedef enum rv_verify {
+    RV_VERIFY_AUTO = 0, /* check the digest of files under 1 GB */
+    RV_VERIFY_ALWAYS = 1,
+    RV_VERIFY_NEVER = 2 /* structure is still checked */
+} rv_verify;
+
+/* use_mmap non-zero: map the file and leave vectors and codes on disk until touched.
+ * The file must then not be written to in place or cut while the index lives; saving
+ * over it, replacing and removing it are fine. */
+RV_API rv_status rv_index_load(const char *path, int use_mmap, rv_verify verify,
+                               rv_index **out, rv_error *err);
+
+/* ---- explicit: kinds, metrics and options; tuning; what an index is made of ------- */
 
 typedef enum rv_kind {
     RV_FLAT = 0,   /* float32 vectors, exact search */
@@ -60,25 +144,7 @@ typedef struct rv_build_options {
 #define RV_BUILD_DEFAULT                                                                 \
     { sizeof(rv_build_options), RV_PLUS, RV_L2, 0, 0, 0, 1, 2.2f, 42, NULL, 0, 32 }
 
-/* Vectors and their ids, borrowed for the call. */
-typedef struct rv_rows {
-    const float *vectors; /* n x dim, row-major, finite */
-    const uint64_t *ids;  /* n of them, none RV_NO_ID, none twice; or NULL */
-    uint64_t n;
-    uint32_t dim;
-} rv_rows;
-
-/* options NULL: RV_BUILD_DEFAULT. Where its dim is 0, that of the rows holds; else they
- * must agree (RV_ERR_DIM). ids NULL: 0..n-1. n may be 0. With originals_bits 16 vectors
- * are below 65520 in magnitude, in add and upsert too (RV_ERR_VALUE). Bytes of the result
- * depend on rows, options and library version only - not on threads or ISA. */
-RV_API rv_status rv_index_build(const rv_build_options *options, const rv_rows *rows,
-                                rv_index **out, rv_error *err);
-/* One more owner of the same index. */
-RV_API rv_index *rv_index_retain(rv_index *index);
-/* Gives one ownership up; the index goes with the last. NULL is fine. */
-RV_API void rv_index_free(rv_index *index);
-
+/* allow_ids selects when non-NULL (also with allow_count 0), else allow_mask. */
 typedef struct rv_search_options {
     size_t size;
     float epsilon;             /* 0 = the index's */
@@ -102,27 +168,6 @@ typedef struct rv_search_options {
 #define RV_SEARCH_DEFAULT                                                                \
     { sizeof(rv_search_options), 0, 0, 0, 0, NULL, 0, NULL, 0, 0, NULL, 0 }
 
-/* Queries, borrowed for the call. */
-typedef struct rv_queries {
-    const float *data; /* m x dim, row-major, finite */
-    uint64_t m;
-    uint32_t dim;
-} rv_queries;
-/* Where the answers go, memory of the caller: m x k of each, best first. Places beyond
- * min(k, live allowed rows) hold RV_NO_ID and the worst value (+inf for L2, -inf
- * else). */
-typedef struct rv_result {
-    uint64_t *ids;
-    float *scores;
-} rv_result;
-
-/* The k best rows of each query. allow_ids selects when non-NULL (also with allow_count
- * 0), else allow_mask. Memory beside ids and scores is for min(k, live rows) results of a
- * query, whatever k is. */
-RV_API rv_status rv_index_search(const rv_index *index, const rv_queries *queries,
-                                 uint64_t k, const rv_search_options *options,
-                                 const rv_result *result, rv_error *err);
-
 typedef struct rv_tuning {
     size_t size;
     uint32_t nprobe; /* RV_ALL_LISTS if fewer do not reach the recall */
@@ -132,6 +177,7 @@ typedef struct rv_tuning {
 #define RV_TUNING_0_1_0_SIZE sizeof(rv_tuning)
 #define RV_TUNING_DEFAULT                                                                \
     { sizeof(rv_tuning), 0, 0, 0 }
+
 /* Finds the cheapest nprobe and epsilon that find a share `recall` (0..1) of the true k
  * nearest rows of the even-numbered queries, and makes them the defaults of this
  * index's searches; files keep them. The true rows are those of a search of all lists
@@ -141,19 +187,6 @@ typedef struct rv_tuning {
 RV_API rv_status rv_index_tune(rv_index *index, const rv_queries *queries, uint64_t k,
                                double recall, const rv_progress *progress, rv_tuning *out,
                                rv_error *err);
-
-/* Appends rows. ids NULL continues after the largest id ever
- * used; an id already present is RV_ERR_DUPLICATE. */
-RV_API rv_status rv_index_add(rv_index *index, const rv_rows *rows,
-                              const rv_progress *progress, rv_error *err);
-/* As add, but rows whose id exists are replaced; the new row goes to the end. */
-RV_API rv_status rv_index_upsert(rv_index *index, const rv_rows *rows,
-                                 const rv_progress *progress, rv_error *err);
-/* Removes the rows with these ids; absent ids are ignored. *removed may be NULL. */
-RV_API rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
-                                 uint64_t *removed, rv_error *err);
-/* Gives back the memory of removed rows. Views taken earlier stay valid. */
-RV_API rv_status rv_index_vacuum(rv_index *index, rv_error *err);
 
 typedef struct rv_index_info {
     size_t size;
@@ -201,11 +234,13 @@ typedef struct rv_memory_usage {
 RV_API rv_status rv_index_memory(const rv_index *index, rv_memory_usage *out,
                                  rv_error *err);
 
-/* Copies the vector of `id` as it is kept: dim floats. RV_ERR_NO_VECTORS,
- * RV_ERR_NOT_FOUND */
-RV_API rv_status rv_index_get(const rv_index *index, uint64_t id, float *out,
-                              rv_error *err);
-RV_API int rv_index_contains(const rv_index *index, uint64_t id);
+/* Gives back the memory of removed rows. Views taken earlier stay valid. */
+RV_API rv_status rv_index_vacuum(rv_index *index, rv_error *err);
+
+/* ---- advanced: owners, many rows at once, files with notes, bytes in memory ------- */
+
+/* One more owner of the same index. */
+RV_API rv_index *rv_index_retain(rv_index *index);
 
 /* Copies rows begin..begin+count of the live rows, in row order; RV_ERR_NOT_FOUND if
  * there are fewer. Any output may be NULL. vectors: count x dim. codes: count x
@@ -240,10 +275,6 @@ RV_API void rv_view_release(rv_view *view);
  * file was changed, see rv_index_check_file. */
 RV_API int rv_index_equal(const rv_index *a, const rv_index *b);
 
-/* Files (docs/format.md). Saving is atomic: `path` holds either what it held
- * before or the whole new index. */
-RV_API rv_status rv_index_save(const rv_index *index, const char *path, rv_error *err);
-
 #define RV_MAX_NOTE 4096u
 typedef struct rv_save_options {
     size_t size;
@@ -256,20 +287,11 @@ typedef struct rv_save_options {
     { sizeof(rv_save_options), 0, NULL, 0 }
 RV_API rv_status rv_index_save_as(const rv_index *index, const char *path,
                                   const rv_save_options *options, rv_error *err);
+
 /* The note of the file the index was read from: copies up to `capacity` bytes, returns
  * how many there are. */
 RV_API uint32_t rv_index_note(const rv_index *index, void *out, uint32_t capacity);
 
-typedef enum rv_verify {
-    RV_VERIFY_AUTO = 0, /* check the digest of files under 1 GB */
-    RV_VERIFY_ALWAYS = 1,
-    RV_VERIFY_NEVER = 2 /* structure is still checked */
-} rv_verify;
-/* use_mmap non-zero: map the file and leave vectors and codes on disk until touched.
- * The file must then not be written to in place or cut while the index lives; saving
- * over it, replacing and removing it are fine. */
-RV_API rv_status rv_index_load(const char *path, int use_mmap, rv_verify verify,
-                               rv_index **out, rv_error *err);
 /* RV_ERR_DIGEST if the mapped file has been changed in place since, which every call that
  * reads from it asks too; RV_OK if not, or where no file is mapped. It goes by the size
  * and times of the file, and costs one fstat, some 0.7 us. */
@@ -281,6 +303,7 @@ RV_API rv_status rv_index_check_file(const rv_index *index, rv_error *err);
 RV_API uint64_t rv_index_serialized_size(const rv_index *index);
 RV_API rv_status rv_index_serialize(const rv_index *index, void *out, uint64_t size,
                                     rv_error *err);
+
 /* Uses `data` in place; `release(ctx)` is called once when it is needed no
  * longer (also on failure). release may be NULL. */
 RV_API rv_status rv_index_from_memory(const void *data, uint64_t size, rv_verify verify,

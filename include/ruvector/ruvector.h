@@ -33,6 +33,8 @@
 extern "C" {
 #endif
 
+/* ---- what every call returns ------------------------------------------------------ */
+
 typedef enum rv_status {
     RV_OK = 0,
     RV_ERR_MEMORY,     /* an allocation failed */
@@ -71,6 +73,8 @@ RV_API const char *rv_status_name(rv_status status);
  * packages have it: "0.2.0rc1", "0.2.0.post1". */
 RV_API const char *rv_version(void);
 
+/* ---- explicit: progress and threads ----------------------------------------------- */
+
 /* Called on the calling thread only, about every 50 ms and once at the end.
  * `done` and `total` are in rows or queries. Non-zero cancels the call, which
  * then returns RV_ERR_CANCELLED with nothing changed. */
@@ -78,6 +82,14 @@ typedef struct rv_progress {
     int (*report)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;
 } rv_progress;
+
+/* Threads used by builds and batches, the caller included. 0 restores the
+ * default: RUVECTOR_NUM_THREADS if set, else the processors this process may
+ * use. 1 runs everything on the caller. At most 1024 (RV_ERR_ARGUMENT). */
+RV_API rv_status rv_set_num_threads(unsigned n, rv_error *err);
+RV_API unsigned rv_get_num_threads(void);
+
+/* ---- advanced: memory and instruction sets ---------------------------------------- */
 
 /* Memory for everything the library keeps. Set before any other call and from
  * one thread; NULL restores malloc/free. `alloc` returns NULL when it cannot. */
@@ -88,20 +100,16 @@ typedef struct rv_allocator {
 } rv_allocator;
 RV_API void rv_set_allocator(const rv_allocator *allocator);
 
-/* Threads used by builds and batches, the caller included. 0 restores the
- * default: RUVECTOR_NUM_THREADS if set, else the processors this process may
- * use. 1 runs everything on the caller. At most 1024 (RV_ERR_ARGUMENT). */
-RV_API rv_status rv_set_num_threads(unsigned n, rv_error *err);
-RV_API unsigned rv_get_num_threads(void);
-
 /* Instruction sets: "scalar", "avx2", "avx512", "avx512vbmi", "neon". Results do
  * not depend on the choice, only speed does. The environment variable
  * RUVECTOR_ISA names the one to use; unknown or unsupported names are ignored
  * in favour of the best one found (rv_isa_requested tells). */
 RV_API const char *rv_isa_active(void);
+
 /* Fills up to `capacity` names this machine can run, best first; returns how many there
  * are. */
 RV_API size_t rv_isa_available(const char **names, size_t capacity);
+
 /* Forces one by name, for tests and comparisons; NULL returns to the best.
  * RV_ERR_ARGUMENT if this machine cannot run it. Indexes built before stay
  * valid: their scan blocks are rearranged at the next search. */
