@@ -318,8 +318,7 @@ rv_status rv_lake_install(rv_lake *lake, rv_key name, rv_index *index,
     RVB_TRY(rv_index_get_info(index, &info, err));
     if (info.kind != RV_PLUS || info.metric != RV_L2)
         return rvb_fail(err, RV_ERR_ARGUMENT,
-                        "a lake takes a RabitqPlusIndex (RV_PLUS) with metric 'l2', and no "
-                        "other");
+                        "a lake takes only a RabitqPlusIndex (RV_PLUS) with metric 'l2'");
     RVB_TRY(rvl_resolve(lake, name, &key, err));
     if (bundle)
         RVB_TRY(rv_bundle_sealed(bundle, &sealed, err));

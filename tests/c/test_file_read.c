@@ -720,8 +720,7 @@ static void released_with_the_last_view(void **state) {
 static void a_long_path_is_cut_between_characters(void **state) {
     (void)state;
     char name[101 * 2 + 1] = "", sub[PATH_BYTES], path[PATH_BYTES * 2];
-    for (int i = 0; i < 100; i++)
-        strcat(name, "\xc3\xa9"); /* e acute, two bytes */
+    for (int i = 0; i < 100; i++) strcat(name, "\xc3\xa9"); /* e acute, two bytes */
     assert_int_equal(make_folder(NULL), 0);
     in_folder(sub, name);
     assert_int_equal(mkdir(sub, 0700), 0);
