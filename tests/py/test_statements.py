@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*.md"))]
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*.md"))]
 FILE_TABLE = re.compile(r"^ \*   ([a-z_0-9]+\.c)  ", re.MULTILINE)
 
 
@@ -37,6 +37,23 @@ def test_no_page_gives_lines_of_the_source(page):
     # `file.c` 12-34, file.c:12: the next change makes them wrong
     found = re.findall(r"\b\w+\.(?:c|h|py)(?::|`? )\d+(?![\w.])", page.read_text())
     assert found == []
+
+
+def test_every_decision_is_listed_with_its_date_and_status():
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(
+        r"^\| (\d{4}-\d\d-\d\d) \| \[(.+)\]\((.+\.md)\) \|$",
+        (folder / "README.md").read_text(),
+        re.MULTILINE,
+    )
+    assert [date for date, _, _ in listed] == sorted((d for d, _, _ in listed), reverse=True)
+    files = {path.name for path in folder.glob("*.md")} - {"README.md"}
+    assert sorted(name for _, _, name in listed) == sorted(files)
+    for date, question, name in listed:
+        title, blank, status, *_ = (folder / name).read_text().splitlines()
+        assert (title, blank) == (f"# {question}", ""), name
+        assert name.startswith(date), name
+        assert re.fullmatch(rf"\*{date} · holds( · supersedes \".+\" of [\d-]+)?\*", status), name
 
 
 def test_the_size_of_batches_that_are_screened():
