@@ -40,7 +40,7 @@ help:
 	@echo 'make bench        recall, speed and memory beside other libraries'
 	@echo 'make gate-g1      latency on a million vectors; gate-g2: searches beside a stream of'
 	@echo '                  task updates; gate-g3: seconds of pip install'
-	@echo 'make lint         layout, compiler warnings, analysers, types, spelling; make format'
+	@echo 'make lint         layout, compiler warnings, analyzers, types, spelling; make format'
 	@echo 'make coverage     lines the tests reach, in C and in Python; pages in build/coverage/'
 	@echo 'make api-diff     public C and Python interfaces beside those of the last tag'
 	@echo 'make sanitize     ASan + UBSan, TSan, valgrind on the C tests'

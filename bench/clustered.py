@@ -119,19 +119,19 @@ class _Points:
 
     def take(self, n: int) -> np.ndarray:
         """The next n points, n x dim float32."""
-        n_centres, dim = self._centroids.shape
+        n_centers, dim = self._centroids.shape
         # A draw takes 1.02 longs on average, a centroid number at most 2.
         reserve = int(1.1 * n * (dim + 2)) + 4096
         longs = self._stream.longs(self._word, reserve)
         values, accepted = self._ziggurat.candidates(longs)
         slow = np.append(np.flatnonzero(~accepted), reserve).tolist()
-        zone = ((n_centres << (64 - n_centres.bit_length())) - 1) & _U64
+        zone = ((n_centers << (64 - n_centers.bit_length())) - 1) & _U64
 
         chosen, starts, lengths, tails = [], [], [], []
         pos = done = next_slow = 0
         for _ in range(n):
             while True:
-                product = int(longs[pos]) * n_centres
+                product = int(longs[pos]) * n_centers
                 pos += 1
                 if product & _U64 <= zone:
                     break
@@ -170,14 +170,14 @@ class _Points:
         return self._centroids[chosen] + noise
 
 
-def points(n: int, dim: int, n_centres: int, seed: int) -> np.ndarray:
+def points(n: int, dim: int, n_centers: int, seed: int) -> np.ndarray:
     """n points: a random centroid plus N(0, 0.6^2) in every coordinate."""
     stream = Stream(seed)
-    words = stream.words(0, n_centres * dim)
+    words = stream.words(0, n_centers * dim)
     unit = (np.uint32(0x3F800000) | (words >> np.uint32(9))).view(np.float32)
     one, two, four = np.float32(1), np.float32(2), np.float32(4)
-    centroids = ((unit - one) * four - two).reshape(n_centres, dim)
-    source = _Points(stream, n_centres * dim, centroids)
+    centroids = ((unit - one) * four - two).reshape(n_centers, dim)
+    source = _Points(stream, n_centers * dim, centroids)
     out = np.empty((n, dim), dtype=np.float32)
     for begin in range(0, n, _POINTS_PER_BLOCK):
         end = min(begin + _POINTS_PER_BLOCK, n)

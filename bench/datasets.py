@@ -61,9 +61,9 @@ def _split(points: np.ndarray, n: int, nq: int) -> Pair:
     return base.astype(np.float32, copy=False), queries.astype(np.float32, copy=False)
 
 
-def clustered(n: int, nq: int, dim: int = 128, n_centres: int = 100, seed: int = 91) -> Pair:
+def clustered(n: int, nq: int, dim: int = 128, n_centers: int = 100, seed: int = 91) -> Pair:
     """The clustered Gaussian set of the ruvector-rabitq demo; queries follow the rows."""
-    return _split(_clustered.points(n + nq, dim, n_centres, seed), n, nq)
+    return _split(_clustered.points(n + nq, dim, n_centers, seed), n, nq)
 
 
 def iid_normal(n: int, nq: int, dim: int = 768, seed: int = 1) -> Pair:
@@ -88,7 +88,7 @@ def _embedding_like(count: int, dim: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     spread = ((1 + np.arange(dim)) ** -0.4).astype(np.float32)  # eigenvalues j^-0.8
     mean = rng.standard_normal(dim, dtype=np.float32) * spread
-    centres = rng.standard_normal((1000, dim), dtype=np.float32) * spread
+    centers = rng.standard_normal((1000, dim), dtype=np.float32) * spread
     weight = (1 + np.arange(1000)) ** -0.5
     chosen = rng.choice(1000, count, p=weight / weight.sum())
     points = np.empty((count, dim), np.float32)
@@ -96,7 +96,7 @@ def _embedding_like(count: int, dim: int, seed: int) -> np.ndarray:
         block = points[begin : begin + _ROWS_AT_ONCE]
         rng.standard_normal(dtype=np.float32, out=block)
         block *= 0.7 * spread
-        block += centres[chosen[begin : begin + _ROWS_AT_ONCE]]
+        block += centers[chosen[begin : begin + _ROWS_AT_ONCE]]
         block += mean
         block /= np.linalg.norm(block, axis=1, keepdims=True)
     return points
@@ -104,7 +104,7 @@ def _embedding_like(count: int, dim: int, seed: int) -> np.ndarray:
 
 def hdf5(path: str, n: int | None = None, nq: int | None = None) -> Pair:
     """The first n rows of `train` and nq of `test` in an ann-benchmarks file. Rows of
-    angular sets are normalised, which makes squared L2 order them as the angle does."""
+    angular sets are normalized, which makes squared L2 order them as the angle does."""
     try:
         import h5py
     except ImportError as missing:
@@ -148,13 +148,13 @@ def _descriptors(files: list[Path], seed: int) -> np.ndarray:
     detector = cv2.SIFT_create(contrastThreshold=0.005, edgeThreshold=20)
     parts = [np.empty((0, 128), np.uint8)]
     for file in files:
-        grey = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
-        if grey is None:
+        gray = cv2.imread(str(file), cv2.IMREAD_GRAYSCALE)
+        if gray is None:
             continue
-        scale = 2600 / max(grey.shape)
+        scale = 2600 / max(gray.shape)
         if scale < 1:
-            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        found = detector.detectAndCompute(grey, None)[1]
+            gray = cv2.resize(gray, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        found = detector.detectAndCompute(gray, None)[1]
         if found is not None:  # whole numbers 0..255
             parts.append(found.astype(np.uint8))
     rows = np.concatenate(parts)

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     base, queries = bench_index.load(options.dataset, options.n, options.queries)
     result = new_result(options.rounds)
-    report.say(f"{options.dataset}: {len(base)} x {base.shape[1]}, exact neighbours")
+    report.say(f"{options.dataset}: {len(base)} x {base.shape[1]}, exact neighbors")
     distances = recall.nearest_cached(base, queries, K)[1::2, K - 1]
     counts = options.lists if options.lists is not None else [lists(len(base), FEW)]
     for count in (None, *counts):

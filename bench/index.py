@@ -110,7 +110,7 @@ def _measure(
     reported = len(queries) // 2
     about = {"dataset": Path(name).stem, "n": n, "dim": dim, "queries": reported}
     ks = options.k or ([10] if options.quick else [*DEFAULT_K.get(name, (10,))])
-    say(f"{name}: {n} x {dim}, exact neighbours")
+    say(f"{name}: {n} x {dim}, exact neighbors")
     distances = recall.nearest_cached(base, queries, max(ks))
     if n <= indexes.MANY_ROWS:
         result["reference"] = _reference(base, queries, distances, ks, about)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Callable
 
-from . import ours, peers, quantised
+from . import ours, peers, quantized
 from .adapter import FEW, MANY, ONE, Adapter
 
 Factory = Callable[[int], Adapter]
@@ -41,17 +41,17 @@ PEERS: dict[str, Factory] = {
     "usearch": peers.Usearch,
     "svs Vamana": peers.SvsVamana,
     "scann": peers.Scann,
-    "rabitqlib IVF √n": partial(quantised.RabitqlibIvf, roots=FEW),
-    "rabitqlib IVF 4√n": partial(quantised.RabitqlibIvf, roots=MANY),
-    "rabitqlib SymphonyQG": quantised.RabitqlibGraph,
+    "rabitqlib IVF √n": partial(quantized.RabitqlibIvf, roots=FEW),
+    "rabitqlib IVF 4√n": partial(quantized.RabitqlibIvf, roots=MANY),
+    "rabitqlib SymphonyQG": quantized.RabitqlibGraph,
     RUST_SDK: peers.RustSdk,
     "faiss RaBitQfs": partial(peers.FaissCodes, bits=1),
     "faiss RaBitQfs 4-bit": partial(peers.FaissCodes, bits=4),
     "faiss RaBitQfs 7-bit": partial(peers.FaissCodes, bits=7),
-    "rabitqlib IVF 1-bit √n": partial(quantised.RabitqlibIvf, bits=1, roots=FEW),
-    "rabitqlib IVF 4-bit √n": partial(quantised.RabitqlibIvf, bits=4, roots=FEW),
-    "rabitqlib IVF 7-bit √n": partial(quantised.RabitqlibIvf, bits=7, roots=FEW),
-    "turbovec 4-bit": quantised.Turbovec,
+    "rabitqlib IVF 1-bit √n": partial(quantized.RabitqlibIvf, bits=1, roots=FEW),
+    "rabitqlib IVF 4-bit √n": partial(quantized.RabitqlibIvf, bits=4, roots=FEW),
+    "rabitqlib IVF 7-bit √n": partial(quantized.RabitqlibIvf, bits=7, roots=FEW),
+    "turbovec 4-bit": quantized.Turbovec,
 }
 ALL: dict[str, Factory] = {**OURS, **PEERS}
 

@@ -1,4 +1,4 @@
-"""Exact neighbours in float64, and the share of them an answer found."""
+"""Exact neighbors in float64, and the share of them an answer found."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ def _builds(by_set: dict[str, report.Records]) -> list[tuple]:
     known = {name: report.one_of(records, name) for name in report.names(records)}
     for peer, least in BUILDS:
         for key, on in (("build_seconds", "all threads"), ("build_seconds_1", "one thread")):
-            # The others' centre is the mean alone; ours by default are more.
+            # The others' center is the mean alone; ours by default are more.
             for ours in ("RabitqIndex one list", "RabitqIndex"):
                 times = [known[name][key] if name in known else None for name in (peer, ours)]
                 ratio = times[0] / times[1] if all(times) else None

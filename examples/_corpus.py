@@ -111,7 +111,7 @@ def read_docstrings(file: Path, base: Path) -> Iterator[Passage]:
 
 
 def chunks(text: str) -> Iterator[str]:
-    """Neighbouring sentences joined up to `LONGEST` characters; scraps are dropped."""
+    """Neighboring sentences joined up to `LONGEST` characters; scraps are dropped."""
     current = ""
     for sentence in sentences(text):
         if current and len(current) + 1 + len(sentence) > LONGEST:

@@ -40,7 +40,7 @@ RV_API rv_status rv_mobilenet_load(const char *path, rv_mobilenet **out, rv_erro
 
 /* out[i * RV_MOBILENET_DIM ...] is the vector of image i. An image is resized so that
  * its shorter side is 256 (as Pillow does with antialiasing), cropped to the 224 x 224 in
- * the middle and normalised with ImageNet's mean and deviation.
+ * the middle and normalized with ImageNet's mean and deviation.
  *
  * At most `threads` threads work at once, the caller included; 0 is as many as are set.
  * A model may be used by several calls at the same time. `progress` (may be NULL) counts

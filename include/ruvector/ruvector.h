@@ -103,7 +103,7 @@ RV_API void rv_set_allocator(const rv_allocator *allocator);
 /* Instruction sets: "scalar", "avx2", "avx512", "avx512vbmi", "neon". Results do
  * not depend on the choice, only speed does. The environment variable
  * RUVECTOR_ISA names the one to use; unknown or unsupported names are ignored
- * in favour of the best one found (rv_isa_requested tells). */
+ * in favor of the best one found (rv_isa_requested tells). */
 RV_API const char *rv_isa_active(void);
 
 /* Fills up to `capacity` names this machine can run, best first; returns how many there

@@ -30,7 +30,7 @@
     "threads may search while one of them changes the index."
 
 #define DOC_ASYM                                                                         \
-    "Codes against unquantised queries.\n\n"                                             \
+    "Codes against unquantized queries.\n\n"                                             \
     "Without a `rerank_factor`, or with 1, only codes are kept and scores are\n"         \
     "estimates; with a larger one original vectors are kept as well and scores are\n"    \
     "exact. Made by `build`, `load` or `from_bytes`. Many threads may search while\n"    \
@@ -61,14 +61,14 @@
     "bits: of a code per dimension, 1..8: one for the sign, the others for the\n"        \
     "    magnitude (Gao et al. 2024, arXiv:2409.09913). More bits: closer estimates,\n"  \
     "    more memory.\n"                                                                 \
-    "n_lists: groups of similar vectors, each coded around its own centre; 1..64, or\n"  \
+    "n_lists: groups of similar vectors, each coded around its own center; 1..64, or\n"  \
     "    up to one per 64 vectors; None chooses from n. Searches may look into the\n"    \
     "    nearest few only: `nprobe`.\n"
 #define DOC_RERANK                                                                       \
     "rerank_factor: at least the best k * rerank_factor estimates are checked\n"         \
     "    exactly, 1..1024; None lets the bound alone decide. Default of searches.\n"     \
     "epsilon: width of the error bound in standard deviations, above 0; None means\n"    \
-    "    2.2. With a larger one fewer neighbours are missed. Default of searches.\n"     \
+    "    2.2. With a larger one fewer neighbors are missed. Default of searches.\n"      \
     "originals: 'f16' keeps the vectors as float16, in half the memory, and indexes\n"   \
     "    what they are rounded to: scores are exact for those. Magnitudes from 65520\n"  \
     "    on are a ValueError, in later additions too.\n"
@@ -283,6 +283,6 @@
     "Codes, a new (n, bits * padded_dim / 8) uint8 array.\n\n"                           \
     "A row is `bits` planes of padded_dim / 8 bytes, the sign first, then from the\n"    \
     "highest bit down. In each, bit j % 8 (from the lowest) of byte j // 8 belongs to\n" \
-    "dimension j of the rotated vector less the centre of its group. The bits of a\n"    \
+    "dimension j of the rotated vector less the center of its group. The bits of a\n"    \
     "dimension, read together, are a number x that stands for a coordinate in\n"         \
     "proportion to x - (2**bits - 1) / 2."

@@ -52,7 +52,7 @@ static int lake_init(PyObject *object, PyObject *args, PyObject *kwargs) {
     o.consistency = (rv_consistency)consistency;
     o.strict = strict;
     if (self->lake) {
-        PyErr_SetString(PyExc_RuntimeError, "a lake is initialised once");
+        PyErr_SetString(PyExc_RuntimeError, "a lake is initialized once");
         return -1;
     }
     rv_error error = {0};

@@ -223,7 +223,7 @@ static inline uint32_t rvpy_dim(const rvpy_array *a) {
 }
 
 typedef enum rvpy_dtype { RVPY_F32, RVPY_F16, RVPY_U64, RVPY_U8 } rvpy_dtype;
-/* A new array, uninitialised; columns < 0 makes it one-dimensional. */
+/* A new array, uninitialized; columns < 0 makes it one-dimensional. */
 PyObject *rvpy_array_new(rvpy_dtype dtype, Py_ssize_t rows, Py_ssize_t columns,
                          void **data);
 /* Makes a new array read-only; returns it. */

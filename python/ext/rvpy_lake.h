@@ -39,7 +39,7 @@ typedef struct rvpy_lake {
     size_t n_adapters;
 } rvpy_lake;
 
-/* TypeError if `self` is no lake, RuntimeError if it was not initialised. */
+/* TypeError if `self` is no lake, RuntimeError if it was not initialized. */
 rvpy_lake *rvpy_lake_of(PyObject *self);
 bool rvpy_lake_is_adapter(const rvpy_lake *self, PyObject *backend_id);
 

@@ -28,7 +28,7 @@ class Recommendation:
     ``build`` are keyword arguments for ``getattr(ruvector, index).build``, ``search``
     those of its searches; ``tune``, given queries of yours, finds settings that fit your
     data better. ``bytes_per_vector`` is what a row takes in memory, its id included.
-    ``recall`` is the share of the true ``k`` nearest neighbours that was found, and
+    ``recall`` is the share of the true ``k`` nearest neighbors that was found, and
     ``cost`` the time of one query beside that of an exact scan, a ``FlatF32Index``, of
     the same data: both the worst of the data sets measured, of which ``why`` tells.
     """
@@ -91,7 +91,7 @@ def _code_bytes(n: int, dim: int, bits: int, n_lists: int) -> float:
     Stored: `bits` bits per dimension, padded to 32, two float32 factors, five with
     magnitudes, and a 32-bit list number. Arranged: at most one byte for six dimensions,
     in fours, two factors and a 32-bit row number, in blocks of 64 rows, of which the last
-    of each list is half full. A list has a centre.
+    of each list is half full. A list has a center.
     """
     padded = -(-dim // 32) * 32
     columns = -(-padded // 24) * 4
@@ -151,7 +151,7 @@ def _flat(dim: int, why: str) -> Recommendation:
 def recommend(n: int, dim: int, recall_target: float = 0.99) -> Recommendation:
     """Choose an index for ``n`` vectors of dimension ``dim``.
 
-    ``recall_target`` is the share of the true ten nearest neighbours a search should
+    ``recall_target`` is the share of the true ten nearest neighbors a search should
     return, 0 < recall_target <= 1. The fastest index that reached it in measurements at
     this size or the next larger is chosen. Exact search is chosen where it is asked for
     (1.0), where the data is small, and where nothing measured is clearly faster. Recall

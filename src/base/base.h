@@ -80,7 +80,7 @@ static inline bool rvb_add(size_t a, size_t b, size_t *out) {
 
 /* ---- memory (memory.c) --------------------------------------------------- */
 
-/* 64-byte aligned, uninitialised. NULL on failure; n = 0 gives a valid pointer. */
+/* 64-byte aligned, uninitialized. NULL on failure; n = 0 gives a valid pointer. */
 void *rvb_alloc(size_t n, size_t size);
 /* The same, all zero. */
 void *rvb_alloc_zero(size_t n, size_t size);

@@ -43,7 +43,7 @@ const rve_tensor *rve_tensors_find(const rve_tensors *tensors, const char *name)
 #define RVE_SIDE 224u    /* of the network's input */
 #define RVE_SHORTER 256u /* an image's shorter side before the crop */
 
-/* Resizes, crops and normalises; pixel (y, x) goes to out + y * row_floats + 3 * x. */
+/* Resizes, crops and normalizes; pixel (y, x) goes to out + y * row_floats + 3 * x. */
 rv_status rve_prepare(const rv_image *image, float *out, size_t row_floats,
                       rv_error *err) RVB_MUST_CHECK;
 

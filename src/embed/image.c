@@ -18,7 +18,7 @@ static rv_status prepare(rv_mobilenet *model, const rv_image *image, rve_space *
 
 /* Sums in double, of squares that are exact there and in one order: the same bits
  * everywhere. */
-static rv_status normalise(float *v, rv_error *err) {
+static rv_status normalize(float *v, rv_error *err) {
     double norm2 = 0.0;
     for (size_t i = 0; i < RV_MOBILENET_DIM; i++) norm2 += (double)v[i] * (double)v[i];
     if (!(norm2 < (double)INFINITY)) /* or it is no number */
@@ -49,7 +49,7 @@ static rv_status embed_some(void *ctx, unsigned worker, size_t begin, size_t end
         rvk_ops_active()->channel_mean(last.data, last.side * last.side, last.channels,
                                        out);
         rve_space_give(job->model, space);
-        RVB_TRY(normalise(out, err));
+        RVB_TRY(normalize(out, err));
     }
     return RV_OK;
 }

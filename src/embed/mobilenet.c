@@ -3,7 +3,7 @@
  * table 2 of Howard et al. 2019 (arXiv:1905.02244) as torchvision builds it: the width
  * of a squeeze is a quarter of the channels, rounded to a multiple of 8.
  *
- * Batch normalisation has fixed statistics here and is folded into the convolution before
+ * Batch normalization has fixed statistics here and is folded into the convolution before
  * it: w' = w * gamma / sqrt(variance + 0.001), b' = beta - mean * gamma / sqrt(...).
  */
 #include "embed/mobilenet_i.h"
@@ -98,16 +98,16 @@ static size_t weight_at(const rve_layer *layer, size_t output, size_t i, size_t 
            output % RVK_CHANNELS;
 }
 
-/* What batch normalisation, or a bias alone, makes of an output. */
+/* What batch normalization, or a bias alone, makes of an output. */
 typedef struct affine {
     const uint8_t *gamma, *beta, *mean, *variance; /* beta alone: a bias */
 } affine;
 
 static rv_status find_affine(const rve_tensors *tensors, const char *name,
-                             bool normalised, uint64_t outputs, affine *out,
+                             bool normalized, uint64_t outputs, affine *out,
                              rv_error *err) {
     *out = (affine){0};
-    if (!normalised) return find(tensors, name, "bias", &outputs, 1, &out->beta, err);
+    if (!normalized) return find(tensors, name, "bias", &outputs, 1, &out->beta, err);
     RVB_TRY(find(tensors, name, "1.weight", &outputs, 1, &out->gamma, err));
     RVB_TRY(find(tensors, name, "1.bias", &outputs, 1, &out->beta, err));
     RVB_TRY(find(tensors, name, "1.running_mean", &outputs, 1, &out->mean, err));
@@ -115,7 +115,7 @@ static rv_status find_affine(const rve_tensors *tensors, const char *name,
 }
 
 /* Folds the tensors of a layer into `room`, which is zero. */
-static rv_status load_layer(const rve_tensors *tensors, const char *name, bool normalised,
+static rv_status load_layer(const rve_tensors *tensors, const char *name, bool normalized,
                             rve_layer *layer, float **room, rv_error *err) {
     const size_t taps = (size_t)layer->kernel * layer->kernel;
     const size_t inputs = layer->inputs > 0 ? layer->inputs : 1;
@@ -124,12 +124,12 @@ static rv_status load_layer(const rve_tensors *tensors, const char *name, bool n
     const uint8_t *data;
     affine a;
     RVB_TRY(
-        find(tensors, name, normalised ? "0.weight" : "weight", shape, 4, &data, err));
-    RVB_TRY(find_affine(tensors, name, normalised, layer->outputs, &a, err));
+        find(tensors, name, normalized ? "0.weight" : "weight", shape, 4, &data, err));
+    RVB_TRY(find_affine(tensors, name, normalized, layer->outputs, &a, err));
     bool finite = true;
     for (size_t o = 0; o < layer->outputs; o++) {
         double factor = 1.0, shift = value_at(a.beta, o);
-        if (normalised) {
+        if (normalized) {
             factor = value_at(a.gamma, o) / sqrt(value_at(a.variance, o) + EPSILON);
             shift -= value_at(a.mean, o) * factor;
         }

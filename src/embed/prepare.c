@@ -1,6 +1,6 @@
 /*
  * prepare.c - an image as torchvision's preset for MobileNetV3-Small gives it to the
- * network: shorter side resized to 256, the middle 224 x 224, normalised.
+ * network: shorter side resized to 256, the middle 224 x 224, normalized.
  *
  * The resize is Pillow's, pixel for pixel: the triangle filter is stretched by the scale
  * when an image shrinks (that is what antialiasing means here), its weights are rounded
@@ -33,21 +33,21 @@ static uint64_t crop_start(uint64_t size) {
     return rest % 2 == 1 && half % 2 == 1 ? half + 1 : half;
 }
 
-/* The triangle at pixel j, around `centre` and 1 / shrink wide to either side. */
-static double triangle(uint32_t j, double centre, double shrink) {
-    const double distance = fabs(((double)j - centre + 0.5) * shrink);
+/* The triangle at pixel j, around `center` and 1 / shrink wide to either side. */
+static double triangle(uint32_t j, double center, double shrink) {
+    const double distance = fabs(((double)j - center + 0.5) * shrink);
     return distance < 1.0 ? 1.0 - distance : 0.0;
 }
 
-static void fill_taps(taps *t, size_t i, double centre, double stretch, uint32_t side) {
-    const double low = centre - stretch + 0.5, high = centre + stretch + 0.5;
+static void fill_taps(taps *t, size_t i, double center, double stretch, uint32_t side) {
+    const double low = center - stretch + 0.5, high = center + stretch + 0.5;
     const double shrink = 1.0 / stretch;
     const uint32_t first = low > 0.0 ? (uint32_t)low : 0;
     const uint32_t end = high < (double)side ? (uint32_t)high : side;
     double total = 0.0;
-    for (uint32_t j = first; j < end; j++) total += triangle(j, centre, shrink);
+    for (uint32_t j = first; j < end; j++) total += triangle(j, center, shrink);
     for (uint32_t j = first; j < end; j++) {
-        const double share = triangle(j, centre, shrink) / total;
+        const double share = triangle(j, center, shrink) / total;
         t->weights[i * t->most + (j - first)] =
             (uint32_t)(share * (double)(1 << WEIGHT_BITS) + 0.5);
     }

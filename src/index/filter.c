@@ -25,7 +25,7 @@ static bool without_gaps(const rvx_rows *rows) {
            rvx_row_id(rows, rows->n - 1) - rvx_row_id(rows, 0) == rows->n - 1;
 }
 
-/* Rows follow from ids by a subtraction. Ids mostly ascend, so that neighbours set bits
+/* Rows follow from ids by a subtraction. Ids mostly ascend, so that neighbors set bits
  * of one word and wait for each other; four that are far apart do not. */
 static void allow_numbers(const rvx_rows *rows, const rv_search_options *o,
                           rvx_filter *f) {

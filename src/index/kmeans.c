@@ -100,7 +100,7 @@ static size_t points_of(const kmeans *m, size_t n, size_t part) {
     return n / part < LEAST_POINTS * m->k ? n : n / part;
 }
 
-static void initialise(kmeans *m, uint64_t seed) {
+static void initialize(kmeans *m, uint64_t seed) {
     size_t stretch = points_of(m, m->n, course[0].part) / m->k;
     for (size_t c = 0; c < m->k; c++) {
         size_t i = c * stretch + (size_t)rvb_random_below(seed, STREAM_INIT, c, stretch);
@@ -169,7 +169,7 @@ rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64
         !m.distance || !m.first) {
         status = rvb_fail_memory(err, (uint64_t)n * 16);
     } else {
-        initialise(&m, seed);
+        initialize(&m, seed);
         status = run(&m, pool, progress, err);
         if (status == RV_OK) measure_spread(&m, spread);
     }

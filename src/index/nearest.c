@@ -1,7 +1,7 @@
 /*
  * nearest.c - the nearest of some centroids, for clustering and for coding rows.
  *
- * The nearest centroid minimises |c|^2/2 - <x, c>. Few centroids are all measured: one
+ * The nearest centroid minimizes |c|^2/2 - <x, c>. Few centroids are all measured: one
  * product per element, and a few points share every centroid that is fetched. Many have
  * codes (RaBitQ around 0), and a scan of these leaves a handful to measure: a centroid is
  * passed over if the lower bound its code gives is not below the best so far. So the

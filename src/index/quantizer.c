@@ -8,7 +8,7 @@
  * Everything that does not depend on the query is folded into A and B:
  *   squared distance  A = |r|^2 + 2 s <u - 1/2, c>             B = -2 s
  *   -inner product    A = -<r, P m + c> + s <u - 1/2, c>       B = -s
- * Cosine uses the first on normalised data. Frozen after training, so readers
+ * Cosine uses the first on normalized data. Frozen after training, so readers
  * need no lock.
  */
 #include "index/index_i.h"

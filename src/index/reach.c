@@ -1,13 +1,13 @@
 /*
  * reach.c - how many lists a query looks into, and in which order it prefers them.
  *
- * A query close to one centroid has its neighbours in few lists, one between centroids in
+ * A query close to one centroid has its neighbors in few lists, one between centroids in
  * many. So a search that is to look into `nprobe` lists takes those whose key is at most
  * the smallest key plus a reach, and the reach is the one within which points of the
  * training sample had `nprobe` lists on average. The key is
  *   |q - c|^2 + half the mean of |o - c|^2 over the list's rows o:
  * of two lists at the same distance, the one that lies closer around its centroid is the
- * likelier one to hold a neighbour. Squared distances only: inner products have no such
+ * likelier one to hold a neighbor. Squared distances only: inner products have no such
  * scale.
  */
 #include "index/index_i.h"

@@ -103,7 +103,7 @@ static float choose_step(const float *query, size_t padded) {
     return step >= FLT_MIN ? step : 1.0f;
 }
 
-/* The loops below run in chunks of constant length, which compilers vectorise. */
+/* The loops below run in chunks of constant length, which compilers vectorize. */
 #define CHUNK 32u
 
 /* qi_j = q_j / step by true division, to nearest, ties to even: adding 1.5 * 2^23

@@ -265,7 +265,7 @@ static float activate(float x, rvk_activation activation) {
     }
 }
 
-/* Distance to input j of all runs; neighbours within a run lie `step` apart. */
+/* Distance to input j of all runs; neighbors within a run lie `step` apart. */
 static size_t input_at(const rvk_conv *c, size_t j, size_t step) {
     return j / c->run * c->x_run + j % c->run * step;
 }

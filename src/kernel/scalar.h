@@ -18,7 +18,7 @@ static inline float load(const void *base, size_t j) {
 
 /* a * b + c rounded once, as fmaf() should but does not in every C library. The
  * product is exact in double. The sum is rounded to odd: where it is inexact (its error
- * being found by Knuth's two-sum) and its last bit even, the neighbour on the side of
+ * being found by Knuth's two-sum) and its last bit even, the neighbor on the side of
  * the error replaces it. Double has more than two bits beyond float, so rounding that
  * to float equals rounding the exact sum (Boldo and Melquiond, "Emulation of FMA and
  * correctly rounded sums", theorem 1). */

@@ -1,7 +1,7 @@
 /*
  * select.c - which tables this machine can run, and the one in use. The environment
  * variable RUVECTOR_ISA names a table; an unknown name or one this machine cannot run
- * is ignored in favour of the best.
+ * is ignored in favor of the best.
  *
  * Threads: one atomic pointer, NULL until first asked. Callers that race to the first
  * choice all compute the same one.

@@ -88,7 +88,7 @@ static inline void add_tensor(weights_maker *m, const char *layer, const char *p
     m->floats += n;
 }
 
-static inline void add_normalised(weights_maker *m, const char *layer, unsigned inputs,
+static inline void add_normalized(weights_maker *m, const char *layer, unsigned inputs,
                                   unsigned outputs, unsigned kernel) {
     const unsigned fan_in = inputs * kernel * kernel;
     add_tensor(m, layer, "0.weight", outputs, inputs, kernel, 0,
@@ -115,20 +115,20 @@ static inline void add_layers(weights_maker *m) {
         {40, 120, 48, 32, 5},  {48, 144, 48, 40, 5}, {48, 288, 96, 72, 5},
         {96, 576, 96, 144, 5}, {96, 576, 96, 144, 5}};
     char name[64];
-    add_normalised(m, "features.0", 3, 16, 3);
+    add_normalized(m, "features.0", 3, 16, 3);
     for (unsigned i = 0; i < 11; i++) {
         const unsigned *b = blocks[i];
         unsigned part = 0;
         for (int step = 0; step < 4; step++) {
             if ((step == 0 && b[0] == b[1]) || (step == 2 && b[3] == 0)) continue;
             snprintf(name, sizeof name, "features.%u.block.%u", i + 1, part++);
-            if (step == 0) add_normalised(m, name, b[0], b[1], 1);
-            if (step == 1) add_normalised(m, name, 1, b[1], b[4]);
+            if (step == 0) add_normalized(m, name, b[0], b[1], 1);
+            if (step == 1) add_normalized(m, name, 1, b[1], b[4]);
             if (step == 2) add_gate(m, name, b[1], b[3]);
-            if (step == 3) add_normalised(m, name, b[1], b[2], 1);
+            if (step == 3) add_normalized(m, name, b[1], b[2], 1);
         }
     }
-    add_normalised(m, "features.12", 96, 576, 1);
+    add_normalized(m, "features.12", 96, 576, 1);
     add_tensor(m, "classifier.3", "bias", 10, 0, 0, 0, 1); /* of no interest */
 }
 

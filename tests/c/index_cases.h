@@ -63,18 +63,18 @@ static inline float *normal_rows(uint64_t seed, size_t n, size_t dim) {
     return rows;
 }
 
-/* Points around a few dozen centres away from the origin: what real embeddings look
- * like to a quantiser. */
+/* Points around a few dozen centers away from the origin: what real embeddings look
+ * like to a quantizer. */
 static inline float *clustered_rows(uint64_t seed, size_t n, size_t dim) {
-    uint64_t centre_seed = 77;
-    float *centres = need(20 * dim, sizeof *centres), *rows = need(n * dim, sizeof *rows);
-    for (size_t i = 0; i < 20 * dim; i++) centres[i] = 0.5f + next_normal(&centre_seed);
+    uint64_t center_seed = 77;
+    float *centers = need(20 * dim, sizeof *centers), *rows = need(n * dim, sizeof *rows);
+    for (size_t i = 0; i < 20 * dim; i++) centers[i] = 0.5f + next_normal(&center_seed);
     for (size_t i = 0; i < n; i++) {
-        const float *centre = centres + next_below(&seed, 20) * dim;
+        const float *center = centers + next_below(&seed, 20) * dim;
         for (size_t j = 0; j < dim; j++)
-            rows[i * dim + j] = centre[j] + 0.6f * next_normal(&seed);
+            rows[i * dim + j] = center[j] + 0.6f * next_normal(&seed);
     }
-    free(centres);
+    free(centers);
     return rows;
 }
 

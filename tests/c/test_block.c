@@ -243,7 +243,7 @@ static void both_groupings_share_the_rounded_query(void **state) {
 }
 
 /* Groups of 6 dominate this query: m = 60 makes step 1 (cap 63), and halves go to the
- * even neighbour. */
+ * even neighbor. */
 static void halves_round_to_even(void **state) {
     (void)state;
     static const float start[] = {60.0f, 0,    0,    0,     0,     0,

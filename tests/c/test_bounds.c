@@ -20,8 +20,8 @@ typedef struct world {
     size_t dim;
     uint32_t bits, n_lists;
     bool halves;
-    double decades; /* over which the rows' distances from their centres range */
-    double mean, centres, scale;
+    double decades; /* over which the rows' distances from their centers range */
+    double mean, centers, scale;
     size_t distinct; /* rows */
 } world;
 
@@ -42,10 +42,10 @@ static float *rows_of(const world *w) {
     for (size_t i = 0; i < 9 * w->dim; i++) around[i] = next_normal(&seed);
     for (size_t i = 0; i < N; i++) {
         float *row = rows + i * w->dim;
-        const float *centre = around + (1 + i % 8) * w->dim;
+        const float *center = around + (1 + i % 8) * w->dim;
         double by = power_of_ten(&seed, -w->decades / 2, w->decades / 2);
         for (size_t j = 0; j < w->dim; j++) {
-            double x = w->mean * (double)around[j] + w->centres * (double)centre[j];
+            double x = w->mean * (double)around[j] + w->centers * (double)center[j];
             row[j] = (float)(w->scale * (x + by * (double)next_normal(&seed)));
         }
         limit_length(row, w->dim, most);
@@ -77,10 +77,10 @@ static void make_query(const world *w, const float *rows, size_t i, float *query
 
 static void describe(const world *w, const char *what, size_t i, double bound,
                      double key) {
-    fail_msg("seed %llu %s dim %zu bits %u lists %u halves %d decades %g mean %g centres "
+    fail_msg("seed %llu %s dim %zu bits %u lists %u halves %d decades %g mean %g centers "
              "%g scale %g distinct %zu query %zu: %s bound %.9g above key %.9g",
              (unsigned long long)w->seed, metric_names[w->metric], w->dim, w->bits,
-             w->n_lists, w->halves, w->decades, w->mean, w->centres, w->scale,
+             w->n_lists, w->halves, w->decades, w->mean, w->centers, w->scale,
              w->distinct, i, what, bound, key);
 }
 
@@ -157,7 +157,7 @@ static void bounds_hold(void **state) {
         w.n_lists = PICK(lists);
         w.decades = PICK(decades);
         w.mean = PICK(sizes);
-        w.centres = PICK(sizes);
+        w.centers = PICK(sizes);
         w.distinct = PICK(distinct);
         w.halves = next_below(&seed, 6) == 0;
         w.scale = power_of_ten(&seed, w.halves ? -4 : -40, w.halves ? 3 : 12);

@@ -73,9 +73,9 @@ static size_t sweep(const char *directory) {
 }
 
 /* Which of the two states the file is in; fails the test if it is neither. */
-typedef size_t (*recogniser)(const void *ctx);
+typedef size_t (*recognizer)(const void *ctx);
 
-static void kill_again_and_again(saver save, recogniser recognise, const void *ctx,
+static void kill_again_and_again(saver save, recognizer recognize, const void *ctx,
                                  const char *directory, size_t kills) {
     uint64_t once = save_ns(save, ctx), seed = 7;
     size_t seen[2] = {0}, left_behind = 0;
@@ -84,7 +84,7 @@ static void kill_again_and_again(saver save, recogniser recognise, const void *c
         /* from within the first save to some later, even where saves get slower */
         uint64_t delay = next_u64(&seed) % (once * (1 + i % 8));
         save_and_kill(save, ctx, i % 4 == 0, delay);
-        seen[recognise(ctx)]++;
+        seen[recognize(ctx)]++;
         size_t strays = sweep(directory);
         assert_true(strays <= 1); /* the one it was writing */
         left_behind += strays;

@@ -119,7 +119,7 @@ static void round_trips_of_wider_codes(void **state) {
     free(ids);
 }
 
-/* Emptied, it keeps its quantiser and the next id. */
+/* Emptied, it keeps its quantizer and the next id. */
 static void emptied_indexes(void **state) {
     (void)state;
     float *rows = normal_rows(1, 50, 8);

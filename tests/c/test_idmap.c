@@ -20,7 +20,7 @@ static void kill_bit(uint64_t *dead, size_t row) {
 
 /* ---- the table ---- */
 
-/* Ids that stress a hash: neighbours, multiples of powers of two, the top end. */
+/* Ids that stress a hash: neighbors, multiples of powers of two, the top end. */
 static uint64_t awkward_id(size_t i) {
     switch (i % 4) {
     case 0:

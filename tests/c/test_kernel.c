@@ -202,7 +202,7 @@ static void transform(double *y, size_t n) {
 }
 
 /* Sign flips, transform of a power of two of coordinates at one end or the other, Kac
- * walk between the halves; in double, by matrix product, normalised at each step. */
+ * walk between the halves; in double, by matrix product, normalized at each step. */
 static void rotate_by_matrices(double *y, size_t padded, const uint32_t *signs) {
     size_t t = 1;
     while (2 * t <= padded) t *= 2;

@@ -1,6 +1,6 @@
 /*
  * test_mobilenet.c - which files are taken for the network's weights, and how batch
- * normalisation is folded in.
+ * normalization is folded in.
  */
 #define _POSIX_C_SOURCE 200809L /* mkdtemp */
 #include "embed_cases.h"

@@ -34,7 +34,7 @@ static void polite_threads_make_room_once_in_a_while(void **state) {
     assert_false(rvb_is_polite());
 }
 
-static void busy_neighbours_get_fewer_turns(void **state) {
+static void busy_neighbors_get_fewer_turns(void **state) {
     (void)state;
     uint64_t first = rvb_next_turn_ns(0, 50 * MS), turn = first, before;
     assert_true(first > 0 && first <= MS);
@@ -44,7 +44,7 @@ static void busy_neighbours_get_fewer_turns(void **state) {
         assert_true(turn >= before);
     } while (turn > before);
     assert_true(turn > 50 * MS && turn < 1000 * MS);
-    assert_true(rvb_next_turn_ns(turn, MS / 10) == first); /* that one was no neighbour */
+    assert_true(rvb_next_turn_ns(turn, MS / 10) == first); /* that one was no neighbor */
     assert_true(rvb_next_turn_ns(first, MS / 10) == first);
 }
 
@@ -52,7 +52,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nobody_is_polite_unasked),
         cmocka_unit_test(polite_threads_make_room_once_in_a_while),
-        cmocka_unit_test(busy_neighbours_get_fewer_turns),
+        cmocka_unit_test(busy_neighbors_get_fewer_turns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

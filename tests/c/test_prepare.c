@@ -1,5 +1,5 @@
 /*
- * test_prepare.c - resize, crop and normalisation where the answer can be told by hand;
+ * test_prepare.c - resize, crop and normalization where the answer can be told by hand;
  * the Python tests compare every pixel with Pillow's.
  */
 #define _GNU_SOURCE /* MAP_ANONYMOUS */
@@ -13,7 +13,7 @@ enum { SIDE = 224, FLOATS = RV_IMAGE_PREPARED_FLOATS };
 
 static float out[FLOATS];
 
-static float normalised(unsigned byte, size_t channel) {
+static float normalized(unsigned byte, size_t channel) {
     static const float mean[] = {0.485f, 0.456f, 0.406f};
     static const float deviation[] = {0.229f, 0.224f, 0.225f};
     return ((float)byte / 255.0f - mean[channel]) / deviation[channel];
@@ -25,19 +25,19 @@ static void prepare(const rv_image *image) {
     if (rv_image_prepare(image, out, &err) != RV_OK) fail_msg("%s", err.message);
 }
 
-static void one_colour_stays_one_colour(void **state) {
+static void one_color_stays_one_color(void **state) {
     (void)state;
     static const uint32_t sides[][2] = {{1, 1},    {2, 3},       {256, 256}, {97, 300},
                                         {640, 31}, {1, 1000000}, {1500, 1},  {1023, 999}};
-    static const uint8_t colour[] = {255, 0, 100};
+    static const uint8_t color[] = {255, 0, 100};
     for (size_t i = 0; i < sizeof sides / sizeof sides[0]; i++) {
         rv_image image = make_image(1, sides[i][0], sides[i][1]);
         uint8_t *pixels = (uint8_t *)(uintptr_t)image.pixels;
         const size_t n = (size_t)image.height * image.width * 3;
-        for (size_t j = 0; j < n; j++) pixels[j] = colour[j % 3];
+        for (size_t j = 0; j < n; j++) pixels[j] = color[j % 3];
         prepare(&image);
         for (size_t j = 0; j < FLOATS; j++)
-            assert_true(out[j] == normalised(colour[j % 3], j % 3));
+            assert_true(out[j] == normalized(color[j % 3], j % 3));
         free_image(&image);
     }
 }
@@ -56,7 +56,7 @@ static void the_crop_is_the_middle(void **state) {
         for (size_t j = 0; j < FLOATS; j++) {
             const size_t y = j / 3 / SIDE + c[2], x = j / 3 % SIDE + c[3];
             const uint8_t byte = image.pixels[(y * c[1] + x) * 3 + j % 3];
-            if (out[j] != normalised(byte, j % 3))
+            if (out[j] != normalized(byte, j % 3))
                 fail_msg("%u x %u, value %zu", c[0], c[1], j);
         }
         free_image(&image);
@@ -78,7 +78,7 @@ static void halving_averages_four_by_four(void **state) {
                 across += weight[k] * image.pixels[(y * 512 + x + k) * 3];
             sum += weight[r] * ((across + 4) / 8);
         }
-        assert_true(out[3 * i] == normalised((sum + 4) / 8, 0));
+        assert_true(out[3 * i] == normalized((sum + 4) / 8, 0));
     }
     free_image(&image);
 }
@@ -124,7 +124,7 @@ static void lack_of_memory_is_survived(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_colour_stays_one_colour),
+        cmocka_unit_test(one_color_stays_one_color),
         cmocka_unit_test(the_crop_is_the_middle),
         cmocka_unit_test(halving_averages_four_by_four),
         cmocka_unit_test(nothing_beyond_the_image_is_read),

@@ -1,5 +1,5 @@
 /*
- * test_quantizer.c - the quantiser against its theory, with everything that does not
+ * test_quantizer.c - the quantizer against its theory, with everything that does not
  * come from the code under test computed in double precision: the rotation is
  * orthonormal, factors follow from the code, estimates are unbiased with the spread of
  * Gao & Long (SIGMOD 2024, theorem 3.2), and the bound fails about as often as a normal
@@ -100,11 +100,11 @@ static void rotation_depends_on_the_seed(void **state) {
 #define MOST_DIM 768u
 
 typedef struct sums {
-    double n, error, error2; /* of the normalised error */
+    double n, error, error2; /* of the normalized error */
     double too_high;         /* lower bounds above the truth, epsilon 1.9 */
 } sums;
 
-/* A row as the quantiser sees it, in double precision: r = P(scale * v - m) - c, and
+/* A row as the quantizer sees it, in double precision: r = P(scale * v - m) - c, and
  * what its code says of r: half of its signs, or X - (2^bits - 1)/2. */
 typedef struct coded {
     uint8_t code[RVX_MAX_BITS * MOST_DIM / 8];

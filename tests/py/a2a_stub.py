@@ -551,7 +551,7 @@ class Official(Stub):
                 self.status(task, "working")
                 await asyncio.sleep(60)
             elif word == "ask":
-                self.status(task, "input-required", "which colour?", final=True)
+                self.status(task, "input-required", "which color?", final=True)
                 self.publish(task, None)
                 return
             elif word == "fail":

@@ -1,7 +1,7 @@
 """BERT's forward pass in NumPy, and the same weights as an ONNX graph.
 
 The pass follows Devlin and others, *BERT: Pre-training of Deep Bidirectional
-Transformers*, 2019, with post-layer normalisation and the exact GELU, in float64. It
+Transformers*, 2019, with post-layer normalization and the exact GELU, in float64. It
 shares nothing with the graph but the weights, so one checks the other.
 """
 
@@ -55,9 +55,9 @@ class Bert:
         return self.wide[name]
 
     def norm(self, x: np.ndarray, name: str) -> np.ndarray:
-        centred = x - x.mean(axis=-1, keepdims=True)
-        spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + self.epsilon)
-        return centred / spread * self.get(f"{name}.weight") + self.get(f"{name}.bias")
+        centered = x - x.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((centered**2).mean(axis=-1, keepdims=True) + self.epsilon)
+        return centered / spread * self.get(f"{name}.weight") + self.get(f"{name}.bias")
 
     def dense(self, x: np.ndarray, name: str) -> np.ndarray:
         return x @ self.get(f"{name}.weight").T + self.get(f"{name}.bias")

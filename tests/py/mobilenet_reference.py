@@ -2,7 +2,7 @@
 
 The weights carry the names and shapes of torchvision's `mobilenet_v3_small` state dict,
 classifier and counters included. The graph is made of ONNX's own operators, batch
-normalisation unfolded, and returns what every stage gives.
+normalization unfolded, and returns what every stage gives.
 """
 
 from __future__ import annotations

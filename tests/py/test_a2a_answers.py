@@ -367,7 +367,7 @@ def test_what_looks_like_a_secret_is_masked(text, hidden):
         "task 3f2b8c1e-9d4a-4b7e-8a61-0c5d2e7f9b13 is not known",
         "digest e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "max_tokens must be below 4096",
-        "/agents/summarise/.well-known/agent-card.json",
+        "/agents/summarize/.well-known/agent-card.json",
     ],
 )
 def test_ids_and_words_stay(text):

@@ -103,7 +103,7 @@ def test_lifecycle_of_official_agents(version):
 
         task = await client.send_task(TaskSpec("echo", "ask"), wait=True)
         assert task.status.state.is_interrupted
-        assert task.status.message.text == "which colour?"
+        assert task.status.message.text == "which color?"
         task = await client.reply(task, "blue", wait=True)
         assert (task.status.state, task.text) == ("completed", "blue")
 

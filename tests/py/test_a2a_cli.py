@@ -124,7 +124,7 @@ def test_what_the_agent_says_on_the_way(agent, capsys):
     ("text", "code", "words"),
     [
         ("fail", 1, "the task is failed: it went wrong"),
-        ("ask", 3, "the task is input-required: which colour?"),
+        ("ask", 3, "the task is input-required: which color?"),
     ],
 )
 def test_other_ends(agent, capsys, text, code, words):

@@ -28,7 +28,7 @@ from ruvector.a2a.transport import Transport
 
 @all_peers
 @in_loop
-async def test_card_and_dialect_are_recognised(peer):
+async def test_card_and_dialect_are_recognized(peer):
     async with await peer.connect() as client:
         assert client.dialect == peer.dialect
         assert client.card.name.endswith("peer")
@@ -203,7 +203,7 @@ async def test_input_required_then_reply(peer):
     async with await peer.connect() as client:
         asked = await client.send_task(TaskSpec("ask", "me"), wait=True)
         assert asked.status.state == "input-required"
-        assert asked.status.message.text == "which colour?"
+        assert asked.status.message.text == "which color?"
         task = await client.reply(asked, "blue", wait=True)
         assert (task.id, task.status.state, task.text) == (asked.id, "completed", "blue")
 
@@ -215,7 +215,7 @@ async def test_a_stream_ends_where_input_is_required(peer):
         stream = client.stream_task(TaskSpec("ask", "me"))
         updates = await read(stream)
         assert updates[-1].status.state == "input-required"
-        assert stream.task.status.message.text == "which colour?"
+        assert stream.task.status.message.text == "which color?"
         task = await client.reply(stream.task, "red", wait=True)
         assert (task.status.state, task.text) == ("completed", "red")
 

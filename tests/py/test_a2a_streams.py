@@ -92,7 +92,7 @@ def test_other_ends(version):
         assert updates[0].final
         stream = client.stream_task(TaskSpec("echo", "ask"))
         updates = await collect(stream)
-        assert brief(updates) == ["task", "input-required which colour?"]
+        assert brief(updates) == ["task", "input-required which color?"]
         assert stream.task.status.state.is_interrupted
         # what follows begins with a snapshot that still waits, which is not the end
         answer = TaskSpec("echo", "blue", id=stream.task_id, context_id=stream.task.context_id)

@@ -1,4 +1,4 @@
-"""Codes of several bits: recall beside an independent quantiser, layout, and that
+"""Codes of several bits: recall beside an independent quantizer, layout, and that
 everything an index can do works with them."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def bits(request):
     return request.param
 
 
-# ---- the quantiser, once more, by the book ----------------------------------------------
+# ---- the quantizer, once more, by the book ----------------------------------------------
 
 
 def magnitudes(a, extra):
@@ -56,7 +56,7 @@ def magnitudes(a, extra):
 
 
 def estimates(base, queries, bits, seed):
-    """Squared distances as codes of `bits` bits give them: centred on the mean, turned by
+    """Squared distances as codes of `bits` bits give them: centered on the mean, turned by
     a random orthogonal matrix, estimated without bias."""
     dim = base.shape[1]
     turn = np.linalg.qr(np.random.default_rng(seed).standard_normal((dim, dim)))[0]
@@ -170,9 +170,9 @@ def test_codes_are_planes_from_the_sign_down(rng, bits):
     # A rotation keeps angles, so decoded rows lie to each other as the vectors do.
     decoded = decode(codes, bits)
     decoded /= np.linalg.norm(decoded, axis=1, keepdims=True)
-    centred = vectors - vectors.mean(axis=0, dtype=np.float64)
-    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
-    error = np.abs(decoded @ decoded.T - centred @ centred.T)[~np.eye(400, dtype=bool)]
+    centered = vectors - vectors.mean(axis=0, dtype=np.float64)
+    centered /= np.linalg.norm(centered, axis=1, keepdims=True)
+    error = np.abs(decoded @ decoded.T - centered @ centered.T)[~np.eye(400, dtype=bool)]
     # Noise of an estimated cosine over sqrt(dim) and two codes, with room for spread.
     noise = {1: 0.755, 2: 0.363, 3: 0.191, 4: 0.1, 5: 0.051, 6: 0.025, 7: 0.013, 8: 0.006}
     assert error.std() < 2 * noise[bits] / np.sqrt(128)

@@ -17,7 +17,7 @@ K = 5
 
 
 class Made:
-    """Files of vectors, queries and their true neighbours."""
+    """Files of vectors, queries and their true neighbors."""
 
     def __init__(self, folder: Path, rng, metric: str = "l2") -> None:
         self.folder = folder

@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from bench import clustered, datasets, recall, reference, texts
 
-# (n, queries, dim, centres, seed): SHA-256 of all points as the demo generator makes them
+# (n, queries, dim, centers, seed): SHA-256 of all points as the demo generator makes them
 DEMO_SETS = {
     (1_000, 200, 128, 100, 42): "c9fe9ae891f56c1d94848f77931d05c9e1d4b223ad8ffdccabfc2a4aed3479d4",
     (2_000, 100, 100, 20, 123): "9ded4291d6923c66ee773569695c40d4159356c2407046f85b9ec73a84e2aa28",
@@ -68,7 +68,7 @@ def test_iid_normal_is_seeded_and_standard():
     np.testing.assert_array_equal(base, datasets.iid_normal(20_000, 10, dim=32, seed=5)[0])
 
 
-def test_hdf5_rows_of_angular_sets_are_normalised(tmp_path):
+def test_hdf5_rows_of_angular_sets_are_normalized(tmp_path):
     h5py = pytest.importorskip("h5py")
     rng = np.random.default_rng(0)
     train, test = rng.standard_normal((30, 8)), rng.standard_normal((4, 8))
@@ -172,7 +172,7 @@ def test_exact_distances_are_kept_for_these_very_queries(monkeypatch, tmp_path):
     np.testing.assert_array_equal(kept[1], recall.nearest(base, queries[4:], 4)[1])
 
 
-def test_exact_neighbours_agree_with_a_direct_search():
+def test_exact_neighbors_agree_with_a_direct_search():
     rng = np.random.default_rng(7)
     base = rng.standard_normal((20_000, 24)).astype(np.float32)
     queries = rng.standard_normal((5, 24)).astype(np.float32)

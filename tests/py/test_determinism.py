@@ -23,10 +23,10 @@ def digest(*data):
 
 rng = np.random.default_rng(7)
 for dim, lists, bits, probes in ((29, 7, 1, "all"), (100, None, 4, None), (40, 60, 3, 5)):
-    centres = rng.standard_normal((20, dim)) * 3
-    vectors = (centres[rng.integers(0, 20, 2500)] + rng.standard_normal((2500, dim)))
+    centers = rng.standard_normal((20, dim)) * 3
+    vectors = (centers[rng.integers(0, 20, 2500)] + rng.standard_normal((2500, dim)))
     vectors = vectors.astype(np.float32)
-    queries = (centres[rng.integers(0, 20, 1000)] + rng.standard_normal((1000, dim)))
+    queries = (centers[rng.integers(0, 20, 1000)] + rng.standard_normal((1000, dim)))
     queries = queries.astype(np.float32)
     for name in ("FlatF32Index", "RabitqIndex", "RabitqPlusIndex", "RabitqAsymIndex"):
         for metric in ("l2", "ip", "cosine"):

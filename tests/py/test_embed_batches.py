@@ -23,7 +23,7 @@ def test_pooling_ignores_padding(pooling: str, threads: int) -> None:
     np.testing.assert_allclose(got, [expected(t, pooling) for t in TEXTS], rtol=1e-5, atol=1e-6)
 
 
-def test_normalised_rows_keep_their_direction_and_have_norm_one() -> None:
+def test_normalized_rows_keep_their_direction_and_have_norm_one() -> None:
     got = make(pooling="mean").embed_batch(TEXTS)
     want = np.array([expected(t, "mean") for t in TEXTS])
     want /= np.linalg.norm(want, axis=1, keepdims=True)

@@ -77,7 +77,7 @@ def test_pooling_is_read_without_modules_json(tmp_path: Path) -> None:
     ("modules", "normalize"),
     [([TRANSFORMER, POOLING], False), ([TRANSFORMER, POOLING, NORMALIZE], True)],
 )
-def test_normalisation_is_what_modules_json_says(tmp_path: Path, modules, normalize) -> None:
+def test_normalization_is_what_modules_json_says(tmp_path: Path, modules, normalize) -> None:
     write(tmp_path, {"model.onnx": "graph", "modules.json": modules})
     assert read_folder(tmp_path, "n", "s").normalize is normalize
 

@@ -116,10 +116,10 @@ def test_paths_and_arrays_may_be_mixed(embedder, tmp_path, rng) -> None:
     assert np.array_equal(got[0], got[2])
 
 
-def test_grey_and_transparent_files_become_three_channels(embedder, tmp_path, rng) -> None:
-    grey = rng.integers(0, 256, (40, 50), dtype=np.uint8)
-    got = embedder.embed_image(save(grey, tmp_path / "grey.png"))
-    assert np.array_equal(got, embedder.embed_image(np.stack([grey] * 3, axis=-1)))
+def test_gray_and_transparent_files_become_three_channels(embedder, tmp_path, rng) -> None:
+    gray = rng.integers(0, 256, (40, 50), dtype=np.uint8)
+    got = embedder.embed_image(save(gray, tmp_path / "gray.png"))
+    assert np.array_equal(got, embedder.embed_image(np.stack([gray] * 3, axis=-1)))
     rgba = rng.integers(0, 256, (40, 50, 4), dtype=np.uint8)
     rgba[..., 3] = 255
     got = embedder.embed_image(save(rgba, tmp_path / "rgba.png"))

@@ -152,7 +152,7 @@ def agree(plain, ours, text: str) -> None:
     assert cut is bool(want.overflowing)
 
 
-# What changes under normalization, joins with its neighbours, or is a blank of some kind.
+# What changes under normalization, joins with its neighbors, or is a blank of some kind.
 ODD = "\u0301\u0345\u0600\u06dd\u0d4e\u1160\u3164\u200b\u200d\ufeff\u00a0\u3000\u2028\x00\t\r\n\x85"
 ODD += "ﷺﬁ²½ΣσςİıßÅÅ가각漢字々かﾊﾟ👩🏽‍💻🇩🇪́'\"`.,!?-_▁Ġ\u2019<>[]{}ﱞͺ"
 WORD = st.sampled_from(

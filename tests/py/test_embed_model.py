@@ -91,7 +91,7 @@ def test_a_vector_is_the_mean_of_the_graphs_hidden_states(minilm: Embedder) -> N
     np.testing.assert_allclose(got[1], want, atol=1e-5)
 
 
-def test_cls_pooling_and_no_normalisation_are_followed(minilm: Embedder, folder: Path) -> None:
+def test_cls_pooling_and_no_normalization_are_followed(minilm: Embedder, folder: Path) -> None:
     kinds = ("Transformer", "Pooling")
     modules = [{"type": f"sentence_transformers.models.{k}", "path": k} for k in kinds]
     (folder / "modules.json").write_text(json.dumps(modules))

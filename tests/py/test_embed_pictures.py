@@ -19,15 +19,15 @@ need("PIL", "safetensors")
 from PIL import Image  # noqa: E402
 
 Y, X = np.mgrid[0:30, 0:40]
-GREY = (X * 255 // 39).astype(np.uint8)
-RGB = np.dstack([GREY, Y * 255 // 29, (X + Y) % 2 * 200]).astype(np.uint8)
+GRAY = (X * 255 // 39).astype(np.uint8)
+RGB = np.dstack([GRAY, Y * 255 // 29, (X + Y) % 2 * 200]).astype(np.uint8)
 ALPHA = (Y * 255 // 29).astype(np.uint8)
 RGBA = np.dstack([RGB, ALPHA])
 DEEP = (X * 65535 // 39).astype(np.uint16)
 
 
-def three(grey: np.ndarray) -> np.ndarray:
-    return np.stack([grey] * 3, axis=-1)
+def three(gray: np.ndarray) -> np.ndarray:
+    return np.stack([gray] * 3, axis=-1)
 
 
 def over_white(color: np.ndarray, alpha: np.ndarray) -> np.ndarray:
@@ -70,12 +70,12 @@ def test_transparent_modes_are_laid_over_white(mode: str) -> None:
     made = Image.fromarray(RGBA)
     color = RGB
     if mode in ("LA", "La"):
-        made = Image.fromarray(np.dstack([GREY, ALPHA]))
-        color = three(GREY)
+        made = Image.fromarray(np.dstack([GRAY, ALPHA]))
+        color = three(GRAY)
     elif mode == "PA":
-        made = Image.fromarray(GREY).convert("PA")
+        made = Image.fromarray(GRAY).convert("PA")
         made.putalpha(Image.fromarray(ALPHA))
-        color = three(GREY)
+        color = three(GRAY)
     made = made.convert(mode)
     # Premultiplied values are rounded once more.
     near = 2 if mode in ("La", "RGBa") else 1
@@ -114,15 +114,15 @@ def test_a_color_that_stands_for_transparency_is_white(mode: str) -> None:
     ("kind", "mode"),
     [("PNG", "I;16"), ("TIFF", "I;16"), ("TIFF", "I;16B"), (None, "I;16"), (None, "I;16B")],
 )
-def test_16_bits_of_grey_give_their_upper_8(kind, mode: str) -> None:
+def test_16_bits_of_gray_give_their_upper_8(kind, mode: str) -> None:
     values = DEEP if mode == "I;16" else DEEP.astype(">u2")
     made = Image.frombytes(mode, (40, 30), values.tobytes())
     got = read(written(made, kind) if kind else made)
     assert np.array_equal(got, three(DEEP >> 8))
 
 
-def test_16_bits_of_color_and_grey_agree() -> None:
-    """Pillow itself reads 16-bit colour as the upper 8 bits."""
+def test_16_bits_of_color_and_gray_agree() -> None:
+    """Pillow itself reads 16-bit color as the upper 8 bits."""
     import cv2
 
     ok, color = cv2.imencode(".png", np.stack([DEEP] * 3, axis=-1))
@@ -141,7 +141,7 @@ def test_values_without_a_scale_are_refused_with_advice(values) -> None:
     image = Image.fromarray(values)
     with pytest.raises(EmbedError, match=r"values of mode '[IF]' have no scale") as caught:
         read(image)
-    assert np.abs(read(follow(str(caught.value), image)).astype(int) - three(GREY)).max() <= 1
+    assert np.abs(read(follow(str(caught.value), image)).astype(int) - three(GRAY)).max() <= 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -221,16 +221,16 @@ def follow(advice: str, image: object) -> object:
 
 
 LAYOUTS = {
-    "grey": (lambda of: of(GREY), three(GREY)),
-    "one channel": (lambda of: of(GREY)[..., None], three(GREY)),
-    "one channel first": (lambda of: of(GREY)[None], three(GREY)),
+    "gray": (lambda of: of(GRAY), three(GRAY)),
+    "one channel": (lambda of: of(GRAY)[..., None], three(GRAY)),
+    "one channel first": (lambda of: of(GRAY)[None], three(GRAY)),
     "color": (lambda of: of(RGB), RGB),
     "color first": (lambda of: of(RGB).transpose(2, 0, 1), RGB),
     "alpha": (lambda of: of(RGBA), over_white(RGB, ALPHA)),
     "alpha first": (lambda of: of(RGBA).transpose(2, 0, 1), over_white(RGB, ALPHA)),
-    "grey and alpha": (
-        lambda of: of(np.dstack([GREY, ALPHA])),
-        over_white(three(GREY), ALPHA),
+    "gray and alpha": (
+        lambda of: of(np.dstack([GRAY, ALPHA])),
+        over_white(three(GRAY), ALPHA),
     ),
 }
 SCALES = {
@@ -276,7 +276,7 @@ def test_an_image_without_pixels_gets_no_advice_to_use_it(shape, dtype) -> None:
 
 
 def test_advice_for_bool_works() -> None:
-    mask = GREY > 100
+    mask = GRAY > 100
     for given in (mask, three(mask), mask[None]):
         with pytest.raises(EmbedError, match="got bool of shape") as caught:
             read(given)

@@ -152,8 +152,8 @@ def test_facts_not_known_are_none():
 
 
 def test_facts_a_class_does_not_have_are_refused():
-    with pytest.raises(TypeError, match="colour"):
-        errors.DimensionMismatch("words", colour="red")
+    with pytest.raises(TypeError, match="color"):
+        errors.DimensionMismatch("words", color="red")
 
 
 def test_the_class_of_a_persist_error_follows_from_errno():

@@ -112,8 +112,8 @@ def test_the_largest_values_fit(kept):
 @pytest.mark.parametrize("bits", [1, 4])
 @pytest.mark.parametrize("metric", METRICS)
 def test_it_is_an_index_of_the_rounded_vectors(kept, metric, bits, rng):
-    centres = rng.standard_normal((20, 45)) * 2 + 1
-    vectors = (centres[rng.integers(0, 20, 3_000)] + rng.standard_normal((3_000, 45))) / 7
+    centers = rng.standard_normal((20, 45)) * 2 + 1
+    vectors = (centers[rng.integers(0, 20, 3_000)] + rng.standard_normal((3_000, 45))) / 7
     vectors = vectors.astype(np.float32)
     vectors[5] = 0
     vectors[9] *= 1e-6  # subnormal halves

@@ -109,7 +109,7 @@ def test_options_go_by_name():
     with pytest.raises(TypeError):
         RuLake(20)
     with pytest.raises(TypeError):
-        RuLake(colour="red")
+        RuLake(color="red")
 
 
 # ---- showing -----------------------------------------------------------------------
@@ -181,7 +181,7 @@ def test_a_derived_class_that_forgets_its_base():
             call()
 
 
-def test_a_lake_is_initialised_once():
+def test_a_lake_is_initialized_once():
     lake = RuLake()
     with pytest.raises(RuntimeError, match="once"):
         lake.__init__()

@@ -54,11 +54,11 @@ def test_ids_have_64_bits_and_may_repeat():
 
 def test_recall_at_10_of_clustered_rows():
     rng = np.random.default_rng(3)
-    centres = rng.standard_normal((100, 128)) * 3
-    vectors = (centres[rng.integers(100, size=5000)] + rng.standard_normal((5000, 128))).astype(
+    centers = rng.standard_normal((100, 128)) * 3
+    vectors = (centers[rng.integers(100, size=5000)] + rng.standard_normal((5000, 128))).astype(
         np.float32
     )
-    queries = (centres[rng.integers(100, size=50)] + rng.standard_normal((50, 128))).astype(
+    queries = (centers[rng.integers(100, size=50)] + rng.standard_normal((50, 128))).astype(
         np.float32
     )
     backend = LocalBackend("b")

@@ -34,8 +34,8 @@ PROBES = st.sampled_from([1, 2, 5, 64, 65536, "all"])
 def make(seed: int, n: int, dim: int):
     """Clusters, repeated rows and a zero row: what bounds and ties trip over."""
     rng = np.random.default_rng(seed)
-    centres = rng.standard_normal((4, dim)) * rng.choice([0.1, 1, 30])
-    vectors = centres[rng.integers(0, 4, n)] + rng.standard_normal((n, dim))
+    centers = rng.standard_normal((4, dim)) * rng.choice([0.1, 1, 30])
+    vectors = centers[rng.integers(0, 4, n)] + rng.standard_normal((n, dim))
     vectors = vectors.astype(np.float32)
     if n > 3:
         vectors[n // 2] = vectors[0]

@@ -18,9 +18,9 @@ DIM = 24
 
 def points(n, seed, dim=DIM):
     """Points of 40 clusters that overlap; the seed draws the points, not the clusters."""
-    centres = np.random.default_rng(5).standard_normal((40, dim)) * 1.5
+    centers = np.random.default_rng(5).standard_normal((40, dim)) * 1.5
     rng = np.random.default_rng(seed)
-    return (centres[rng.integers(0, 40, n)] + rng.standard_normal((n, dim))).astype(np.float32)
+    return (centers[rng.integers(0, 40, n)] + rng.standard_normal((n, dim))).astype(np.float32)
 
 
 @pytest.fixture(params=CODED, ids=lambda cls: cls.__name__)
@@ -223,7 +223,7 @@ def test_an_index_grown_from_nothing_has_the_lists_it_was_built_with(coded, vect
     )
 
 
-# ---- very many lists: the nearest are found by codes of their centres ---------------
+# ---- very many lists: the nearest are found by codes of their centers ---------------
 
 
 MANY = 600

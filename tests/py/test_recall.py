@@ -1,6 +1,6 @@
 """Recall at default settings on data nobody tuned to.
 
-Exact neighbours come from NumPy in float64. What the 1-bit codes of the
+Exact neighbors come from NumPy in float64. What the 1-bit codes of the
 ruvector-rabitq crate find on the same vectors is computed beside ours.
 """
 
@@ -26,7 +26,7 @@ SETS = {
 
 @pytest.fixture(scope="module", params=SETS)
 def data(request):
-    """(base, queries, distance of each query's k-th neighbour, least recall)."""
+    """(base, queries, distance of each query's k-th neighbor, least recall)."""
     make, floor = SETS[request.param]
     try:
         base, queries = make()
@@ -35,7 +35,7 @@ def data(request):
     return base, queries, recall.nearest(base, queries, K)[1][:, -1], floor
 
 
-def test_default_index_finds_the_exact_neighbours(data):
+def test_default_index_finds_the_exact_neighbors(data):
     base, queries, kth, floor = data
     index = ruvector.RabitqPlusIndex.build(base)
     ids, scores = index.search_batch(queries, K)

@@ -182,7 +182,7 @@ def test_masks_need_not_be_contiguous(cls, vectors, queries):
 
 @pytest.fixture
 def hard():
-    """Data on which a narrow bound misses neighbours."""
+    """Data on which a narrow bound misses neighbors."""
     rng = np.random.default_rng(3)
     vectors = rng.standard_normal((4_000, 64)).astype(np.float32)
     return vectors, rng.standard_normal((50, 64)).astype(np.float32)

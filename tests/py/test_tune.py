@@ -16,9 +16,9 @@ PLUS = ruvector.RabitqPlusIndex
 
 def points(n, seed):
     """Points of 50 clusters that overlap; the seed draws the points, not the clusters."""
-    centres = np.random.default_rng(6).standard_normal((50, DIM))
+    centers = np.random.default_rng(6).standard_normal((50, DIM))
     rng = np.random.default_rng(seed)
-    return (centres[rng.integers(0, 50, n)] + rng.standard_normal((n, DIM))).astype(np.float32)
+    return (centers[rng.integers(0, 50, n)] + rng.standard_normal((n, DIM))).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_other_queries_reach_the_recall(vectors, queries, metric, target):
     tuning = idx.tune(queries, recall=target)
     fresh = points(1_000, 3)
     got = recall(idx, vectors, fresh, metric=metric)
-    # of 10,000 neighbours; those of one query rise and fall together
+    # of 10,000 neighbors; those of one query rise and fall together
     assert got >= target - 5 * np.sqrt(target * (1 - target) / 10_000)
     assert abs(got - tuning.recall) < 0.03
 

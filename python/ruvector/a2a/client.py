@@ -38,7 +38,7 @@ class A2aClient:
     ::
 
         async with await A2aClient.connect("https://agent.example.com") as client:
-            task = await client.send_task(TaskSpec("summarise", "a long text"), wait=True)
+            task = await client.send_task(TaskSpec("summarize", "a long text"), wait=True)
     """
 
     def __init__(self, session: Session) -> None:

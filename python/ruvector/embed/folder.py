@@ -20,7 +20,7 @@ from typing import Any
 
 from .image_folder import ImageModel, find_weights
 
-# float32 first, then the optimised copies with the same arithmetic.
+# float32 first, then the optimized copies with the same arithmetic.
 GRAPHS = (
     "onnx/model.onnx",
     "model.onnx",
@@ -241,7 +241,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _read_modules(folder: Path) -> tuple[str, bool]:
-    """Pooling and whether vectors are normalised, from `modules.json`."""
+    """Pooling and whether vectors are normalized, from `modules.json`."""
     path = folder / "modules.json"
     modules = _read_json(path)
     if modules is None:

@@ -3,7 +3,7 @@
 Arrays are taken as they are or refused with the expression that makes an image of them.
 Pictures, which are files, their bytes and Pillow's own objects, say what their values
 mean, so they are converted: turned as their EXIF data say, laid over white where they are
-transparent, 16 bits of grey reduced to the upper 8 as Pillow does with those of colour.
+transparent, 16 bits of gray reduced to the upper 8 as Pillow does with those of color.
 Pillow is imported only for pictures.
 """
 
@@ -25,7 +25,7 @@ ImageLike = Union[np.ndarray, str, "os.PathLike[str]", bytes, BinaryIO]
 MAX_SIDE = 1_000_000
 # Modes whose pixels have a share of transparency of their own.
 _TRANSPARENT = ("LA", "PA", "RGBA", "RGBa")
-# Modes of which one colour, or some, may stand for transparency.
+# Modes of which one color, or some, may stand for transparency.
 _MAY_HAVE_A_KEY = ("1", "L", "P", "RGB")
 
 
@@ -113,13 +113,13 @@ def _advice(array: np.ndarray, given: str) -> str:
     if array.ndim == 2:
         made = f"np.stack([{values}] * 3, axis=-1)"
         palette = " (of a palette pass the picture itself)" if array.dtype == np.uint8 else ""
-        return f"use {made}, three channels of grey{note}{palette}"
+        return f"use {made}, three channels of gray{note}{palette}"
     channels = array.shape[2]
     if channels > 4 and array.shape[0] <= 4:
         first = given if values == given else f"({values})"
         values, channels = f"{first}.transpose(1, 2, 0)", array.shape[0]
     if channels == 1:
-        return f"use np.repeat({values}, 3, axis=2), three channels of grey{note}"
+        return f"use np.repeat({values}, 3, axis=2), three channels of gray{note}"
     if channels == 3:
         return f"use {values}{note}"
     if channels in (2, 4):
@@ -214,8 +214,8 @@ def _red_green_blue(picture: Any, name: str) -> np.ndarray:
 
 def _upper_bits(picture: Any) -> np.ndarray:
     values = np.asarray(picture)
-    grey = (values >> 8).astype(np.uint8)
+    gray = (values >> 8).astype(np.uint8)
     key = picture.info.get("transparency")
     if isinstance(key, int):
-        grey[values == key] = 255
-    return np.stack([grey] * 3, axis=-1)
+        gray[values == key] = 255
+    return np.stack([gray] * 3, axis=-1)

@@ -150,7 +150,7 @@ const skills = {
   },
 
   async ask(voice, words, message, resumed) {
-    if (!resumed) return voice.status("input-required", "which colour?");
+    if (!resumed) return voice.status("input-required", "which color?");
     const answer = message.parts.map((p) => p.text).join("");
     voice.artifact("answer", [part.text(answer)]);
     voice.status("completed");

@@ -90,7 +90,7 @@ async def crash(task: TaskUpdater, words: list[str], context: RequestContext) ->
 
 async def ask(task: TaskUpdater, words: list[str], context: RequestContext) -> None:
     if context.current_task.status.state != TaskState.TASK_STATE_INPUT_REQUIRED:
-        question = task.new_agent_message([make.new_text_part("which colour?")])
+        question = task.new_agent_message([make.new_text_part("which color?")])
         await task.requires_input(question)
         return
     answer = make.new_text_part(make.get_message_text(context.message))

@@ -148,7 +148,7 @@ impl Skills {
                 return Ok(status(TaskState::Failed, Some("it went wrong")));
             }
             "ask" if self.asked.lock().unwrap().insert(spec.id.clone()) => {
-                return Ok(status(TaskState::InputRequired, Some("which colour?")));
+                return Ok(status(TaskState::InputRequired, Some("which color?")));
             }
             "ask" => voice.artifact(0, "answer", spec.message.parts.clone(), [false, true]).await,
             _ => return Err(A2aError::Internal("the skill broke".into())),

@@ -59,7 +59,7 @@ class RabitqlibIvf(Adapter):
 
 
 class RabitqlibGraph(Adapter):
-    """SymphonyQG: a graph whose nodes hold the codes of their neighbours."""
+    """SymphonyQG: a graph whose nodes hold the codes of their neighbors."""
 
     package = "rabitqlib"
 
