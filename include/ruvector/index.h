@@ -2,9 +2,10 @@
  * index.h - vector indexes: exact float32 (flat) and RaBitQ codes with or
  * without the original vectors.
  *
- * Threads: any number of readers (search, get, save, views, info) and one
- * writer at a time (add, upsert, remove, vacuum; more writers queue up) may use
- * one index at once. A reader sees whole rows only. `_free` must come last.
+ * Threads: any number of readers (search, get, views, info) and one writer at a
+ * time (add, upsert, remove, vacuum, tune at its end, and save, which only keeps
+ * the others out; more of these queue up) may use one index at once. A reader
+ * sees whole rows only. `_free` must come last.
  *
  * Rows keep insertion order; removal keeps the order of the rest. Ids are
  * unsigned 64-bit, chosen by the caller or counted up from the largest seen.
@@ -222,9 +223,9 @@ typedef struct rv_memory_usage {
     uint64_t codes;    /* codes, factors, norms */
     uint64_t blocks;   /* scan blocks derived from the codes */
     uint64_t vectors;  /* original vectors */
-    uint64_t ids;      /* ids, id table, list of each row */
+    uint64_t ids;      /* ids, id table, list of each row, marks of removed rows */
     uint64_t rotation; /* rotation signs, mean, centroids */
-    uint64_t slack;    /* capacity reserved and not used */
+    uint64_t slack; /* capacity reserved and not used, and what does not grow with rows */
     uint64_t total;
     uint64_t mapped; /* part of total that is a mapped file, not memory of this process */
 } rv_memory_usage;

@@ -11,8 +11,8 @@
  *   prime    pull a collection, build its index, store it as an entry
  *
  * Threads: everything may be called from any number of threads, `_free` last. No lock
- * is held during a call to a backend, a build, a scan or a file operation. Strings are
- * UTF-8 and borrowed for the call.
+ * of a lake is held during a call to a backend, a build, a scan or a file operation.
+ * Strings are UTF-8 and borrowed for the call.
  */
 #ifndef RUVECTOR_LAKE_H
 #define RUVECTOR_LAKE_H
@@ -58,7 +58,7 @@ RV_API void rv_lake_free(rv_lake *lake);
 
 typedef enum rv_consistency {
     RV_FRESH = 0,    /* every search asks the backend whether its state has changed */
-    RV_EVENTUAL = 1, /* as long ago as eventual_ttl_ms it need not ask */
+    RV_EVENTUAL = 1, /* a search asks if it is eventual_ttl_ms since one did, or longer */
     RV_STALE = 2     /* asks for what is not in the cache only */
 } rv_consistency;
 
@@ -104,7 +104,8 @@ RV_API rv_status rv_local_remove(rv_backend *local, const char *collection,
 
 /* Files of the form "ruvec1" in one directory, which is made if need be. data_ref is
  * "file://<root>/<file>" with the root as given; the generation is the file's time of
- * change in whole seconds. Symbolic links are refused unless `follow_links`. */
+ * change in whole seconds. Symbolic links are refused unless `follow_links`. Messages
+ * call it FsBackend, its name in Python. */
 RV_API rv_status rv_fs_backend_new(const char *id, const char *root, int follow_links,
                                    rv_backend **out, rv_error *err);
 
@@ -336,7 +337,8 @@ RV_API rv_status rv_lake_install(rv_lake *lake, rv_key key, rv_index *index,
 #define RV_PULL_MAX_ROWS UINT64_C(100000000)
 #define RV_PULL_MAX_BYTES (UINT64_C(16) << 30) /* of float32 */
 
-/* One state of a collection, borrowed until `release(owner)` (NULL: nothing to do). */
+/* One state of a collection, borrowed until `release(owner)` (NULL: nothing to do).
+ * Messages about one that is refused call it PulledBatch, its name in Python. */
 typedef struct rv_pull {
     const uint64_t *ids; /* in row order; one may stand twice */
     uint64_t n_ids;
@@ -450,8 +452,8 @@ typedef struct rv_job {
 #define RV_JOB_DEFAULT                                                                   \
     { sizeof(rv_job), 0, NULL, NULL, 0, NULL, 0, 0, 0, 0, 0, 0 }
 
-/* Jobs submitted in one call that search one key for equally many hits are answered by
- * one scan. All are taken or none. */
+/* Jobs that wait at the same time and search one key for equally many hits are answered
+ * by one scan, up to 4096 queries of several jobs by each. All are taken or none. */
 RV_API rv_status rv_lake_submit(rv_lake *lake, rv_completions *completions,
                                 const rv_job *jobs, size_t n, rv_error *err);
 

@@ -4,9 +4,10 @@
  *
  * Rules that hold for the whole library:
  *  - Every call that can fail returns rv_status and takes a last `rv_error *`,
- *    which may be NULL. On failure nothing the caller can see has changed.
+ *    which may be NULL. On failure nothing the caller can see has changed, unless
+ *    the call says otherwise.
  *  - Inputs are borrowed for the duration of the call. Outputs go to memory the
- *    caller owns. Handles are released by the matching `_free`, which takes NULL.
+ *    caller owns. Handles are released by the matching `_free` or `_release`.
  *  - Structs that may grow, options and results alike, start with their own size; begin
  *    with the matching `_DEFAULT` initializer. The library takes every size from that of
  *    release 0.1.0 (`RV_..._0_1_0_SIZE`) to the one in its own headers and refuses any
@@ -76,8 +77,8 @@ RV_API const char *rv_version(void);
 /* ---- explicit: progress and threads ----------------------------------------------- */
 
 /* Called on the calling thread only, about every 50 ms and once at the end.
- * `done` and `total` are in rows or queries. Non-zero cancels the call, which
- * then returns RV_ERR_CANCELLED with nothing changed. */
+ * `done` and `total` count what the call says, such as rows, queries or images. Non-zero
+ * cancels the call, which then returns RV_ERR_CANCELLED with nothing changed. */
 typedef struct rv_progress {
     int (*report)(void *ctx, uint64_t done, uint64_t total);
     void *ctx;

@@ -25,7 +25,7 @@
     "The codes (RaBitQ: Gao and Long 2024, arXiv:2405.12497) give each vector a lower\n" \
     "bound of its distance; the exact distance is computed for every vector whose\n"     \
     "bound beats the k best found so far. Scores are exact. `epsilon`, the width of\n"   \
-    "the bound, and `nprobe`, the number of groups looked into, trade speed for\n"       \
+    "the bound, and `nprobe`, the number of lists looked into, trade speed for\n"        \
     "recall; `tune` chooses both. Made by `build`, `load` or `from_bytes`. Many\n"       \
     "threads may search while one of them changes the index."
 
@@ -61,7 +61,7 @@
     "bits: of a code per dimension, 1..8: one for the sign, the others for the\n"        \
     "    magnitude (Gao et al. 2024, arXiv:2409.09913). More bits: closer estimates,\n"  \
     "    more memory.\n"                                                                 \
-    "n_lists: groups of similar vectors, each coded around its own center; 1..64, or\n"  \
+    "n_lists: lists of similar vectors, each coded around its own center; 1..64, or\n"   \
     "    up to one per 64 vectors; None chooses from n. Searches may look into the\n"    \
     "    nearest few only: `nprobe`.\n"
 #define DOC_RERANK                                                                       \
@@ -84,12 +84,12 @@
 
 #define DOC_ALLOW(mask)                                                                  \
     "allow: search these only: ids (integers; unknown ones are ignored, negative ones\n" \
-    "    too) or a boolean mask" mask ", in the order of `ids`. Evaluated inside the\n"  \
-    "    scan. Repeated zeros and ones of integers are flags, a ValueError.\n"           \
+    "    too) or a boolean mask" mask ", in the order of `ids`. The k best of these\n"   \
+    "    come back. Repeated zeros and ones of integers are flags, a ValueError.\n"      \
     "allow_version: `version` of the index when a mask was made; ValueError if rows\n"   \
     "    changed since. A mask needs it once rows have been removed or replaced.\n"
 #define DOC_NPROBE                                                                       \
-    "nprobe: groups to look into on average, the nearest first, 1..65536 or 'all';\n"    \
+    "nprobe: lists to look into on average, the nearest first, 1..65536 or 'all';\n"     \
     "    None takes the attribute `nprobe`. A query looks into half to twice as many,\n" \
     "    with metric 'ip' always into so many, and into further ones where those hold\n" \
     "    fewer than k allowed vectors.\n"
@@ -253,8 +253,10 @@
     "memory_usage($self)\n--\n\n"                                                        \
     "Bytes by use, as a dict.\n\n"                                                       \
     "codes (with factors and norms), blocks (codes arranged for the scan), vectors,\n"   \
-    "ids, rotation and slack (reserved, not used) sum up to total. mapped is the part\n" \
-    "of total that is a mapped file rather than memory of this process."
+    "ids, rotation and slack (reserved and not used, and what does not grow with "       \
+    "rows)\n"                                                                            \
+    "sum up to total. mapped is the part of total that is a mapped file rather than\n"   \
+    "memory of this process."
 
 #define DOC_ROTATION                                                                     \
     "rotation($self)\n--\n\n"                                                            \
@@ -269,9 +271,8 @@
     "Least share of exact checks of searches that name none, or None."
 #define DOC_ORIGINALS "How vectors are kept: 'f32' or 'f16'; None without vectors."
 #define DOC_BITS "Bits of a code per dimension."
-#define DOC_LISTS "Number of groups the codes are held in."
-#define DOC_DEFAULT_NPROBE                                                               \
-    "Groups that searches look into which name no number, or 'all'."
+#define DOC_LISTS "Number of lists the codes are held in."
+#define DOC_DEFAULT_NPROBE "Lists that searches look into which name no number, or 'all'."
 #define DOC_MEMORY "Bytes allocated or mapped; `memory_usage` splits them."
 #define DOC_IDS "Ids in insertion order, a new (n,) uint64 array."
 #define DOC_VERSION                                                                      \
@@ -283,6 +284,6 @@
     "Codes, a new (n, bits * padded_dim / 8) uint8 array.\n\n"                           \
     "A row is `bits` planes of padded_dim / 8 bytes, the sign first, then from the\n"    \
     "highest bit down. In each, bit j % 8 (from the lowest) of byte j // 8 belongs to\n" \
-    "dimension j of the rotated vector less the center of its group. The bits of a\n"    \
+    "dimension j of the rotated vector less the center of its list. The bits of a\n"     \
     "dimension, read together, are a number x that stands for a coordinate in\n"         \
     "proportion to x - (2**bits - 1) / 2."

@@ -206,12 +206,6 @@ typedef enum rvpy_ids {
 int rvpy_take_ids(PyObject *arg, const char *name, rvpy_ids use, rvpy_array *out);
 /* Wanted ids, or one int. */
 int rvpy_take_id_or_ids(PyObject *arg, const char *name, rvpy_ids use, rvpy_array *out);
-/* ValueError if wanted ids are zeros and ones only and some are repeated: more likely
- * flags for rows, of now or of before a change, than ids. An array of uint64 holds ids
- * unless there is one for each of `rows` rows. */
-#define RVPY_ROWS_UNKNOWN UINT64_MAX
-int rvpy_refuse_flags(PyObject *arg, const char *name, const rvpy_array *ids,
-                      uint64_t rows);
 /* Ids, or a boolean mask of one or (`rows` >= 0) two dimensions with that many rows. */
 typedef enum rvpy_allow { RVPY_ALLOW_IDS, RVPY_ALLOW_MASK, RVPY_ALLOW_MASKS } rvpy_allow;
 int rvpy_take_allow(PyObject *arg, Py_ssize_t rows, rvpy_array *out, rvpy_allow *form);
@@ -232,6 +226,13 @@ PyObject *rvpy_array_lock(PyObject *array);
 PyObject *rvpy_array_view(rv_view *view);
 /* Whether a dtype argument of __array__ means that type; -1 on error. */
 int rvpy_dtype_is(PyObject *dtype, rvpy_dtype wanted);
+
+/* args.c: ValueError if wanted ids are zeros and ones only and some are repeated: more
+ * likely flags for rows, of now or of before a change, than ids. An array of uint64 holds
+ * ids unless there is one for each of `rows` rows. */
+#define RVPY_ROWS_UNKNOWN UINT64_MAX
+int rvpy_refuse_flags(PyObject *arg, const char *name, const rvpy_array *ids,
+                      uint64_t rows);
 
 /* ---- the index classes ------------------------------------------------------ */
 

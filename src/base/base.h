@@ -35,6 +35,8 @@ rv_status rvb_fail_numbers(rv_error *err, rv_status code, uint64_t expected,
 rv_status rvb_fail_os(rv_error *err, int os_errno, const char *what, const char *path);
 /* Names the file an error that is filled in is about. */
 void rvb_error_path(rv_error *err, const char *path);
+/* The end of a path in at most `limit` bytes, from a whole UTF-8 character on. */
+const char *rvb_path_end(const char *path, size_t limit);
 /* RV_ERR_MEMORY naming the size asked for. */
 rv_status rvb_fail_memory(rv_error *err, uint64_t bytes);
 
@@ -146,7 +148,7 @@ void rvb_tree_init(rvb_tree *t, uint64_t total_size);
 void rvb_tree_update(rvb_tree *t, const void *data, size_t size);
 void rvb_tree_finish(rvb_tree *t, uint8_t out[RVB_DIGEST_BYTES]);
 
-/* ---- files (io.c) -------------------------------------------------------- */
+/* ---- files (io.c, shake.c, watch.c, os_posix.c, os_windows.c) ------------ */
 
 /* What tells one state of a file from the next. Times are since 1970. */
 typedef struct rvb_stamp {
@@ -187,8 +189,9 @@ rv_status rvb_input_open(const char *what, const char *path, bool follow_links,
                          rvb_input *out, rv_error *err) RVB_MUST_CHECK;
 rv_status rvb_input_stamp(const rvb_input *in, rvb_stamp *out,
                           rv_error *err) RVB_MUST_CHECK;
-/* Waits until a later write would show in the stamp: 10 to 20 ms where the file was
- * written to a moment ago, for the system's own times of files go in such steps. */
+/* Waits until a later write would show in the stamp: at most 10 ms, some 16 on Windows,
+ * where the file was written to a moment ago, for the system's own times of files go in
+ * such steps. */
 void rvb_stamp_outlast(const rvb_stamp *stamp);
 /* *got < size at the end of the file only. */
 rv_status rvb_input_read(const rvb_input *in, void *data, size_t size, size_t *got,

@@ -66,8 +66,7 @@ static size_t cut_at(const char *text, size_t limit) {
     return limit;
 }
 
-/* The end of `path` that fits in `limit` bytes. */
-static const char *tail(const char *path, size_t limit) {
+const char *rvb_path_end(const char *path, size_t limit) {
     size_t length = strlen(path);
     if (length <= limit) return path;
     path += length - limit;
@@ -109,7 +108,7 @@ rv_status rvb_fail_numbers(rv_error *err, rv_status code, uint64_t expected,
 enum { PATH_ROOM = sizeof((rv_error){0}.path) };
 
 static void keep_tail(char out[PATH_ROOM], const char *path) {
-    const char *end = tail(path, PATH_ROOM - 1);
+    const char *end = rvb_path_end(path, PATH_ROOM - 1);
     memmove(out, end, strlen(end) + 1);
 }
 
@@ -132,7 +131,7 @@ rv_status rvb_fail_os(rv_error *err, int os_errno, const char *what, const char 
 
     size_t room = sizeof err->message - 1;
     size_t used = strlen(what) + strlen(reason) + strlen(" : ");
-    const char *shown = tail(kept, used < room ? room - used : 0);
+    const char *shown = rvb_path_end(kept, used < room ? room - used : 0);
     rvb_fail(err, RV_ERR_IO, "%s %s: %s", what, shown, reason);
     err->os_errno = os_errno;
     memcpy(err->path, kept, sizeof kept);

@@ -1,5 +1,5 @@
 /*
- * memory.c - all heap memory of the library. Blocks are 64-byte aligned (a cache
+ * memory.c - the heap memory that the library keeps. Blocks are 64-byte aligned (a cache
  * line, and the widest vector register) on top of whatever the allocator returns:
  * a block is over-allocated and the pointer to give back stands just before it.
  */

@@ -1,6 +1,7 @@
 /*
  * os.h - what the library needs of the operating system: os_posix.c or os_windows.c
- * behind one interface. For the files of this room, and those of others that wait.
+ * behind one interface, where no other file is named. For the files of this room, and
+ * those of others that wait.
  *
  * Functions returning int return 0 or an errno value unless they say otherwise.
  * Paths are UTF-8.
@@ -110,8 +111,9 @@ void rvb_step_end(void);
 unsigned rvb_process_life(void);
 
 #ifdef __linux__
-/* Processors the quota of this process's control group allows, rounded up; 0 = no
- * quota. `membership` is /proc/self/cgroup, `mount` /sys/fs/cgroup (versions 1, 2). */
+/* os_posix.c. Processors the quota of this process's control group allows, rounded up; 0
+ * = no quota. `membership` is /proc/self/cgroup, `mount` /sys/fs/cgroup (versions 1, 2).
+ */
 unsigned rvb_cgroup_cpus(const char *membership, const char *mount);
 #endif
 
@@ -144,10 +146,6 @@ bool rvb_os_may_keep(rvb_fd fd);
 int rvb_os_map(rvb_fd fd, size_t size, const uint8_t **data);
 void rvb_os_unmap(const uint8_t *data, size_t size);
 
-/* watch.c. Keeps the descriptor, unless it fails. */
-rv_status rvb_watch_file(rvb_fd fd, const char *path, rvb_bytes *bytes, rv_error *err);
-void rvb_watch_end(struct rvb_watch *watch); /* NULL is fine */
-
 /* Where a write to `path` would go: rvb_free it. Links are followed, or stand for no
  * file. *mode is the permission of the file there, -1 if there is none. */
 int rvb_os_target(const char *path, bool follow_links, char **target, int *mode);
@@ -173,5 +171,9 @@ void rvb_os_unlink(const char *path);
 
 /* Unpredictable. For names and keys of tables, never for results. */
 uint64_t rvb_os_entropy(void);
+
+/* watch.c. Keeps the descriptor, unless it fails. */
+rv_status rvb_watch_file(rvb_fd fd, const char *path, rvb_bytes *bytes, rv_error *err);
+void rvb_watch_end(struct rvb_watch *watch); /* NULL is fine */
 
 #endif

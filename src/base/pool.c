@@ -9,7 +9,8 @@
  *
  * Locks: `registry` guards the process's pool and its users; pool->lock guards the
  * list, the jobs' `running` and `error`. Neither is held while a body or a progress
- * callback runs, and never both at once.
+ * callback runs, and never both at once, but for a pool that is given up before anyone
+ * else has seen it, because no thread could be started.
  *
  * Fork: the child has no threads but its own and finds pool->lock in any state. It
  * forgets the pool, and a pool from before the fork is never locked again.

@@ -32,12 +32,12 @@ typedef struct rvb_watch {
 } rvb_watch;
 
 static rv_status changed(const rvb_watch *w, const char *what, rv_error *err) {
-    size_t length = strlen(w->path);
+    const char *end = rvb_path_end(w->path, 80);
     rv_status status = rvb_fail(
         err, RV_ERR_DIGEST,
-        "%s%s was changed in place while it was mapped (%s); load it again, or with "
-        "mmap=False, which keeps a copy in memory",
-        length > 80 ? "..." : "", w->path + (length > 80 ? length - 80 : 0), what);
+        "%s%s was changed in place while it was mapped (%s); load it again, or without "
+        "mapping it (mmap=False, in C use_mmap 0)",
+        end > w->path ? "..." : "", end, what);
     rvb_error_path(err, w->path);
     return status;
 }

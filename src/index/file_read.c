@@ -1,14 +1,16 @@
 /*
- * file_read.c - an index out of bytes, in place. Row columns point into the bytes;
- * nothing is rebuilt except for version-1 files, which hold vectors only.
+ * file_read.c - an index out of bytes, in place. Row columns point into the bytes, but
+ * for ids and numbers of lists where others may write to them. Codes are made anew for
+ * version-1 files only, which hold vectors only; every load makes the id table, where ids
+ * do not ascend, and what follows from mean and centroids.
  *
  * The bytes may be hostile, and may change while they are read and later. All that is
  * computed with is copied first: headers, tables, ids, numbers of lists. Each number is
  * checked against the size of the file before it is multiplied, used as an offset, or
  * allocated for; values that are later used as array positions (lists) are checked one by
  * one. What stays in place (codes, factors, vectors) can only make answers wrong, and the
- * digest is there to tell. A mapping is not touched here: a file that is cut meanwhile is
- * an error.
+ * digest is there to tell. A mapping is not touched here, so that a file that is cut
+ * meanwhile is an error, but for the vectors of a version-1 file while it is trained on.
  */
 #include "index/file_i.h"
 

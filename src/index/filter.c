@@ -1,7 +1,9 @@
 /*
- * filter.c - which rows a search may return, as one bit per row. Made once per
- * call from ids or from a mask over the live rows. A scan asks for the bit of a row
- * whose code has passed, and of no other; where few rows are allowed, there is no scan.
+ * filter.c - which rows a search may return, as one bit per row. Made once per call, and
+ * per query where each has a mask of its own, from ids or from a mask over the live rows.
+ * Scans do not look at it: they compare all rows of the lists they see, and a row is
+ * asked for its bit when its bound has passed. Where few rows are allowed no scan is
+ * made, and only those are compared (scan.c, flat.c).
  */
 #include "index/index_i.h"
 

@@ -3,9 +3,10 @@
  * in tiles that stay in the cache while every query is compared with them.
  *
  * For several queries a lower bound rules most rows out, and only the others' keys are
- * computed, as ever. The bounds start from inner products, of floats or of bytes, and
- * subtract all they may be off by. With u = 2^-24, n dimensions, L = n/16 + 1 steps per
- * lane and 4 of folding, and S = |x|^2 + |q|^2 >= 2 |x| |q|:
+ * computed, as ever. The bounds start from inner products, of bytes where those are fast,
+ * else, for RV_L2 only, of floats, and subtract all they may be off by. With u = 2^-24, n
+ * dimensions, L = n/16 + 1 steps per lane and 4 of folding, and S = |x|^2 + |q|^2 >= 2
+ * |x| |q|:
  *
  *   the key        at most 2 S, off by (L + 8) u times that, or by (L + 8) u |x| |q|
  *   |x|^2, |q|^2   off by (L + 8) u S
@@ -243,7 +244,7 @@ static void dense(rvx_scratch *s, size_t n_queries, const rvx_filter *const *fil
     }
 }
 
-/* Where few rows are allowed, only those are read. */
+/* Where fewer than a quarter of the rows are allowed, only those are read. */
 static bool is_sparse(const rvx_filter *filter, size_t n_rows) {
     return filter && filter->count < n_rows / 4;
 }

@@ -330,7 +330,7 @@ rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t cou
                              rv_error *err) {
     if (vectors && !index->has_vectors) return no_vectors(err);
     if (codes && !index->has_codes)
-        return rvb_fail(err, RV_ERR_ARGUMENT, "a FlatF32Index has no codes");
+        return rvb_fail(err, RV_ERR_ARGUMENT, "a flat index has no codes");
     void *out[RVX_N_COLUMNS] = {
         [RVX_IDS] = ids, [RVX_NORMS] = norms, [RVX_CODES] = codes};
     if (begin > RV_MAX_ROWS || count > RV_MAX_ROWS) begin = count = RV_MAX_ROWS;

@@ -516,7 +516,7 @@ typedef struct rvx_scratch {
     uint64_t cost;
 } rvx_scratch;
 
-/* Key of a row by its original vector: squared distance, minus the inner
+/* decide.c: key of a row by its original vector: squared distance, minus the inner
  * product, or minus the cosine. */
 float rvx_exact_key(const rvx_scratch *s, size_t row);
 /* Minus the cosine of the query and a row whose inner product is known. */

@@ -4,7 +4,8 @@
  * estimate, and the code of more bits beside it.
  *
  * Gao & Long, "RaBitQ", SIGMOD 2024, arXiv:2405.12497. The estimator of
- * <r, q - c> is s <u - 1/2, q - c> with s = |r|^2 / <r, u - 1/2> = 2 |r|^2 / |r|_1.
+ * <r, q - c> is s <u - 1/2, q - c> with s = |r|^2 / <r, u - 1/2> = 2 |r|^2 / |r|_1; with
+ * magnitudes (arXiv:2409.09913) y takes the place of u - 1/2, and s = |r|^2 / <r, y>.
  * Everything that does not depend on the query is folded into A and B:
  *   squared distance  A = |r|^2 + 2 s <u - 1/2, c>             B = -2 s
  *   -inner product    A = -<r, P m + c> + s <u - 1/2, c>       B = -s

@@ -10,7 +10,7 @@
 
 #include <math.h>
 
-/* Nearest lists seen first: this many, and more where lists are many. */
+/* Nearest lists seen first: this many at most. */
 #define NEAR_LISTS 16u
 /* Width of the bounds for keys of lists, in standard deviations of their estimates. */
 #define LIST_SIGMAS 2.0f

@@ -10,8 +10,8 @@
 
 #include <math.h>
 
-/* Below this share of allowed rows, comparing the code of each of them is cheaper than
- * scanning all. */
+/* Up to this share of the rows, and k more, comparing the code of each allowed row is
+ * cheaper than scanning all. */
 #define DIRECT_SHARE 64u
 
 /* Of the blocks where lists are left out: a processor that follows a stream of reads by

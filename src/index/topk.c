@@ -5,7 +5,8 @@
  *                  where the worst is read for free and an insertion shifts a few
  *                  entries; above, a binary max-heap.
  *   rvx_hits_*     an array of hits sorted, divided at a key, or cut to the m smallest.
- *   rvx_shortlist  the k smallest, gathered up to twice as many and cut together.
+ *   rvx_shortlist  the k smallest, gathered with as many more, 32 at least, and cut
+ *                  together.
  */
 #include "index/index_i.h"
 

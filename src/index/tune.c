@@ -164,9 +164,9 @@ static rv_status check(const rv_index *index, const rv_index_info *info,
     uint64_t m = queries->m;
     uint32_t dim = queries->dim;
     if (!index->has_codes)
-        return rvb_fail(err, RV_ERR_ARGUMENT,
-                        "a FlatF32Index compares every row exactly: there is nothing to "
-                        "tune");
+        return rvb_fail(
+            err, RV_ERR_ARGUMENT,
+            "a flat index compares every row exactly: there is nothing to tune");
     if (!(recall > 0 && recall <= 1))
         return rvb_fail(err, RV_ERR_ARGUMENT,
                         "recall must be above 0 and at most 1, got %g", recall);

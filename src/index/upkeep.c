@@ -4,8 +4,8 @@
  */
 #include "index/index_i.h"
 
-/* Rows added since training, as a multiple of those trained on, after which an
- * index that has its vectors computes mean and centroids anew. */
+/* Live rows, as a multiple of those trained on, from which on an index with codes and
+ * vectors computes mean and centroids anew; and how many there have to be. */
 #define RETRAIN_GROWTH 4u
 #define RETRAIN_ROWS 256u
 /* Removed rows that lead to a vacuum: at least this many, and more than live ones. */

@@ -7,7 +7,8 @@
  * step one fused multiply-add (or one addition where nothing is multiplied);
  * n is padded to a multiple of 16 with zeros, which take part. The lanes fold
  * pairwise: s[i] + s[i+8] for i < 8, then +4, +2, +1. scalar.c says it in
- * plain C; every other file returns the same bits (of a NaN only that it is one).
+ * plain C, scan_scalar.c the block scan; every other file returns the same bits (of a NaN
+ * only that it is one). `pack` and `screen`, of which plain C has none, make bounds.
  * Nothing here may be compiled with floating-point contraction or re-association,
  * and the rounding mode is to nearest.
  *

@@ -1,6 +1,7 @@
 /*
- * lanes.h - every kernel but the block scan, written once over a vector of sixteen
- * floats. The includer defines the type v16 and, all static inline:
+ * lanes.h - every kernel but the block scan, the screen and the convolutions
+ * (conv_lanes.h), written once over a vector of sixteen floats. The includer defines the
+ * type v16 and, all static inline:
  *
  *   v16_zero()  v16_all(x)            all lanes +0; all lanes x
  *   v16_load(p)  v16_store(p, v)      sixteen floats, any alignment

@@ -1,6 +1,7 @@
 /*
- * scalar.c - the specification of every kernel, in plain C. The other files are this
- * one made fast: they perform the same roundings in the same order.
+ * scalar.c - the specification of every kernel but the block scan (scan_scalar.c) and the
+ * screen, in plain C. The other files are this one made fast: they perform the same
+ * roundings in the same order.
  */
 #include "scalar.h"
 #include "half.h"

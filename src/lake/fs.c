@@ -181,7 +181,7 @@ rv_status rv_fs_write(rv_backend *backend, const char *collection, const char *f
     place *p;
     RVB_TRY(of_backend(backend, &f, err));
     RVB_TRY(check_names(f, collection, filename, true, err));
-    RVB_TRY(rvl_check_rows("FsBackend::write", rows, err));
+    RVB_TRY(rvl_check_rows("FsBackend: write", rows, err));
     RVB_TRY(prepare(f, collection, filename, &p, err));
     char *path = rvb_join_path(f->root, filename);
     rv_status status =
@@ -334,7 +334,7 @@ static batch *alloc_batch(const rvl_ruvec1 *header, const char *path, rv_error *
 
 static rv_status read_batch(const rvb_input *in, const rvb_stamp *stamp, void *ctx,
                             rv_error *err) {
-    static const char call[] = "FsBackend::pull";
+    static const char call[] = "FsBackend: pull";
     pulling *p = ctx;
     rvl_ruvec1 header;
     RVB_TRY(rvl_ruvec1_header(in, call, &header, err));
@@ -383,7 +383,7 @@ static rv_status read_fields(const rvb_input *in, const rvb_stamp *stamp, void *
                              rv_error *err) {
     rv_bundle *fields = ctx;
     rvl_ruvec1 header;
-    RVB_TRY(rvl_ruvec1_header(in, "FsBackend::current_bundle", &header, err));
+    RVB_TRY(rvl_ruvec1_header(in, "FsBackend: bundle", &header, err));
     fields->dim = header.dim;
     fields->generation = generation_of(stamp);
     return RV_OK;

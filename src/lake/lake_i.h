@@ -23,7 +23,8 @@
  *
  * Locks. `state` guards keys, entries and backends: read to look up, written to change
  * a pointer. Another one guards the loads under way (flight.c), a third the queue of jobs
- * (async.c). None is held during anything that can take long, nor while taking another.
+ * (async.c), and completions have one each. None is held during anything that can take
+ * long, nor while taking another, but for the completions' under that of the queue.
  * Counters are atomic, and so is an entry's number of owners: the list of entries is
  * one, each hold another.
  */

@@ -71,7 +71,7 @@ static rv_status bad_rows(const question *q, rv_status status, const rv_error *w
         return status;
     }
     return rvb_fail_numbers(err, RV_ERR_BACKEND, why->expected, why->actual,
-                            "backend error (%s): collection %s: %.160s", q->key->backend,
+                            "backend error (%s): collection %s: %s", q->key->backend,
                             q->key->collection, why->message);
 }
 

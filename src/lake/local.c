@@ -324,7 +324,7 @@ rv_status rv_local_put(rv_backend *backend, const char *name, const rv_rows *giv
     local *l;
     RVB_TRY(of_backend(backend, &l, err));
     /* no rows of no dimension: the first one to come decides */
-    if (given->n || given->dim) RVB_TRY(rvl_check_rows("put_collection", given, err));
+    if (given->n || given->dim) RVB_TRY(rvl_check_rows("put", given, err));
     change new = {given->vectors, given->dim, given->ids, (size_t)given->n, NULL};
     return change_or_create(l, name, put, &new, err);
 }

@@ -33,8 +33,8 @@ rv_status rvl_ruvec1_header(const rvb_input *in, const char *call, rvl_ruvec1 *o
                         rvb_get_u32(bytes + 20)};
     if (out->dim == 0 || out->dim > RV_MAX_DIM)
         return rvb_fail_numbers(err, RV_ERR_FORMAT, RV_MAX_DIM, out->dim,
-                                "%s: dim=%" PRIu32 " outside (0, MAX_PULLED_DIM], %u",
-                                call, out->dim, RV_MAX_DIM);
+                                "%s: dim=%" PRIu32 " outside (0, %u]", call, out->dim,
+                                RV_MAX_DIM);
     return RV_OK;
 }
 
@@ -43,9 +43,8 @@ rv_status rvl_ruvec1_check(const rvl_ruvec1 *header, uint64_t file_size, const c
     uint64_t n = header->count;
     if (n > RV_PULL_MAX_ROWS)
         return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_PULL_MAX_ROWS, n,
-                                "%s: count=%" PRIu64
-                                " exceeds MAX_PULLED_VECTORS, %" PRIu64,
-                                call, n, RV_PULL_MAX_ROWS);
+                                "%s: count=%" PRIu64 " exceeds %" PRIu64, call, n,
+                                RV_PULL_MAX_ROWS);
     uint64_t payload = n * header->dim * sizeof(float);
     if (payload > RV_PULL_MAX_BYTES)
         return rvb_fail_numbers(err, RV_ERR_LIMIT, RV_PULL_MAX_BYTES, payload,

@@ -134,7 +134,7 @@ typedef struct snapshot {
 static rv_status mismatch(rv_error *err, const char *what, uint64_t index,
                           uint64_t bundle) {
     return rvb_fail_numbers(err, RV_ERR_WITNESS, bundle, index,
-                            "warm_from_dir: index %s %llu != bundle %s %llu", what,
+                            "warm: index %s %llu != bundle %s %llu", what,
                             (unsigned long long)index, what, (unsigned long long)bundle);
 }
 
@@ -142,19 +142,19 @@ static rv_status check_note(snapshot *s, const char *path, rv_error *err) {
     uint8_t note[NOTE_BYTES];
     if (rv_index_note(s->index, note, sizeof note) != sizeof note ||
         memcmp(note, NOTE_MAGIC, NOTE_DIGEST) != 0)
-        return rvb_fail(err, RV_ERR_WITNESS,
-                        "warm_from_dir: %s carries a note no lake wrote", path);
+        return rvb_fail(err, RV_ERR_WITNESS, "warm: %s carries a note no lake wrote",
+                        path);
     if (memcmp(note + NOTE_WITNESS, s->bundle->witness.data, RV_WITNESS_CHARS) != 0)
         return rvb_fail(err, RV_ERR_WITNESS,
-                        "warm_from_dir: %s belongs to witness %.64s, not to that of the "
+                        "warm: %s belongs to witness %.64s, not to that of the "
                         "bundle beside it",
                         path, (const char *)note + NOTE_WITNESS);
     uint8_t digest[RVB_DIGEST_BYTES];
     RVB_TRY(index_digest(s->index, digest, err));
     if (memcmp(note + NOTE_DIGEST, digest, sizeof digest) != 0)
-        return rvb_fail(
-            err, RV_ERR_WITNESS,
-            "warm_from_dir: ids and vectors in %s are not those it was saved with", path);
+        return rvb_fail(err, RV_ERR_WITNESS,
+                        "warm: ids and vectors in %s are not those it was saved with",
+                        path);
     read_token(note + NOTE_TOKEN, &s->token);
     return RV_OK;
 }
@@ -177,8 +177,7 @@ static rv_status check_snapshot(snapshot *s, const char *path, rv_error *err) {
     const rv_bundle *b = s->bundle;
     if (s->info.kind != RV_PLUS || s->info.metric != RV_L2)
         return rvb_fail(err, RV_ERR_WITNESS,
-                        "warm_from_dir: %s holds another kind of index than a lake's",
-                        path);
+                        "warm: %s holds another kind of index than a lake's", path);
     if (s->info.dim != b->dim) return mismatch(err, "dim", s->info.dim, b->dim);
     if (s->info.rerank_factor != b->rerank_factor)
         return mismatch(err, "rerank_factor", s->info.rerank_factor, b->rerank_factor);
@@ -192,8 +191,7 @@ static rv_status load_index(snapshot *s, const char *path, rv_error *err) {
     rv_error why = {0};
     rv_status status = rv_index_load(path, 0, RV_VERIFY_ALWAYS, &s->index, &why);
     if (status == RV_ERR_DIGEST)
-        return rvb_fail(err, RV_ERR_WITNESS, "warm_from_dir: %s: %.120s", path,
-                        why.message);
+        return rvb_fail(err, RV_ERR_WITNESS, "warm: %s: %s", path, why.message);
     if (status != RV_OK) {
         if (err) *err = why;
         return status;
@@ -243,11 +241,11 @@ static rv_status compare_with_memory(rv_lake *lake, const rvl_key *key, const sn
             pull_digest(&rows, theirs);
             status = index_digest(s->index, ours, err);
             if (status == RV_OK && memcmp(theirs, ours, sizeof ours) != 0)
-                status = rvb_fail(
-                    err, RV_ERR_WITNESS,
-                    "warm_from_dir: %s/%s now holds other vectors than the snapshot of "
-                    "the same witness: it was made by another process",
-                    key->backend, key->collection);
+                status =
+                    rvb_fail(err, RV_ERR_WITNESS,
+                             "warm: %s/%s now holds other vectors than the snapshot of "
+                             "the same witness: it was made by another process",
+                             key->backend, key->collection);
         }
         rv_bundle_free(present);
     }

@@ -42,13 +42,12 @@ char *rvl_data_ref(const char *scheme, const char *place, const char *name);
 rv_status rvl_check_data_ref(const char *scheme, const char *place, const char *name,
                              rv_error *err) RVB_MUST_CHECK;
 
-/* Whether it is one of rv_local_backend_new (local.c). */
-bool rvl_is_local(const rv_backend *backend);
-
 /* Within what a pull may hold? RV_ERR_ARGUMENT, RV_ERR_LIMIT, RV_ERR_VALUE for rows that
  * are not finite. Messages start with `call`. */
 rv_status rvl_check_rows(const char *call, const rv_rows *rows,
                          rv_error *err) RVB_MUST_CHECK;
+/* local.c: whether it is one of rv_local_backend_new. */
+bool rvl_is_local(const rv_backend *backend);
 
 /* ---- named records (names.c) ---------------------------------------------------- */
 

@@ -2,8 +2,9 @@
  * table_i.h - records found by a hash: buckets of links that lie in the records.
  *
  * Names and witnesses come from strangers, as many as they like. So hashes are made with
- * a key that only the table has, and there are as many buckets as records. Adding never
- * fails: without memory for more buckets those that are there have to do. Not locked.
+ * a key that only the table has, and there are at least as many buckets as records, but
+ * that adding never fails: without memory for more, those that are there have to do. Not
+ * locked.
  */
 #ifndef RVL_TABLE_I_H
 #define RVL_TABLE_I_H

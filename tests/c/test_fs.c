@@ -240,19 +240,19 @@ static void hostile_headers(void **state) {
         const char *words; /* of a pull */
         bool no_bundle;
     } cases[] = {
-        {3, 2, 0, "::pull: 3 rows of dim 2 take 72 bytes, the file has 56", false},
-        {2, 3, 0, "::pull: 2 rows of dim 3 take 64 bytes, the file has 56", false},
-        {100000000, 1, 0, "::pull: 100000000 rows of dim 1 take 1200000024 bytes", false},
-        {100000001, 1, 0, "::pull: count=100000001 exceeds MAX_PULLED_VECTORS", false},
-        {UINT64_MAX, 2, 0, "::pull: count=18446744073709551615 exceeds", false},
-        {UINT64_C(1) << 61, 2, 0, "::pull: count=2305843009213693952 exceeds", false},
-        {UINT64_C(1) << 32, 2, 0, "::pull: count=4294967296 exceeds", false},
-        {2, 0, 0, "::pull: dim=0 outside (0, MAX_PULLED_DIM]", true},
-        {2, 8193, 0, "::pull: dim=8193 outside (0, MAX_PULLED_DIM]", true},
-        {2, UINT32_MAX, 0, "::pull: dim=4294967295 outside", true},
-        {524289, 8192, 0, "::pull: 17179901952 bytes of vectors exceed 17179869184",
+        {3, 2, 0, ": pull: 3 rows of dim 2 take 72 bytes, the file has 56", false},
+        {2, 3, 0, ": pull: 2 rows of dim 3 take 64 bytes, the file has 56", false},
+        {100000000, 1, 0, ": pull: 100000000 rows of dim 1 take 1200000024 bytes", false},
+        {100000001, 1, 0, ": pull: count=100000001 exceeds 100000000", false},
+        {UINT64_MAX, 2, 0, ": pull: count=18446744073709551615 exceeds", false},
+        {UINT64_C(1) << 61, 2, 0, ": pull: count=2305843009213693952 exceeds", false},
+        {UINT64_C(1) << 32, 2, 0, ": pull: count=4294967296 exceeds", false},
+        {2, 0, 0, ": pull: dim=0 outside (0, 8192]", true},
+        {2, 8193, 0, ": pull: dim=8193 outside (0, 8192]", true},
+        {2, UINT32_MAX, 0, ": pull: dim=4294967295 outside", true},
+        {524289, 8192, 0, ": pull: 17179901952 bytes of vectors exceed 17179869184",
          false},
-        {2, 2, 1, "::pull: the reserved field is 1, must be 0", false},
+        {2, 2, 1, ": pull: the reserved field is 1, must be 0", false},
     };
     ok(rv_fs_register(files, "c", "c.bin", &error));
     in_folder(path, "c.bin");
@@ -282,7 +282,7 @@ static void cut_files(void **state) {
     in_folder(path, "c.bin");
     for (size_t size = 0; size < sizeof sample; size++) {
         assert_int_equal(write_file(path, sample, size), 0);
-        assert_no_pull("c", size < 24 ? "::pull: header: " : "::pull: 2 rows of dim 2");
+        assert_no_pull("c", size < 24 ? ": pull: header: " : ": pull: 2 rows of dim 2");
         rv_status status = rv_backend_bundle(files, "c", 42, 20, &bundle, &error);
         assert_int_equal(status, size < 24 ? RV_ERR_BACKEND : RV_OK);
         rv_bundle_free(bundle);
@@ -292,7 +292,7 @@ static void cut_files(void **state) {
         memcpy(bytes, sample, sizeof sample);
         bytes[at] ^= 0x20;
         assert_int_equal(write_file(path, bytes, sizeof bytes), 0);
-        assert_no_pull("c", "::pull: bad magic at ");
+        assert_no_pull("c", ": pull: bad magic at ");
         assert_int_equal(rv_backend_bundle(files, "c", 42, 20, &bundle, &error),
                          RV_ERR_BACKEND);
     }
@@ -598,7 +598,7 @@ static void refused_writes(void **state) {
     assert_int_equal(
         rv_fs_write(files, "c", "c.bin", &(rv_rows){bad, sample_ids, 2, 2}, &error),
         RV_ERR_VALUE);
-    assert_string_equal(error.message, "FsBackend::write: row 0 holds NaN at position 1");
+    assert_string_equal(error.message, "FsBackend: write: row 0 holds NaN at position 1");
     assert_int_equal(
         rv_fs_write(files, "c", "c.bin", &(rv_rows){sample_rows, reserved, 2, 2}, &error),
         RV_ERR_ARGUMENT);

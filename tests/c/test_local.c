@@ -180,7 +180,7 @@ static void bad_input_changes_nothing(void **state) {
         char wanted[80];
         assert_int_equal(rv_local_put(local, "c", &(rv_rows){bad[i], ids, 2, 2}, &error),
                          RV_ERR_VALUE);
-        snprintf(wanted, sizeof wanted, "put_collection: %s", words[i]);
+        snprintf(wanted, sizeof wanted, "put: %s", words[i]);
         assert_string_equal(error.message, wanted);
         assert_int_equal(
             rv_local_upsert(local, "c", &(rv_rows){bad[i], ids, 2, 2}, &error),
@@ -203,7 +203,7 @@ static void bad_input_changes_nothing(void **state) {
     }
     assert_int_equal(rv_local_put(local, "c", &(rv_rows){rows, reserved, 2, 2}, &error),
                      RV_ERR_ARGUMENT);
-    assert_string_equal(error.message, "put_collection: the id of row 1 is 2^64-1, which "
+    assert_string_equal(error.message, "put: the id of row 1 is 2^64-1, which "
                                        "stands for no id");
     assert_int_equal(rv_local_append(local, "c", UINT64_MAX, rows, 2, &error),
                      RV_ERR_ARGUMENT);

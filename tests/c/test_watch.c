@@ -53,6 +53,26 @@ static void assert_changed(rvb_bytes *file, const char *said) {
     rvb_file_close(file);
 }
 
+/* U+20AC is three bytes: of three names that differ by one byte each, the cut falls into
+ * a character with two. */
+static void a_long_path_is_shown_from_a_whole_character_on(void **state) {
+    (void)state;
+    for (unsigned more = 0; more < 3; more++) {
+        char name[160] = "";
+        for (size_t i = 0; i < 40; i++) strcat(name, "\xE2\x82\xAC");
+        strncat(name, "file", 2 + more);
+        rvb_bytes file;
+        rv_error err = {0};
+        fill_file(in_folder(other, name), 'a', BYTES);
+        assert_int_equal(rvb_file_open(other, true, &file, NULL), RV_OK);
+        fill_file(other, 'b', BYTES / 2);
+        assert_int_equal(rvb_file_check(&file, &err), RV_ERR_DIGEST);
+        assert_memory_equal(err.message, "...\xE2\x82\xAC", 6);
+        assert_non_null(strstr(err.message, " was changed in place"));
+        rvb_file_close(&file);
+    }
+}
+
 /* At once, within the steps in which the system counts the times of files. */
 static void writing_is_a_change(void **state) {
     (void)state;
@@ -187,6 +207,7 @@ static void bytes_in_memory_are_never_changed(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_long_path_is_shown_from_a_whole_character_on),
         cmocka_unit_test(writing_is_a_change),
         cmocka_unit_test(another_size_is_a_change),
         cmocka_unit_test(other_bytes_with_the_times_of_before_are_a_change),

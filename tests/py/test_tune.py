@@ -265,7 +265,7 @@ def test_queries_of_any_real_type(vectors, queries):
 
 def test_exact_search_has_nothing_to_tune(vectors, queries):
     idx = ruvector.FlatF32Index.build(vectors)
-    with pytest.raises(ValueError, match=r"FlatF32Index.*nothing to tune"):
+    with pytest.raises(ValueError, match=r"flat index.*nothing to tune"):
         idx.tune(queries)
 
 

@@ -1,11 +1,13 @@
 """A client for agents that speak A2A: hand over a task, watch it, know who answers.
 
 Values: `types`, `parts`, `artifacts`, `card`. Protocol, without I/O: `jsontext`, `identity` and
-`jws` check who signed a card, `trust` decides what to believe of it, the `codec` modules speak
-the dialects, `sse` reads event streams, `fold` puts updates together, `policy` counts.
-Network: `transport` with `address`, `auth` and `limits`, `discovery`, `calls`; `session`,
-on which clients and streams stand; `stream` and the `feed` modules; on top `client` and
-`sync`. Third-party packages are imported by the call that needs them.
+`jws` check who signed a card, `trust` decides what to believe of it, `codec`, `codec_v10`,
+`codec_v03` and `codec_rvagent` speak the dialects with `fields` and `shape`, `sse` reads event
+streams, `fold` puts updates together, `policy` counts, `excerpt` masks a peer's words,
+`messages`, `retryafter` and `inflate` read what HTTP says and packs. Network: `transport` with
+`httplib`, `address`, `auth` and `limits`, `discovery`, `calls`; `session`, on which clients and
+streams stand; `stream` and the feeds beside it, `feed_poll` and `feed_rvagent`; on top `client`
+and `sync`. Third-party packages are imported, by `extra`, by the call that needs them.
 """
 
 from .artifacts import Artifact, JsonArtifact, RuLakeWitness, TextArtifact, VectorRef

@@ -2,7 +2,8 @@
 
 The kind stands in ``metadata.ruvector`` and, for all but text, once more in the single
 data part. A witness hands a collection on without its vectors: it names the data and
-the digest under which the receiver will find them, and fits in two kilobytes.
+the digest under which the receiver will find them, and fits in two kilobytes unless the
+name is very long.
 """
 
 from __future__ import annotations

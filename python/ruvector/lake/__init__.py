@@ -2,7 +2,8 @@
 
 `lake` holds `RuLake` and its builder, `bundle` the records that say what state a
 collection is in, `adapter` the base of backends written in Python, `records` counters and
-enums. The searches themselves are methods of a C type that `RuLake` derives from.
+enums, `_session` and `_async` its sessions and awaited searches. The searches themselves are
+methods of a C type that `RuLake` derives from.
 """
 
 from .adapter import BackendAdapter, PulledBatch

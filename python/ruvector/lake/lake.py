@@ -46,8 +46,8 @@ class RuLake(_core._Lake):
     max_cache_entries: more indexes than this are not kept, the least recently used goes
         first; None means no limit.
     consistency: when a search asks the backend whether its collection has changed:
-        `Consistency.FRESH` (always), `EVENTUAL` (if it was last asked longer ago than
-        `eventual_ttl_ms`) or `STALE` (only for what is not in the cache).
+        `Consistency.FRESH` (always), `EVENTUAL` (if it was last asked `eventual_ttl_ms` ago
+        or longer) or `STALE` (only for what is not in the cache).
     strict: a search never pulls a collection but raises CacheMissError; `prime` does.
 
     A collection is named by a key, the tuple (backend id, collection), or by its own name

@@ -23,7 +23,7 @@ class Consistency(_Named):
     """
 
     FRESH = 0  #: always
-    EVENTUAL = 1  #: if it was last asked longer ago than ``eventual_ttl_ms``
+    EVENTUAL = 1  #: if it was last asked ``eventual_ttl_ms`` ago or longer
     STALE = 2  #: only for what is not in the cache
     FROZEN = 2
 
