@@ -248,17 +248,17 @@ static rv_status use_reach(const reader *r, rvx_quantizer *q, rv_error *err) {
     uint64_t from = r->offset[RVX_SECTION_REACH];
     size_t bytes = q->n_lists * sizeof *q->spread;
     if (r->bytes[RVX_SECTION_REACH] == 0) return RV_OK;
-    RVB_TRY(
-        check_bytes(r, RVX_SECTION_REACH, q->n_lists + RVX_REACHES, sizeof(float), err));
+    RVB_TRY(check_bytes(r, RVX_SECTION_REACH, q->n_lists + RVX_PROBE_RADII, sizeof(float),
+                        err));
     if (q->metric == RV_IP) return bad(err, "reach");
     if (!(q->spread = rvb_alloc(bytes, 1))) return rvb_fail_memory(err, bytes);
     RVB_TRY(take(r, from, q->spread, bytes, err));
     RVB_TRY(take(r, from + bytes, q->reach, sizeof q->reach, err));
     bool ascending = true;
-    for (size_t i = 1; i < RVX_REACHES; i++)
+    for (size_t i = 1; i < RVX_PROBE_RADII; i++)
         ascending = ascending && q->reach[i - 1] <= q->reach[i];
-    if (!finite_from_0(q->spread, q->n_lists) || !finite_from_0(q->reach, RVX_REACHES) ||
-        !ascending)
+    if (!finite_from_0(q->spread, q->n_lists) ||
+        !finite_from_0(q->reach, RVX_PROBE_RADII) || !ascending)
         return bad(err, "reach");
     return RV_OK;
 }

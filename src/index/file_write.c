@@ -43,7 +43,7 @@ static layout plan(const rv_index *index, uint32_t note_size) {
         p.bytes[RVX_SECTION_CENTROIDS] = (uint64_t)q->n_lists * q->padded * sizeof(float);
     }
     if (q && q->spread)
-        p.bytes[RVX_SECTION_REACH] = (q->n_lists + RVX_REACHES) * sizeof(float);
+        p.bytes[RVX_SECTION_REACH] = (q->n_lists + RVX_PROBE_RADII) * sizeof(float);
     p.bytes[RVX_SECTION_NOTE] = note_size;
     for (uint32_t s = 1; s < RVX_SECTION_END; s++) p.n_sections += p.bytes[s] > 0;
     uint64_t at = p.block + RVX_BLOCK_BYTES + p.n_sections * RVX_SECTION_BYTES;

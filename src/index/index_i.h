@@ -113,7 +113,7 @@ void rvx_code_centroids(const rvk_ops *ops, unsigned group, const float *rows, s
  * x = P(o - m), r = x - c, u = [r > 0]. The estimate of the squared distance is
  * A + G + B * sum_j q_j (u_j - 1/2), q = P(query - m), G = |q - c|^2. */
 
-#define RVX_REACHES 32u
+#define RVX_PROBE_RADII 32u
 
 typedef struct rvx_quantizer {
     rv_metric metric;
@@ -124,8 +124,8 @@ typedef struct rvx_quantizer {
     float *mean;         /* dim */
     float *centroids;    /* n_lists x padded, rotated, relative to the mean */
     rvx_centroids near;  /* the same, to find the nearest of */
-    float *spread;       /* of each list, see reach.c; NULL: lists go by distance alone */
-    float reach[RVX_REACHES];
+    float *spread;       /* of each list, see probe.c; NULL: lists go by distance alone */
+    float reach[RVX_PROBE_RADII];
     /* RV_IP only, else NULL: P m (padded), and P m + c for each list. */
     float *rotated_mean, *ip_weights;
 } rvx_quantizer;
@@ -412,18 +412,18 @@ size_t rvx_hits_divide(rvx_hit *hits, size_t n, float key);
 void rvx_hits_select(rvx_hit *hits, size_t n, size_t m);
 void rvx_hits_sort(rvx_hit *hits, size_t n);
 
-/* ---- reach.c ------------------------------------------------------------------ */
+/* ---- probe.c ------------------------------------------------------------------ */
 
 /* Lists a search may look into that is to look into nprobe on average. */
 #define RVX_MOST_PROBED(nprobe) (2 * (size_t)(nprobe))
 /* Sets q->reach from n > 0 points as kmeans had them; needs centroids and spread. */
-rv_status rvx_reach_train(rvx_quantizer *q, const rvk_ops *ops, const float *points,
+rv_status rvx_probe_train(rvx_quantizer *q, const rvk_ops *ops, const float *points,
                           size_t n, rv_error *err);
 /* Squared distance from the smallest key, within which lie nprobe lists on average. */
-float rvx_reach(const rvx_quantizer *q, size_t nprobe);
+float rvx_probe_radius(const rvx_quantizer *q, size_t nprobe);
 /* Puts the lists to look into, of n > 0 whose `row` is their number and whose key is the
  * distance, to the front, with keys as compared; returns how many. */
-size_t rvx_reach_choose(const rvx_quantizer *q, size_t nprobe, rvx_hit *lists, size_t n);
+size_t rvx_probe_choose(const rvx_quantizer *q, size_t nprobe, rvx_hit *lists, size_t n);
 
 /* ---- filter.c -------------------------------------------------------------- */
 

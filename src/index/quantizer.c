@@ -276,7 +276,7 @@ static rv_status train_centroids(training *t, rvx_quantizer *q, rvb_pool *pool,
     if (status == RV_OK && q->metric != RV_IP) {
         q->spread = spread;
         spread = NULL;
-        status = rvx_reach_train(q, t->ops, t->sample, t->n_sample, err);
+        status = rvx_probe_train(q, t->ops, t->sample, t->n_sample, err);
     }
     rvb_free(spread);
     rvb_free(t->sample);

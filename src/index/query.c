@@ -156,7 +156,7 @@ static float limit_of(const rvx_scratch *s, size_t n) {
         if (key < least) least = key;
         if (key > most) most = key;
     }
-    return q->spread ? least + rvx_reach(q, s->params.nprobe) : most;
+    return q->spread ? least + rvx_probe_radius(q, s->params.nprobe) : most;
 }
 
 /* Of n lists with bounds for keys, measures and puts first those that may be wanted;
@@ -193,7 +193,7 @@ static void order_lists(rvx_scratch *s) {
     s->n_order = n;
     size_t known = by_code ? measure_candidates(s, n) : n;
     s->n_probed =
-        rvx_reach_choose(s->index->quantizer, s->params.nprobe, s->order, known);
+        rvx_probe_choose(s->index->quantizer, s->params.nprobe, s->order, known);
     s->n_near = s->n_probed < NEAR_LISTS ? s->n_probed : NEAR_LISTS;
     rvx_hits_select(s->order, s->n_probed, s->n_near);
     rvx_hits_sort(s->order, s->n_near);

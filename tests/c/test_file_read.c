@@ -570,7 +570,7 @@ static void absurd_reaches(void **state) {
     for (size_t i = 0; i < 4; i++) {
         for (size_t l = 0; l < lists; l++)
             assert_false(loads_with(&b, spread + 4 * l, absurd[i]));
-        for (size_t r = 0; r < RVX_REACHES; r++)
+        for (size_t r = 0; r < RVX_PROBE_RADII; r++)
             assert_false(loads_with(&b, reach + 4 * r, absurd[i]));
     }
     assert_true(loads_with(&b, spread, 3e38f));

@@ -1,5 +1,5 @@
 /*
- * test_reach.c - how many lists a query looks into: as many as asked for on average over
+ * test_probe.c - how many lists a query looks into: as many as asked for on average over
  * queries like the rows, never fewer than half nor more than twice as many, and always
  * those with the smallest keys, computed here in double precision.
  */
@@ -65,10 +65,10 @@ static void as_many_as_asked_for_on_average(void **state) {
             for (size_t i = 0; i < m; i++) {
                 rvx_hit lists[LISTS], sorted[LISTS];
                 set_keys(q, queries + i * DIM, lists, sorted);
-                size_t n = rvx_reach_choose(q, nprobe, lists, LISTS);
+                size_t n = rvx_probe_choose(q, nprobe, lists, LISTS);
                 assert_true(2 * n >= nprobe && n <= 2 * nprobe && n <= LISTS);
                 assert_smallest(lists, sorted, n);
-                float limit = sorted[0].key + rvx_reach(q, nprobe);
+                float limit = sorted[0].key + rvx_probe_radius(q, nprobe);
                 if (2 * (n - 1) >= nprobe) assert_true(sorted[n - 1].key <= limit);
                 if (n < 2 * nprobe && n < LISTS) assert_true(sorted[n].key > limit);
                 sum += n;
@@ -90,14 +90,16 @@ static void reaches_grow_with_nprobe(void **state) {
     float *rows = clustered_rows(1, ROWS, DIM);
     rvx_quantizer *q = trained(RV_L2, rows, ROWS);
     for (size_t nprobe = 1; nprobe < RV_MAX_LISTS; nprobe += 1 + nprobe / 9) {
-        assert_true(rvx_reach(q, nprobe) >= 0 && rvx_reach(q, nprobe) < INFINITY);
-        assert_true(rvx_reach(q, nprobe) <= rvx_reach(q, nprobe + 1));
+        assert_true(rvx_probe_radius(q, nprobe) >= 0 &&
+                    rvx_probe_radius(q, nprobe) < INFINITY);
+        assert_true(rvx_probe_radius(q, nprobe) <= rvx_probe_radius(q, nprobe + 1));
     }
-    assert_true(rvx_reach(q, 2) < rvx_reach(q, 10));
-    assert_true(rvx_reach(q, LISTS) <= rvx_reach(q, RV_MAX_LISTS));
+    assert_true(rvx_probe_radius(q, 2) < rvx_probe_radius(q, 10));
+    assert_true(rvx_probe_radius(q, LISTS) <= rvx_probe_radius(q, RV_MAX_LISTS));
     /* between two entries of the table, in proportion */
-    assert_float_equal(rvx_reach(q, 14), (rvx_reach(q, 12) + rvx_reach(q, 16)) / 2,
-                       1e-5f * rvx_reach(q, 16));
+    assert_float_equal(rvx_probe_radius(q, 14),
+                       (rvx_probe_radius(q, 12) + rvx_probe_radius(q, 16)) / 2,
+                       1e-5f * rvx_probe_radius(q, 16));
     rvx_quantizer_free(q);
     free(rows);
 }
@@ -114,7 +116,7 @@ static void inner_products_take_what_is_asked_for(void **state) {
             sorted[l] = lists[l] =
                 (rvx_hit){.key = next_normal(&random), .row = l, .id = l};
         qsort(sorted, LISTS, sizeof *sorted, by_key);
-        size_t n = rvx_reach_choose(q, nprobe, lists, LISTS);
+        size_t n = rvx_probe_choose(q, nprobe, lists, LISTS);
         assert_int_equal(n, nprobe < LISTS ? nprobe : LISTS);
         assert_smallest(lists, sorted, n);
     }
@@ -129,17 +131,17 @@ static void equal_points(void **state) {
     rvx_quantizer *q = trained(RV_L2, rows, ROWS);
     rvx_hit lists[LISTS], sorted[LISTS];
     set_keys(q, rows, lists, sorted);
-    size_t n = rvx_reach_choose(q, 10, lists, LISTS);
+    size_t n = rvx_probe_choose(q, 10, lists, LISTS);
     assert_true(n >= 5 && n <= 20);
-    assert_int_equal(rvx_reach_choose(q, 10, lists, 3), 3);
-    assert_int_equal(rvx_reach_choose(q, 1, lists, 1), 1);
+    assert_int_equal(rvx_probe_choose(q, 10, lists, 3), 3);
+    assert_int_equal(rvx_probe_choose(q, 1, lists, 1), 1);
     rvx_quantizer_free(q);
     free(rows);
 }
 
 static void the_same_bits_everywhere(void **state) {
     (void)state;
-    float *rows = clustered_rows(4, ROWS, DIM), spread[LISTS], reach[RVX_REACHES];
+    float *rows = clustered_rows(4, ROWS, DIM), spread[LISTS], reach[RVX_PROBE_RADII];
     for (size_t isa = 0; isa_at(isa); isa++) {
         assert_ok(rv_isa_force(isa_at(isa), err));
         rvx_quantizer *q = trained(RV_L2, rows, ROWS);

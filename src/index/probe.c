@@ -1,5 +1,5 @@
 /*
- * reach.c - how many lists a query looks into, and in which order it prefers them.
+ * probe.c - how many lists a query looks into, and in which order it prefers them.
  *
  * A query close to one centroid has its neighbors in few lists, one between centroids in
  * many. So a search that is to look into `nprobe` lists takes those whose key is at most
@@ -25,10 +25,10 @@ static size_t probes_at(size_t i) {
     return i == 0 ? 1 : i % 2 ? (size_t)1 << (i + 1) / 2 : (size_t)3 << (i / 2 - 1);
 }
 
-float rvx_reach(const rvx_quantizer *q, size_t nprobe) {
+float rvx_probe_radius(const rvx_quantizer *q, size_t nprobe) {
     size_t i = 0;
-    while (i + 1 < RVX_REACHES && probes_at(i + 1) <= nprobe) i++;
-    if (i + 1 == RVX_REACHES) return q->reach[i];
+    while (i + 1 < RVX_PROBE_RADII && probes_at(i + 1) <= nprobe) i++;
+    if (i + 1 == RVX_PROBE_RADII) return q->reach[i];
     float step = (float)(probes_at(i + 1) - probes_at(i));
     float part = (float)(nprobe - probes_at(i)) / step;
     return q->reach[i] + part * (q->reach[i + 1] - q->reach[i]);
@@ -63,7 +63,7 @@ static void count_keys(const rvx_quantizer *q, const rvk_ops *ops, const float *
 static void set_reaches(rvx_quantizer *q, const uint32_t *bins, size_t n_points) {
     uint64_t seen = 0, all = (uint64_t)n_points * q->n_lists;
     uint32_t bin = 0;
-    for (size_t i = 0; i < RVX_REACHES; i++) {
+    for (size_t i = 0; i < RVX_PROBE_RADII; i++) {
         uint64_t wanted = (uint64_t)n_points * probes_at(i);
         if (wanted > all) wanted = all;
         for (; seen < wanted; bin++) seen += bins[bin];
@@ -71,7 +71,7 @@ static void set_reaches(rvx_quantizer *q, const uint32_t *bins, size_t n_points)
     }
 }
 
-rv_status rvx_reach_train(rvx_quantizer *q, const rvk_ops *ops, const float *points,
+rv_status rvx_probe_train(rvx_quantizer *q, const rvk_ops *ops, const float *points,
                           size_t n, rv_error *err) {
     size_t n_points = n < POINTS ? n : POINTS;
     while (n_points > FEWEST_POINTS && (uint64_t)n_points * q->n_lists > MOST_KEYS)
@@ -108,12 +108,12 @@ static float set_keys(const rvx_quantizer *q, rvx_hit *lists, size_t n) {
     return best;
 }
 
-size_t rvx_reach_choose(const rvx_quantizer *q, size_t nprobe, rvx_hit *lists, size_t n) {
+size_t rvx_probe_choose(const rvx_quantizer *q, size_t nprobe, rvx_hit *lists, size_t n) {
     size_t least = nprobe, most = nprobe < n ? nprobe : n, taken = n;
     if (q->spread && nprobe < n) {
         float best = set_keys(q, lists, n);
-        taken =
-            rvx_hits_divide(lists, n, nextafterf(best + rvx_reach(q, nprobe), INFINITY));
+        taken = rvx_hits_divide(lists, n,
+                                nextafterf(best + rvx_probe_radius(q, nprobe), INFINITY));
         least = (nprobe + 1) / 2;
         most = RVX_MOST_PROBED(nprobe) < n ? RVX_MOST_PROBED(nprobe) : n;
     }
