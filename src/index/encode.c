@@ -59,7 +59,7 @@ static rv_status encode_rows(void *ctx, unsigned worker, size_t begin, size_t en
         float *scratch = NULL, *y = NULL;
         if (q) {
             scratch = e->scratch + worker * e->scratch_floats;
-            y = scratch + rvx_nearest_scratch(&q->near);
+            y = scratch + rvx_assign_scratch(&q->near);
         }
         for (size_t k = 0; k < n; k++)
             vectors[k] = rvx_source_row(&e->vectors, e->ops, i + k, e->index->dim,
@@ -86,7 +86,7 @@ static rv_status encode(encoding *e, size_t n, rvb_pool *pool,
     if (e->quantizer) {
         size_t rows = n < RVX_NEAREST_ROWS ? n : RVX_NEAREST_ROWS;
         e->scratch_floats =
-            rvx_nearest_scratch(&e->quantizer->near) + rows * e->quantizer->padded;
+            rvx_assign_scratch(&e->quantizer->near) + rows * e->quantizer->padded;
         e->scratch = rvb_alloc(rvb_pool_workers(pool) * e->scratch_floats, sizeof(float));
         if (!e->scratch) return rvb_fail_memory(err, e->scratch_floats * sizeof(float));
     }

@@ -74,7 +74,7 @@ static inline float rvx_rounding(size_t padded) {
     return ((float)padded / 4 + 160) * 0x1p-24f;
 }
 
-/* ---- nearest.c: the nearest of some centroids --------------------------------- */
+/* ---- assign.c: the nearest of some centroids --------------------------------- */
 
 typedef struct rvx_centroids {
     const rvk_ops *ops;
@@ -96,9 +96,9 @@ void rvx_centroids_clear(rvx_centroids *c);
  * hardly farther away may be taken for the nearest; a good guess in `nearest`, else a
  * number from k on, spares time. scratch: that many floats. */
 #define RVX_NEAREST_ROWS 32u
-size_t rvx_nearest_scratch(const rvx_centroids *c);
-void rvx_nearest(const rvx_centroids *c, const float *points, size_t n, float *scratch,
-                 uint32_t *nearest, float *value);
+size_t rvx_assign_scratch(const rvx_centroids *c);
+void rvx_assign(const rvx_centroids *c, const float *points, size_t n, float *scratch,
+                uint32_t *nearest, float *value);
 /* |row|^2 / 2 of n rows. */
 void rvx_half_norms(const rvk_ops *ops, const float *rows, size_t n, size_t dim,
                     float *half_norms);
@@ -164,7 +164,7 @@ typedef struct rvx_fine_factors {
 } rvx_fine_factors;
 
 /* y (n x padded) and lists of n <= RVX_NEAREST_ROWS rows of the given norms, which may
- * lie where y is to come. scratch: that of rvx_nearest for q->near. */
+ * lie where y is to come. scratch: that of rvx_assign for q->near. */
 void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops,
                          const float *const *rows, const float *norms, size_t n,
                          float *scratch, float *y, uint32_t *lists);

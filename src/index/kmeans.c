@@ -42,8 +42,8 @@ static rv_status assign(void *ctx, unsigned worker, size_t begin, size_t end,
         float value[RVX_NEAREST_ROWS];
         size_t n = end - i < RVX_NEAREST_ROWS ? end - i : RVX_NEAREST_ROWS;
         memcpy(nearest, m->cluster + i, n * sizeof *nearest);
-        rvx_nearest(&m->near, m->points + i * m->dim, n,
-                    m->scratch + worker * rvx_nearest_scratch(&m->near), nearest, value);
+        rvx_assign(&m->near, m->points + i * m->dim, n,
+                   m->scratch + worker * rvx_assign_scratch(&m->near), nearest, value);
         for (size_t j = 0; j < n; j++) {
             moved += nearest[j] != m->cluster[i + j];
             m->cluster[i + j] = nearest[j];
@@ -157,7 +157,7 @@ rv_status rvx_kmeans(const float *points, size_t n, size_t dim, size_t k, uint64
     size_t workers = rvb_pool_workers(pool);
     kmeans m = {.points = points, .n = n, .dim = dim, .k = k, .centroids = centroids};
     RVB_TRY(rvx_centroids_init(&m.near, centroids, k, dim, err));
-    m.scratch = rvb_alloc(workers * rvx_nearest_scratch(&m.near), sizeof *m.scratch);
+    m.scratch = rvb_alloc(workers * rvx_assign_scratch(&m.near), sizeof *m.scratch);
     m.sums = rvb_alloc(workers * dim, sizeof *m.sums);
     m.point_norms = rvb_alloc(n, sizeof *m.point_norms);
     m.cluster = rvb_alloc(n, sizeof *m.cluster);

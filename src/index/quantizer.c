@@ -135,7 +135,7 @@ void rvx_quantizer_place(const rvx_quantizer *q, const rvk_ops *ops,
     }
     memset(lists, q->n_lists == 1 ? 0 : 0xff, n * sizeof *lists);
     if (q->n_lists == 1) return;
-    rvx_nearest(&q->near, y, n, scratch, lists, value);
+    rvx_assign(&q->near, y, n, scratch, lists, value);
 }
 
 void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const float *y,

@@ -125,7 +125,7 @@ static float norm_of(const float *v, size_t dim) { return (float)sqrt(dot(v, v, 
 static void code_row(const rvx_quantizer *q, const float *v, coded *out) {
     const rvk_ops *ops = rvk_ops_active();
     float norm = norm_of(v, q->dim);
-    size_t finding = rvx_nearest_scratch(&q->near);
+    size_t finding = rvx_assign_scratch(&q->near);
     float *scratch = need(q->padded + finding, sizeof *scratch);
     float *y = scratch + finding;
     rvx_quantizer_place(q, ops, &v, &norm, 1, scratch, y, &out->list);

@@ -50,7 +50,7 @@ QUOTED = [
     (
         "decisions",
         r"a bound of ([\d.]+) standard deviations leaves",
-        "src/index/nearest.c",
+        "src/index/assign.c",
         "SIGMAS",
     ),
     ("decisions", r"the lists that a bound of (\d+) leaves", "src/index/query.c", "LIST_SIGMAS"),

@@ -1,5 +1,5 @@
 /*
- * test_nearest.c - the nearest centroid, beside a search in double precision: always
+ * test_assign.c - the nearest centroid, beside a search in double precision: always
  * where centroids are few, almost always where they are many, the same one for every
  * instruction set, and for points no distance can be told of.
  */
@@ -21,8 +21,8 @@ static void find(const float *rows, size_t k, const float *points, size_t n, fou
     assert_ok(rvx_centroids_init(&c, rows, k, DIM, err));
     assert_int_equal(c.codes != NULL, rvx_many_centroids(k, DIM));
     rvx_centroids_moved(&c);
-    float *scratch = need(rvx_nearest_scratch(&c), sizeof *scratch);
-    rvx_nearest(&c, points, n, scratch, out->nearest, out->value);
+    float *scratch = need(rvx_assign_scratch(&c), sizeof *scratch);
+    rvx_assign(&c, points, n, scratch, out->nearest, out->value);
     free(scratch);
     rvx_centroids_clear(&c);
 }

@@ -1,5 +1,5 @@
 /*
- * nearest.c - the nearest of some centroids, for clustering and for coding rows.
+ * assign.c - the nearest of some centroids, for clustering and for coding rows.
  *
  * The nearest centroid minimizes |c|^2/2 - <x, c>. Few centroids are all measured: one
  * product per element, and a few points share every centroid that is fetched. Many have
@@ -184,13 +184,13 @@ static void find_by_code(finding *f, float *scratch) {
     }
 }
 
-size_t rvx_nearest_scratch(const rvx_centroids *c) {
+size_t rvx_assign_scratch(const rvx_centroids *c) {
     if (!c->codes) return RVX_NEAREST_ROWS * CENTROIDS_AT_ONCE;
     return (rvk_lut_bytes(c->ops->group, c->dim) + c->dim) / sizeof(float);
 }
 
-void rvx_nearest(const rvx_centroids *c, const float *points, size_t n, float *scratch,
-                 uint32_t *nearest, float *value) {
+void rvx_assign(const rvx_centroids *c, const float *points, size_t n, float *scratch,
+                uint32_t *nearest, float *value) {
     if (!c->codes) {
         measure_all(c, points, n, scratch, nearest, value);
         return;
