@@ -30,9 +30,9 @@
  *   l2, cosine  w (d + K) (|q| + |c| + d) + w K^2 + (w (|q| + |c|))^2, and 2 w for cosine
  *   ip          w (K + |query|) (|m| + |c|) + w K |query|
  *
- * What K is a factor of goes into t, or lies in A (w K^2, see lists.c). Squares below
- * 2^-126 lose up to D 2^-150: a length up to 2^-64, the share of a shorter residual in an
- * estimate up to 2^-60 times the other lengths, a key FLT_MIN.
+ * What K is a factor of goes into t, or lies in A (w K^2, see inverted_lists.c). Squares
+ * below 2^-126 lose up to D 2^-150: a length up to 2^-64, the share of a shorter residual
+ * in an estimate up to 2^-60 times the other lengths, a key FLT_MIN.
  */
 #include "index/index_i.h"
 

@@ -332,7 +332,8 @@ size_t rvx_row_of_id(const rvx_idmap *map, const rvx_rows *rows, uint64_t id);
 rv_status rvx_ids_check(const uint64_t *ids, size_t n, bool repeated, bool *ascending,
                         rv_error *err);
 
-/* ---- lists.c: scan blocks -------------------------------------------------- */
+/* ---- inverted_lists.c: scan blocks --------------------------------------------------
+ */
 
 typedef struct rvx_list {
     uint8_t *blocks;

@@ -1,5 +1,5 @@
 /*
- * lists.c - the arrangement that is scanned: for each centroid a run of blocks
+ * inverted_lists.c - the arrangement that is scanned: for each centroid a run of blocks
  * of 64 codes with their factors, and the row of every slot. Derived from the
  * rows; removed rows are left out when built, or silenced in place later.
  */

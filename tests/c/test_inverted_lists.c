@@ -1,7 +1,7 @@
 /*
- * test_lists.c - the arrangement that is scanned: every live row stands once, in its
- * list, in row order; growing equals building anew; a removed row never passes. Of many
- * lists the centroids are arranged in the same way.
+ * test_inverted_lists.c - the arrangement that is scanned: every live row stands once, in
+ * its list, in row order; growing equals building anew; a removed row never passes. Of
+ * many lists the centroids are arranged in the same way.
  */
 #include "index_cases.h"
 
