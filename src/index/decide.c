@@ -57,7 +57,7 @@ static float estimate_key(rv_metric metric, float estimate) {
     return key < -1 ? -1 : key > 1 ? 1 : key;
 }
 
-static float row_norm(const rvx_scratch *s, size_t row) {
+static float row_norm(const rvx_query_state *s, size_t row) {
     float norm;
     memcpy(&norm, rvx_cell(&s->index->rows.column[RVX_NORMS], row), sizeof norm);
     return norm;
@@ -70,7 +70,7 @@ static float cosine_key(float dot, float query_norm, float norm) {
 }
 
 /* Of a row whose inner product may be too small for float32, or which is 0. */
-static float lifted_key(const rvx_scratch *s, size_t row) {
+static float lifted_key(const rvx_query_state *s, size_t row) {
     float room[RV_MAX_DIM], norm;
     size_t dim = s->index->dim;
     memcpy(room, rvx_cell(&s->index->rows.column[RVX_VECTORS], row), dim * sizeof *room);
@@ -78,13 +78,13 @@ static float lifted_key(const rvx_scratch *s, size_t row) {
     return cosine_key(s->ops->dot(s->query, v, dim), s->query_norm, norm);
 }
 
-float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot) {
+float rvx_cosine_key(const rvx_query_state *s, size_t row, float dot) {
     float norm = row_norm(s, row);
     if (norm < RVX_TINY_NORM && s->index->vector_bits == 32) return lifted_key(s, row);
     return cosine_key(dot, s->query_norm, norm);
 }
 
-float rvx_exact_key(const rvx_scratch *s, size_t row) {
+float rvx_exact_key(const rvx_query_state *s, size_t row) {
     const rv_index *index = s->index;
     const void *v = rvx_cell(&index->rows.column[RVX_VECTORS], row);
     bool halves = rvx_keeps_halves(index);
@@ -103,7 +103,7 @@ typedef struct allowance {
     float constant; /* what it does not depend on */
 } allowance;
 
-static allowance allowance_of(const rvx_scratch *s, uint32_t list) {
+static allowance allowance_of(const rvx_query_state *s, uint32_t list) {
     const rvx_quantizer *q = s->index->quantizer;
     float w = rvx_rounding(q->padded), lost = 0x1p-64f;
     float centroid = sqrtf(2 * q->near.half_norms[list]) + lost;
@@ -121,7 +121,7 @@ static allowance allowance_of(const rvx_scratch *s, uint32_t list) {
     return (allowance){distance, lengths, constant};
 }
 
-float rvx_estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bound) {
+float rvx_estimate(const rvx_query_state *s, size_t row, uint32_t list, float *bound) {
     const rvx_rows *rows = &s->index->rows;
     const rvx_quantizer *q = s->index->quantizer;
     const uint8_t *code = rvx_cell(&rows->column[RVX_CODES], row);
@@ -155,7 +155,7 @@ float rvx_estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bound
 }
 
 /* A code says nothing about a zero vector, whose cosine is defined as 0. */
-static float coded_key(const rvx_scratch *s, size_t row, float estimated) {
+static float coded_key(const rvx_query_state *s, size_t row, float estimated) {
     bool cosine = s->index->metric == RV_COSINE;
     if (cosine && (s->query_norm == 0 || row_norm(s, row) == 0))
         return rvx_cosine_key(s, row, 0);
@@ -164,7 +164,7 @@ static float coded_key(const rvx_scratch *s, size_t row, float estimated) {
 
 /* ---- bounds ---------------------------------------------------------------------- */
 
-void rvx_enter_list(rvx_scratch *s, uint32_t list) {
+void rvx_enter_list(rvx_query_state *s, uint32_t list) {
     rvx_measure_list(s, list);
     size_t padded = s->index->quantizer->padded;
     const allowance off = allowance_of(s, list);
@@ -182,15 +182,15 @@ void rvx_enter_list(rvx_scratch *s, uint32_t list) {
     s->list = list;
 }
 
-static float threshold(const rvx_scratch *s) {
+static float threshold(const rvx_query_state *s) {
     return to_scan_space(s->index->metric, s->top.worst);
 }
 
-bool rvx_scans_estimates(const rvx_scratch *s) {
+bool rvx_scans_estimates(const rvx_query_state *s) {
     return s->params.cap && s->index->bits == 1;
 }
 
-float rvx_limit(const rvx_scratch *s) {
+float rvx_limit(const rvx_query_state *s) {
     float best = s->pool.k ? s->pool.worst : -INFINITY;
     if (s->params.cap) return best;
     float worst = threshold(s);
@@ -201,14 +201,14 @@ float rvx_limit(const rvx_scratch *s) {
 /* ---- steps ----------------------------------------------------------------------- */
 
 /* Where ids ascend with the rows, rows break ties as ids would, and no id is fetched. */
-static void push(rvx_scratch *s, size_t row, float key) {
+static void push(rvx_query_state *s, size_t row, float key) {
     if (key > s->top.worst) return;
     const rvx_rows *rows = &s->index->rows;
     uint64_t id = rows->ids_ascending ? row : rvx_row_id(rows, row);
     rvx_topk_push(&s->top, (rvx_hit){.key = key, .row = (uint32_t)row, .id = id});
 }
 
-static void decide(rvx_scratch *s, size_t row, uint32_t list) {
+static void decide(rvx_query_state *s, size_t row, uint32_t list) {
     const rvx_column *column = s->index->rows.column;
     int what = s->index->has_vectors ? RVX_VECTORS : RVX_CODES;
     s->cost += RVX_ROW_COST + RVX_SCATTERED * column[what].width;
@@ -220,7 +220,7 @@ static void decide(rvx_scratch *s, size_t row, uint32_t list) {
     push(s, row, coded_key(s, row, rvx_estimate(s, row, list, &bound)));
 }
 
-static void fetch(const rvx_scratch *s, int column, size_t row) {
+static void fetch(const rvx_query_state *s, int column, size_t row) {
     const rvx_column *c = &s->index->rows.column[column];
     rvx_fetch(rvx_cell(c, row), c->width < RVX_ROW_FETCH ? c->width : RVX_ROW_FETCH);
 }
@@ -237,12 +237,12 @@ static void put(rvx_ring *ring, rvx_waiting w) {
 }
 
 /* A floor promises to look at its rows whatever the bound says by now. */
-static void decide_oldest(rvx_scratch *s) {
+static void decide_oldest(rvx_query_state *s) {
     rvx_waiting w = take(&s->fine);
     if (w.bound < threshold(s) || s->params.floor) decide(s, w.row, w.list);
 }
 
-static void await_decision(rvx_scratch *s, rvx_waiting w) {
+static void await_decision(rvx_query_state *s, rvx_waiting w) {
     fetch(s, s->index->has_vectors ? RVX_VECTORS : RVX_CODES, w.row);
     if (s->fine.n == s->ahead) decide_oldest(s);
     put(&s->fine, w);
@@ -251,7 +251,7 @@ static void await_decision(rvx_scratch *s, rvx_waiting w) {
 /* Pool entries keep the row in the upper half of the id, where it breaks ties, and a
  * note in the lower: the bits of the bound (cap), or whether the row has been sent to be
  * decided already (floor). */
-static void pool_push(rvx_scratch *s, float estimated, uint32_t row, uint32_t note) {
+static void pool_push(rvx_query_state *s, float estimated, uint32_t row, uint32_t note) {
     if (!(estimated <= s->pool.worst)) return;
     rvx_shortlist_push(
         &s->pool,
@@ -259,7 +259,7 @@ static void pool_push(rvx_scratch *s, float estimated, uint32_t row, uint32_t no
 }
 
 /* A row with the best estimate and bound its code can give. */
-static void weigh(rvx_scratch *s, rvx_waiting w, float estimated) {
+static void weigh(rvx_query_state *s, rvx_waiting w, float estimated) {
     if (s->params.cap) {
         uint32_t bits;
         memcpy(&bits, &w.bound, sizeof bits);
@@ -272,7 +272,7 @@ static void weigh(rvx_scratch *s, rvx_waiting w, float estimated) {
 }
 
 /* What the stored code says of a row with the query as it is. */
-static void refine(rvx_scratch *s, rvx_waiting w) {
+static void refine(rvx_query_state *s, rvx_waiting w) {
     float estimated = rvx_estimate(s, w.row, w.list, &w.bound);
     s->cost += RVX_ROW_COST + RVX_SCATTERED * s->index->rows.column[RVX_CODES].width;
     if (s->index->has_vectors)
@@ -281,26 +281,26 @@ static void refine(rvx_scratch *s, rvx_waiting w) {
         push(s, w.row, coded_key(s, w.row, estimated));
 }
 
-static void refine_oldest(rvx_scratch *s) {
+static void refine_oldest(rvx_query_state *s) {
     rvx_waiting w = take(&s->coarse);
     if (w.bound < rvx_limit(s)) refine(s, w);
 }
 
-static void await_refinement(rvx_scratch *s, rvx_waiting w) {
+static void await_refinement(rvx_query_state *s, rvx_waiting w) {
     fetch(s, RVX_CODES, w.row);
     fetch(s, RVX_FACTORS, w.row);
     if (s->coarse.n == RVX_AHEAD) refine_oldest(s);
     put(&s->coarse, w);
 }
 
-void rvx_offer_row(rvx_scratch *s, size_t row) {
+void rvx_offer_row(rvx_query_state *s, size_t row) {
     rvx_waiting w = {.row = (uint32_t)row, .bound = -INFINITY};
     memcpy(&w.list, rvx_cell(&s->index->rows.column[RVX_LISTS], row), sizeof w.list);
     rvx_measure_list(s, w.list);
     await_refinement(s, w);
 }
 
-static rvx_place judge(const rvx_scratch *s, float value, float b) {
+static rvx_place judge(const rvx_query_state *s, float value, float b) {
     rvx_place p = {.list = s->list, .bound = value + s->g};
     p.estimated = p.bound;
     if (s->params.cap)
@@ -311,12 +311,12 @@ static rvx_place judge(const rvx_scratch *s, float value, float b) {
 }
 
 /* The limit of the scan lets rows pass that neither threshold nor floor ask for. */
-static bool is_wanted(const rvx_scratch *s, const rvx_place *p) {
+static bool is_wanted(const rvx_query_state *s, const rvx_place *p) {
     if (!s->pool.k || s->params.cap || s->index->bits > 1) return true;
     return p->bound < threshold(s) || p->estimated <= s->pool.worst;
 }
 
-static void offer(rvx_scratch *s, uint32_t row, const rvx_place *p) {
+static void offer(rvx_query_state *s, uint32_t row, const rvx_place *p) {
     rvx_waiting w = {.row = row, .list = p->list, .bound = p->bound};
     if (s->index->bits > 1)
         await_refinement(s, w);
@@ -324,19 +324,19 @@ static void offer(rvx_scratch *s, uint32_t row, const rvx_place *p) {
         weigh(s, w, p->estimated);
 }
 
-void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b) {
+void rvx_offer(rvx_query_state *s, uint32_t row, float value, float b) {
     rvx_place p = judge(s, value, b);
     offer(s, row, &p);
 }
 
-static void offer_oldest(rvx_scratch *s) {
+static void offer_oldest(rvx_query_state *s) {
     rvx_place p = s->place[s->first_place];
     s->first_place = (s->first_place + 1) % RVX_PLACES;
     s->n_places--;
     offer(s, *p.row, &p);
 }
 
-void rvx_offer_place(rvx_scratch *s, const uint32_t *row, float value, float b) {
+void rvx_offer_place(rvx_query_state *s, const uint32_t *row, float value, float b) {
     rvx_place p = judge(s, value, b);
     if (!is_wanted(s, &p)) return;
     if (s->n_places == RVX_PLACES) offer_oldest(s);
@@ -345,13 +345,13 @@ void rvx_offer_place(rvx_scratch *s, const uint32_t *row, float value, float b) 
     s->place[(s->first_place + s->n_places++) % RVX_PLACES] = p;
 }
 
-void rvx_settle(rvx_scratch *s) {
+void rvx_settle(rvx_query_state *s) {
     while (s->n_places) offer_oldest(s);
     while (s->coarse.n) refine_oldest(s);
     while (s->fine.n) decide_oldest(s);
 }
 
-void rvx_finish_pool(rvx_scratch *s) {
+void rvx_finish_pool(rvx_query_state *s) {
     rvx_shortlist_cut(&s->pool);
     if (s->params.cap)
         rvx_hits_sort(s->pool.hit, s->pool.n); /* lets the last be skipped */

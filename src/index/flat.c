@@ -24,14 +24,14 @@
 #include <float.h>
 #include <math.h>
 
-static void push_row(rvx_scratch *s, size_t row, float key) {
+static void push_row(rvx_query_state *s, size_t row, float key) {
     if (key > s->top.worst || !rvx_row_live(&s->index->rows, row)) return;
     uint64_t id = rvx_row_id(&s->index->rows, row);
     rvx_topk_push(&s->top, (rvx_hit){.key = key, .row = (uint32_t)row, .id = id});
 }
 
 /* A row that the bounds have let pass. */
-static void decide(rvx_scratch *s, const rvx_filter *filter, size_t row) {
+static void decide(rvx_query_state *s, const rvx_filter *filter, size_t row) {
     if (filter && !rvx_filter_passes(filter, row)) return;
     push_row(s, row, rvx_exact_key(s, row));
 }
@@ -95,7 +95,7 @@ static void finish_pack(rvk_pack *p, const void *vectors, size_t stride, size_t 
     }
 }
 
-static void pack_queries(screen *c, const rvx_scratch *s, size_t n_queries) {
+static void pack_queries(screen *c, const rvx_query_state *s, size_t n_queries) {
     const rv_index *index = s->index;
     bool l2 = index->metric == RV_L2;
     for (size_t i = 0; i < n_queries; i += RVK_PACK) {
@@ -114,7 +114,7 @@ static void pack_queries(screen *c, const rvx_scratch *s, size_t n_queries) {
     }
 }
 
-static void screen_pack(screen *c, rvx_scratch *s, size_t n_queries,
+static void screen_pack(screen *c, rvx_query_state *s, size_t n_queries,
                         const rvx_filter *const *filters, size_t first, size_t n) {
     const rv_index *index = s->index;
     const rvx_column *v = &index->rows.column[RVX_VECTORS];
@@ -142,7 +142,8 @@ static void screen_pack(screen *c, rvx_scratch *s, size_t n_queries,
 #define SCREEN_TURN (64 * RVK_PACK) /* rows after which others may want the processor */
 
 /* Whether it could be done. */
-static bool screened(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
+static bool screened(rvx_query_state *s, size_t n_queries,
+                     const rvx_filter *const *filters) {
     screen c;
     size_t n = s->index->rows.n;
     if (!s->ops->screen || n_queries < SCREEN_QUERIES) return false;
@@ -164,8 +165,8 @@ static bool screened(rvx_scratch *s, size_t n_queries, const rvx_filter *const *
 #define TILE_FLOATS 32768u /* 128 KB: half of a small second-level cache */
 #define PRODUCT_QUERIES 4u /* for fewer, memory is the limit, and products do not pay */
 
-static void push_tile(rvx_scratch *s, const rvx_filter *filter, size_t first, size_t n,
-                      const float *value) {
+static void push_tile(rvx_query_state *s, const rvx_filter *filter, size_t first,
+                      size_t n, const float *value) {
     rv_metric metric = s->index->metric;
     for (size_t i = 0; i < n; i++) {
         if (filter && !rvx_filter_passes(filter, first + i)) continue;
@@ -189,8 +190,8 @@ static void row_terms(const rv_index *index, size_t first, size_t n, float *term
 #define AT_ONCE 16u
 
 /* Rows whose distance cannot be above the threshold, from the products of a tile. */
-static void push_near(rvx_scratch *s, const rvx_filter *filter, size_t first, size_t n,
-                      const float *product, const float *terms) {
+static void push_near(rvx_query_state *s, const rvx_filter *filter, size_t first,
+                      size_t n, const float *product, const float *terms) {
     float own = lowered(s->query_norm * s->query_norm, s->index->dim);
     for (size_t i = 0; i < n; i += AT_ONCE) {
         size_t m = n - i < AT_ONCE ? n - i : AT_ONCE;
@@ -209,7 +210,8 @@ static size_t tile_rows(const rv_index *index) {
     return rows < 4 ? 4 : rows > TILE_ROWS ? TILE_ROWS : rows;
 }
 
-static void tiled(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
+static void tiled(rvx_query_state *s, size_t n_queries,
+                  const rvx_filter *const *filters) {
     const rv_index *index = s->index;
     const rvx_column *v = &index->rows.column[RVX_VECTORS];
     float value[TILE_QUERIES * TILE_ROWS], terms[TILE_ROWS];
@@ -236,7 +238,8 @@ static void tiled(rvx_scratch *s, size_t n_queries, const rvx_filter *const *fil
 
 /* ---- all rows -------------------------------------------------------------------- */
 
-static void dense(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
+static void dense(rvx_query_state *s, size_t n_queries,
+                  const rvx_filter *const *filters) {
     if (screened(s, n_queries, filters)) return;
     for (size_t i = 0; i < n_queries; i += TILE_QUERIES) {
         size_t n = n_queries - i < TILE_QUERIES ? n_queries - i : TILE_QUERIES;
@@ -249,12 +252,13 @@ static bool is_sparse(const rvx_filter *filter, size_t n_rows) {
     return filter && filter->count < n_rows / 4;
 }
 
-static void sparse(rvx_scratch *s, const rvx_filter *filter) {
+static void sparse(rvx_query_state *s, const rvx_filter *filter) {
     for (size_t row = 0; row < s->index->rows.n; row++)
         if (rvx_filter_passes(filter, row)) push_row(s, row, rvx_exact_key(s, row));
 }
 
-void rvx_flat_search(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters) {
+void rvx_flat_search(rvx_query_state *s, size_t n_queries,
+                     const rvx_filter *const *filters) {
     size_t n_rows = s->index->rows.n;
     for (size_t i = 0, end; i < n_queries; i = end) {
         for (end = i; end < n_queries && !is_sparse(filters[end], n_rows);) end++;

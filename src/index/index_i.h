@@ -478,7 +478,7 @@ typedef struct rvx_place {
 #define RVX_LIST_COST 2048u
 
 /* What one query needs. Valid while the state lock is held. */
-typedef struct rvx_scratch {
+typedef struct rvx_query_state {
     const rv_index *index;
     const rvk_ops *ops;
     rvx_params params;
@@ -515,47 +515,47 @@ typedef struct rvx_scratch {
     float t, g;
     float least; /* by which estimates exceed their bounds at least; may be 0 */
     uint64_t cost;
-} rvx_scratch;
+} rvx_query_state;
 
 /* decide.c: key of a row by its original vector: squared distance, minus the inner
  * product, or minus the cosine. */
-float rvx_exact_key(const rvx_scratch *s, size_t row);
+float rvx_exact_key(const rvx_query_state *s, size_t row);
 /* Minus the cosine of the query and a row whose inner product is known. */
-float rvx_cosine_key(const rvx_scratch *s, size_t row, float dot);
+float rvx_cosine_key(const rvx_query_state *s, size_t row, float dot);
 
 /* query.c: the query made ready, and the order of the lists. */
-rv_status rvx_scan_init(rvx_scratch *s, rv_error *err);
-void rvx_scan_clear(rvx_scratch *s);
-void rvx_query_prepare(rvx_scratch *s);
+rv_status rvx_scan_init(rvx_query_state *s, rv_error *err);
+void rvx_scan_clear(rvx_query_state *s);
+void rvx_query_prepare(rvx_query_state *s);
 /* Nearest first also those that were not to be looked into. */
-void rvx_order_rest(rvx_scratch *s);
+void rvx_order_rest(rvx_query_state *s);
 /* Fills list_g2 and list_g of a list, if that has not been done. */
-void rvx_measure_list(rvx_scratch *s, uint32_t list);
+void rvx_measure_list(rvx_query_state *s, uint32_t list);
 
 /* decide.c: from rows that pass a bound to answers. */
-void rvx_enter_list(rvx_scratch *s, uint32_t list);
+void rvx_enter_list(rvx_query_state *s, uint32_t list);
 /* Of a row of a list that has been measured, by its stored code and the query as it is:
  * the estimate, in scan space, and what the key is hardly below. */
-float rvx_estimate(const rvx_scratch *s, size_t row, uint32_t list, float *bound);
+float rvx_estimate(const rvx_query_state *s, size_t row, uint32_t list, float *bound);
 /* Lower bounds below this pass (with a cap and no magnitudes: estimates). */
-float rvx_limit(const rvx_scratch *s);
+float rvx_limit(const rvx_query_state *s);
 /* Whether the scan compares estimates with the limit, not lower bounds. */
-bool rvx_scans_estimates(const rvx_scratch *s);
+bool rvx_scans_estimates(const rvx_query_state *s);
 /* A row of the current list whose value came out of the scan; `b` is its factor. */
-void rvx_offer(rvx_scratch *s, uint32_t row, float value, float b);
+void rvx_offer(rvx_query_state *s, uint32_t row, float value, float b);
 /* The same by the place where the number of the row stands. */
-void rvx_offer_place(rvx_scratch *s, const uint32_t *row, float value, float b);
+void rvx_offer_place(rvx_query_state *s, const uint32_t *row, float value, float b);
 /* A row by its stored code, whatever list it is in. */
-void rvx_offer_row(rvx_scratch *s, size_t row);
+void rvx_offer_row(rvx_query_state *s, size_t row);
 /* Waits for nothing more: all rows offered so far are decided (with a cap: known). */
-void rvx_settle(rvx_scratch *s);
+void rvx_settle(rvx_query_state *s);
 /* What floor or cap still ask for once every list has been seen. */
-void rvx_finish_pool(rvx_scratch *s);
+void rvx_finish_pool(rvx_query_state *s);
 
 /* scan.c: fills s[i].top for n <= RVX_QUERIES_AT_ONCE queries; the answers are those of
  * each alone. filters[i] may be NULL. */
 #define RVX_QUERIES_AT_ONCE 8u /* that one thread answers before it lets writers in */
-void rvx_scan_queries(rvx_scratch *s, size_t n, const rvx_filter *const *filters);
+void rvx_scan_queries(rvx_query_state *s, size_t n, const rvx_filter *const *filters);
 
 /* search.c: the public search, and the cost of all queries if `cost` is not NULL. */
 rv_status rvx_search(const rv_index *index, const rv_queries *queries, uint64_t k,
@@ -571,7 +571,8 @@ size_t rvx_flat_at_once(const rvk_ops *ops, size_t rows, size_t dim, uint64_t m,
  * other in memory. filters[i] may be NULL. */
 #define RVX_FLAT_AT_ONCE                                                                 \
     256u /* reading and packing the rows once for so many is little */
-void rvx_flat_search(rvx_scratch *s, size_t n_queries, const rvx_filter *const *filters);
+void rvx_flat_search(rvx_query_state *s, size_t n_queries,
+                     const rvx_filter *const *filters);
 
 /* ---- the index ------------------------------------------------------------- */
 

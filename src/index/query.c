@@ -21,7 +21,7 @@ static void *carve(uint8_t **arena, size_t bytes) {
     return p;
 }
 
-rv_status rvx_scan_init(rvx_scratch *s, rv_error *err) {
+rv_status rvx_scan_init(rvx_query_state *s, rv_error *err) {
     const rvx_quantizer *q = s->index->quantizer;
     const rvx_params *p = &s->params;
     size_t row = q->padded * sizeof(float), n_lists = q->n_lists;
@@ -46,7 +46,7 @@ rv_status rvx_scan_init(rvx_scratch *s, rv_error *err) {
     return best ? rvx_shortlist_init(&s->pool, best < live ? best : live, err) : RV_OK;
 }
 
-void rvx_scan_clear(rvx_scratch *s) {
+void rvx_scan_clear(rvx_query_state *s) {
     rvb_free(s->arena);
     rvx_shortlist_clear(&s->pool);
 }
@@ -55,7 +55,7 @@ void rvx_scan_clear(rvx_scratch *s) {
 
 /* P query is rotated by itself: P(query - m) + P m would keep the rounding of m where the
  * query is much shorter. */
-static void prepare_products(rvx_scratch *s) {
+static void prepare_products(rvx_query_state *s) {
     const rvx_quantizer *q = s->index->quantizer;
     memcpy(s->shifted, s->query, q->dim * sizeof *s->shifted);
     memset(s->shifted + q->dim, 0, (q->padded - q->dim) * sizeof *s->shifted);
@@ -65,7 +65,7 @@ static void prepare_products(rvx_scratch *s) {
 }
 
 /* Lists first..first+n-1; the same bits for each, however many at a time. */
-static void measure_lists(rvx_scratch *s, size_t first, size_t n) {
+static void measure_lists(rvx_query_state *s, size_t first, size_t n) {
     const rvx_quantizer *q = s->index->quantizer;
     size_t padded = q->padded, stride = padded * sizeof(float);
     const float *centroids = q->centroids + first * padded;
@@ -79,13 +79,13 @@ static void measure_lists(rvx_scratch *s, size_t first, size_t n) {
     for (size_t l = 0; l < n; l++) g[l] = -(s->mean_dot + g[l]);
 }
 
-void rvx_measure_list(rvx_scratch *s, uint32_t list) {
+void rvx_measure_list(rvx_query_state *s, uint32_t list) {
     if (isnan(s->list_g2[list])) measure_lists(s, list, 1);
 }
 
 /* Keys that those of the lists are hardly below, by the codes of their centroids, at the
  * cost of a scan. */
-static void bound_lists(rvx_scratch *s) {
+static void bound_lists(rvx_query_state *s) {
     const rvx_lists *lists = &s->index->lists;
     float t =
         LIST_SIGMAS * rvx_sign_deviation(lists->padded, s->rotated_norm, s->rq.error);
@@ -114,7 +114,7 @@ static void bound_lists(rvx_scratch *s) {
 /* ---- order ---------------------------------------------------------------------- */
 
 /* Lists order[begin..end) by ascending number. */
-static void sort_by_number(rvx_scratch *s, size_t begin, size_t end) {
+static void sort_by_number(rvx_query_state *s, size_t begin, size_t end) {
     size_t words = (s->index->quantizer->n_lists + 63) / 64;
     memset(s->probed, 0, words * sizeof *s->probed);
     for (size_t i = begin; i < end; i++) {
@@ -126,7 +126,7 @@ static void sort_by_number(rvx_scratch *s, size_t begin, size_t end) {
             s->order[begin++].row = (uint32_t)(word * 64 + rvx_lowest_bit(bits));
 }
 
-static bool lists_by_code(const rvx_scratch *s) {
+static bool lists_by_code(const rvx_query_state *s) {
     return s->index->lists.centroids && s->params.nprobe < s->index->lists.n_lists / 2;
 }
 
@@ -135,7 +135,7 @@ static float spread_of(const rvx_quantizer *q, uint32_t list) {
 }
 
 /* Measures lists order[begin..end). */
-static void measure_keys(rvx_scratch *s, size_t begin, size_t end) {
+static void measure_keys(rvx_query_state *s, size_t begin, size_t end) {
     const rvx_quantizer *q = s->index->quantizer;
     size_t row = q->padded * sizeof(float);
     for (size_t i = begin; i < end; i++) {
@@ -148,7 +148,7 @@ static void measure_keys(rvx_scratch *s, size_t begin, size_t end) {
 
 /* What keys, their spreads included, may not exceed for a list to be looked into, by the
  * first n lists, which are known; never too small. */
-static float limit_of(const rvx_scratch *s, size_t n) {
+static float limit_of(const rvx_query_state *s, size_t n) {
     const rvx_quantizer *q = s->index->quantizer;
     float least = INFINITY, most = -INFINITY;
     for (size_t i = 0; i < n; i++) {
@@ -161,7 +161,7 @@ static float limit_of(const rvx_scratch *s, size_t n) {
 
 /* Of n lists with bounds for keys, measures and puts first those that may be wanted;
  * returns how many. */
-static size_t measure_candidates(rvx_scratch *s, size_t n) {
+static size_t measure_candidates(rvx_query_state *s, size_t n) {
     const rvx_quantizer *q = s->index->quantizer;
     size_t nprobe = s->params.nprobe, known = q->spread ? (nprobe + 1) / 2 : nprobe;
     if (known > n) known = n;
@@ -179,7 +179,7 @@ static size_t measure_candidates(rvx_scratch *s, size_t n) {
     return end;
 }
 
-static void order_lists(rvx_scratch *s) {
+static void order_lists(rvx_query_state *s) {
     const rvx_lists *lists = &s->index->lists;
     bool by_code = lists_by_code(s);
     size_t n = 0;
@@ -200,11 +200,11 @@ static void order_lists(rvx_scratch *s) {
     sort_by_number(s, s->n_near, s->n_probed);
 }
 
-void rvx_order_rest(rvx_scratch *s) {
+void rvx_order_rest(rvx_query_state *s) {
     rvx_hits_sort(s->order + s->n_probed, s->n_order - s->n_probed);
 }
 
-void rvx_query_prepare(rvx_scratch *s) {
+void rvx_query_prepare(rvx_query_state *s) {
     const rvx_quantizer *q = s->index->quantizer;
     float scale = 1;
     if (q->metric == RV_COSINE) scale = s->query_norm > 0 ? 1 / s->query_norm : 0;

@@ -21,11 +21,11 @@
 /* Blocks whose row numbers are on their way. */
 #define FETCH_AHEAD 3u
 
-static bool is_direct(const rvx_scratch *s) {
+static bool is_direct(const rvx_query_state *s) {
     return s->filter && s->filter->count <= s->index->rows.n / DIRECT_SHARE + s->params.k;
 }
 
-static void offer_allowed(rvx_scratch *s) {
+static void offer_allowed(rvx_query_state *s) {
     const rvx_filter *filter = s->filter;
     for (size_t word = 0; word < (filter->n_rows + 63) / 64; word++) {
         for (uint64_t bits = filter->bits[word]; bits; bits &= bits - 1) {
@@ -42,7 +42,7 @@ static void offer_allowed(rvx_scratch *s) {
 /* Of so many lists one is where others may have the processor. */
 #define LISTS_A_TURN 8u
 
-static rvk_scan enter(rvx_scratch *s, uint32_t l) {
+static rvk_scan enter(rvx_query_state *s, uint32_t l) {
     if (l % LISTS_A_TURN == 0) (void)rvb_make_room();
     const rvx_list *list = &s->index->lists.list[l];
     rvx_enter_list(s, l);
@@ -59,7 +59,7 @@ static rvk_scan enter(rvx_scratch *s, uint32_t l) {
 
 /* Of the many lanes that pass where few rows are allowed, most end with the filter: their
  * row numbers are fetched a block at a time. */
-static void visit_allowed(rvx_scratch *s, const rvx_list *list, size_t block,
+static void visit_allowed(rvx_query_state *s, const rvx_list *list, size_t block,
                           uint64_t mask, const float *values, const float *b) {
     const uint32_t *rows = list->rows + block * RVK_BLOCK;
     if ((block + FETCH_AHEAD) * RVK_BLOCK < list->n)
@@ -71,7 +71,7 @@ static void visit_allowed(rvx_scratch *s, const rvx_list *list, size_t block,
     }
 }
 
-static void visit(rvx_scratch *s, const rvx_list *list, size_t block, uint64_t mask,
+static void visit(rvx_query_state *s, const rvx_list *list, size_t block, uint64_t mask,
                   const float *values) {
     const rvx_lists *lists = &s->index->lists;
     uint8_t *at = list->blocks + block * lists->block_bytes;
@@ -87,7 +87,7 @@ static void visit(rvx_scratch *s, const rvx_list *list, size_t block, uint64_t m
 }
 
 /* Offers hits whose `id` is a slot of the list. */
-static void offer_hits(rvx_scratch *s, const rvx_list *list, const rvx_hit *hits,
+static void offer_hits(rvx_query_state *s, const rvx_list *list, const rvx_hit *hits,
                        size_t n) {
     const rvx_lists *lists = &s->index->lists;
     for (size_t i = 0; i < n; i++) {
@@ -104,7 +104,7 @@ static void offer_hits(rvx_scratch *s, const rvx_list *list, const rvx_hit *hits
  * are compared with it. Returns the first block not seen. */
 #define FIRST_BLOCKS 6u
 #define FIRST_BEST 32u
-static size_t scan_first(rvx_scratch *s, const rvx_list *list, rvk_scan *scan) {
+static size_t scan_first(rvx_query_state *s, const rvx_list *list, rvk_scan *scan) {
     rvx_hit hits[FIRST_BLOCKS * RVK_BLOCK];
     float values[RVK_BLOCK];
     uint64_t mask;
@@ -131,7 +131,7 @@ static size_t scan_first(rvx_scratch *s, const rvx_list *list, rvk_scan *scan) {
     return blocks;
 }
 
-static void scan_list(rvx_scratch *s, uint32_t l) {
+static void scan_list(rvx_query_state *s, uint32_t l) {
     const rvx_list *list = &s->index->lists.list[l];
     rvk_scan scan = enter(s, l);
     float values[RVK_BLOCK];
@@ -148,14 +148,14 @@ static void scan_list(rvx_scratch *s, uint32_t l) {
 /* ---- queries -------------------------------------------------------------------- */
 
 /* Filters that allow fewer rows than k do not get here. */
-static bool is_filled(rvx_scratch *s) {
+static bool is_filled(rvx_query_state *s) {
     rvx_settle(s);
     return s->params.cap ? s->pool.n >= s->pool.k || s->pool.n >= s->params.k
                          : s->top.n >= s->params.k;
 }
 
 /* The lists that were to be seen may hold fewer rows than were asked for. */
-static void finish(rvx_scratch *s) {
+static void finish(rvx_query_state *s) {
     if (s->n_probed < s->n_order && !is_filled(s)) {
         rvx_order_rest(s);
         for (size_t i = s->n_probed; i < s->n_order && !is_filled(s); i++)
@@ -169,7 +169,7 @@ static void finish(rvx_scratch *s) {
 
 /* What a group of queries shares: each has its own place in its own order of lists. */
 typedef struct group {
-    rvx_scratch *s[RVX_QUERIES_AT_ONCE];
+    rvx_query_state *s[RVX_QUERIES_AT_ONCE];
     size_t at[RVX_QUERIES_AT_ONCE]; /* next list of s[i]->order */
     size_t n;
 } group;
@@ -184,7 +184,7 @@ static void scan_together(group *g, const size_t *which, size_t n, uint32_t l) {
     for (size_t i = 0; i < n; i++) scan[i] = enter(g->s[which[i]], l);
     for (size_t block = 0;; block++) {
         for (size_t i = 0; i < n; i++) {
-            const rvx_scratch *s = g->s[which[i]];
+            const rvx_query_state *s = g->s[which[i]];
             scan[i].limit = rvx_limit(s) - s->g;
         }
         block = ops->scan_many(scan, n, block, mask, values);
@@ -211,12 +211,12 @@ static bool next_list(const group *g, uint32_t *l, size_t *which, size_t *n) {
 }
 
 /* Asks for the beginning of a list by its place in the order, if it is to be seen. */
-static void fetch_list(const rvx_scratch *s, size_t which) {
+static void fetch_list(const rvx_query_state *s, size_t which) {
     if (which < s->n_probed)
         rvx_fetch(s->index->lists.list[s->order[which].row].blocks, FETCH_BYTES);
 }
 
-static void scan_near(rvx_scratch *s) {
+static void scan_near(rvx_query_state *s) {
     for (size_t i = 0; i < s->n_near; i++) {
         fetch_list(s, i + 1);
         scan_list(s, s->order[i].row);
@@ -239,7 +239,7 @@ static void scan_group(group *g) {
     for (size_t i = 0; i < g->n; i++) finish(g->s[i]);
 }
 
-void rvx_scan_queries(rvx_scratch *s, size_t n, const rvx_filter *const *filters) {
+void rvx_scan_queries(rvx_query_state *s, size_t n, const rvx_filter *const *filters) {
     group g = {.n = 0};
     for (size_t i = 0; i < n; i++) {
         if (filters[i] && !filters[i]->count) continue;

@@ -52,15 +52,15 @@ static rv_status current_filter(const search *c, size_t query, rvx_filter *own,
     return rvx_filter_build(c->index, &c->options, query, own, err);
 }
 
-static void set_query(const search *c, rvx_scratch *s, size_t query) {
+static void set_query(const search *c, rvx_query_state *s, size_t query) {
     s->query = c->queries + query * c->index->dim;
     s->query_norm = c->query_norms[query];
     rvx_topk_reset(&s->top);
 }
 
 /* s is an array of one scratch per query. */
-static rv_status answer_coded(const search *c, rvx_scratch *s, size_t begin, size_t end,
-                              rvx_filter *own, rv_error *err) {
+static rv_status answer_coded(const search *c, rvx_query_state *s, size_t begin,
+                              size_t end, rvx_filter *own, rv_error *err) {
     const rvx_filter *filters[RVX_QUERIES_AT_ONCE];
     for (size_t i = begin; i < end; i++) {
         RVB_TRY(rvx_topk_init(&s[i - begin].top, s->params.k, err));
@@ -76,8 +76,8 @@ static rv_status answer_coded(const search *c, rvx_scratch *s, size_t begin, siz
     return RV_OK;
 }
 
-static rv_status answer_flat(const search *c, rvx_scratch *s, size_t begin, size_t end,
-                             rvx_filter *own, rv_error *err) {
+static rv_status answer_flat(const search *c, rvx_query_state *s, size_t begin,
+                             size_t end, rvx_filter *own, rv_error *err) {
     const rvx_filter *filters[RVX_FLAT_AT_ONCE] = {NULL};
     for (size_t i = begin; i < end; i++) {
         RVB_TRY(rvx_topk_init(&s[i - begin].top, s->params.k, err));
@@ -91,14 +91,14 @@ static rv_status answer_flat(const search *c, rvx_scratch *s, size_t begin, size
 
 static rv_status answer_locked(const search *c, size_t begin, size_t end, rv_error *err) {
     const rv_index *index = c->index;
-    rvx_scratch *s = rvb_alloc(end - begin, sizeof *s);
+    rvx_query_state *s = rvb_alloc(end - begin, sizeof *s);
     if (!s) return rvb_fail_memory(err, (end - begin) * sizeof *s);
     rvx_params p = c->params;
     if (p.k > index->rows.n_live) p.k = index->rows.n_live;
     if (!(p.epsilon > 0)) p.epsilon = index->epsilon;
     if (!p.nprobe) p.nprobe = rvx_default_nprobe(index);
     for (size_t i = 0; i < end - begin; i++)
-        s[i] = (rvx_scratch){.index = index, .ops = c->ops, .params = p};
+        s[i] = (rvx_query_state){.index = index, .ops = c->ops, .params = p};
     rvx_filter own = {0};
     rv_status status = RV_OK;
     if (index->rows.n_live == 0) { /* emptied since the call began */

@@ -84,12 +84,12 @@ static void describe(const world *w, const char *what, size_t i, double bound,
              w->distinct, i, what, bound, key);
 }
 
-static float scan_key(const rvx_scratch *s, size_t row) {
+static float scan_key(const rvx_query_state *s, size_t row) {
     float key = rvx_exact_key(s, row);
     return s->index->metric == RV_COSINE ? 2 + 2 * key : key;
 }
 
-static void check_list(const world *w, rvx_scratch *s, uint32_t l, size_t i) {
+static void check_list(const world *w, rvx_query_state *s, uint32_t l, size_t i) {
     const rvx_list *list = &s->index->lists.list[l];
     rvx_enter_list(s, l);
     rvk_scan scan = {.blocks = list->blocks,
@@ -125,7 +125,7 @@ static void check(const world *w) {
     assert_ok(rvx_index_ensure_lists(index, ops, err));
     for (size_t i = 0; i < QUERIES; i++) {
         make_query(w, rows, i, query);
-        rvx_scratch s = {.index = index, .ops = ops, .query = query};
+        rvx_query_state s = {.index = index, .ops = ops, .query = query};
         s.params = (rvx_params){.k = 1, .nprobe = RV_ALL_LISTS};
         s.params.epsilon = 2.1f * sqrtf((float)index->quantizer->padded);
         assert_ok(rvx_norm(ops, query, w->dim, "query", i, &s.query_norm, err));

@@ -11,12 +11,13 @@
 #define LISTS 50u
 #define MANY_LISTS 600u
 
-static rvx_scratch prepared(const rv_index *index, const float *query, uint32_t nprobe) {
+static rvx_query_state prepared(const rv_index *index, const float *query,
+                                uint32_t nprobe) {
     const rvk_ops *ops = rvk_ops_active();
-    rvx_scratch s = {.index = index,
-                     .ops = ops,
-                     .params = {.k = 1, .nprobe = nprobe, .epsilon = 2},
-                     .query = query};
+    rvx_query_state s = {.index = index,
+                         .ops = ops,
+                         .params = {.k = 1, .nprobe = nprobe, .epsilon = 2},
+                         .query = query};
     assert_ok(rvx_index_ensure_lists(index, ops, err));
     assert_ok(rvx_norm(ops, query, index->dim, "query", 0, &s.query_norm, err));
     assert_ok(rvx_scan_init(&s, err));
@@ -74,7 +75,7 @@ static void thin_out(rv_index *index, size_t other) {
 /* ---- distances and order ---- */
 
 /* Distances that are known are right. Returns how many are. */
-static size_t assert_measured(const rvx_scratch *s) {
+static size_t assert_measured(const rvx_query_state *s) {
     const rvx_quantizer *q = s->index->quantizer;
     size_t padded = q->padded;
     float *y = need(2 * padded, sizeof *y), *p = y + padded;
@@ -99,12 +100,12 @@ static size_t assert_measured(const rvx_scratch *s) {
     return known;
 }
 
-static bool before(const rvx_scratch *s, uint32_t a, uint32_t b) {
+static bool before(const rvx_query_state *s, uint32_t a, uint32_t b) {
     return s->list_g[a] < s->list_g[b] || (s->list_g[a] == s->list_g[b] && a < b);
 }
 
 /* Every list that holds rows stands in the order once. */
-static void assert_complete(const rvx_scratch *s) {
+static void assert_complete(const rvx_query_state *s) {
     const rvx_lists *lists = &s->index->lists;
     uint8_t *seen = need(lists->n_lists, 1);
     size_t filled = 0;
@@ -118,7 +119,7 @@ static void assert_complete(const rvx_scratch *s) {
     free(seen);
 }
 
-static void assert_ordered(rvx_scratch *s, uint32_t nprobe) {
+static void assert_ordered(rvx_query_state *s, uint32_t nprobe) {
     assert_complete(s);
     assert_int_equal(s->n_probed, nprobe < s->n_order ? nprobe : s->n_order);
     assert_true(s->n_near >= 1 && s->n_near <= s->n_probed);
@@ -153,7 +154,7 @@ static void nearest_lists_come_first(void **state) {
             }
             for (size_t i = 0; i < 5; i++) {
                 for (size_t p = 0; p < sizeof nprobes / sizeof *nprobes; p++) {
-                    rvx_scratch s = prepared(index, queries + i * DIM, nprobes[p]);
+                    rvx_query_state s = prepared(index, queries + i * DIM, nprobes[p]);
                     assert_int_equal(assert_measured(&s), lists[l]);
                     assert_ordered(&s, nprobes[p]);
                     rvx_scan_clear(&s);
@@ -184,8 +185,8 @@ static void nearest_of_very_many_lists(void **state) {
         for (size_t i = 0; i < m * 7; i++) {
             uint32_t nprobe = nprobes[i % 7];
             const float *query = queries + i / 7 * DIM;
-            rvx_scratch s = prepared(index, query, nprobe);
-            rvx_scratch all = prepared(index, query, RV_ALL_LISTS);
+            rvx_query_state s = prepared(index, query, nprobe);
+            rvx_query_state all = prepared(index, query, RV_ALL_LISTS);
             estimated += assert_measured(&s) < n_lists;
             assert_int_equal(assert_measured(&all), n_lists);
             assert_complete(&s);
@@ -229,7 +230,7 @@ static void the_same_order_everywhere(void **state) {
             crowded(RV_RABITQ, (rv_metric)(run / 2), 1, n_lists, rows, NULL, n);
         for (size_t isa = 0; isa_at(isa); isa++) {
             assert_ok(rv_isa_force(isa_at(isa), err));
-            rvx_scratch s = prepared(index, query, 40);
+            rvx_query_state s = prepared(index, query, 40);
             rvx_order_rest(&s);
             for (size_t i = 0; i < n_lists; i++) {
                 if (isa == 0) order[i] = s.order[i].row;
@@ -300,7 +301,7 @@ static int tear_down(void **state) {
  * further ones, nearest first, until there are `wanted`. */
 static size_t visible(const rv_index *index, const float *query, uint32_t nprobe,
                       size_t wanted, const uint8_t *allowed, uint8_t *out) {
-    rvx_scratch s = prepared(index, query, nprobe);
+    rvx_query_state s = prepared(index, query, nprobe);
     size_t n = index->rows.n, count = 0, rows_in[MANY_LISTS] = {0};
     bool seen[MANY_LISTS] = {false};
     for (size_t row = 0; row < n; row++)
