@@ -235,10 +235,10 @@ void rvb_mutex_unlock(rvb_mutex *m);
 typedef struct rvb_rwlock rvb_rwlock;
 rvb_rwlock *rvb_rwlock_create(void); /* NULL on failure */
 void rvb_rwlock_free(rvb_rwlock *l);
-void rvb_rwlock_read(rvb_rwlock *l);
-void rvb_rwlock_unread(rvb_rwlock *l);
-void rvb_rwlock_write(rvb_rwlock *l);
-void rvb_rwlock_unwrite(rvb_rwlock *l);
+void rvb_rwlock_read_lock(rvb_rwlock *l);
+void rvb_rwlock_read_unlock(rvb_rwlock *l);
+void rvb_rwlock_write_lock(rvb_rwlock *l);
+void rvb_rwlock_write_unlock(rvb_rwlock *l);
 
 /* A lock that may be held while something is called back, and so knows who holds it.
  * Taking it fails, in place of a wait without end, if this thread holds it, or its holder

@@ -84,20 +84,20 @@ void rvb_rwlock_free(rvb_rwlock *l) {
     rvb_free(l);
 }
 
-void rvb_rwlock_read(rvb_rwlock *l) {
+void rvb_rwlock_read_lock(rvb_rwlock *l) {
     rvb_mutex_lock(&l->lock);
     while (l->writing || l->waiting_writers > 0) rvb_cond_wait(&l->may_read, &l->lock);
     l->readers++;
     rvb_mutex_unlock(&l->lock);
 }
 
-void rvb_rwlock_unread(rvb_rwlock *l) {
+void rvb_rwlock_read_unlock(rvb_rwlock *l) {
     rvb_mutex_lock(&l->lock);
     if (--l->readers == 0 && l->waiting_writers > 0) rvb_cond_signal(&l->may_write);
     rvb_mutex_unlock(&l->lock);
 }
 
-void rvb_rwlock_write(rvb_rwlock *l) {
+void rvb_rwlock_write_lock(rvb_rwlock *l) {
     rvb_mutex_lock(&l->lock);
     l->waiting_writers++;
     while (l->writing || l->readers > 0) rvb_cond_wait(&l->may_write, &l->lock);
@@ -107,7 +107,7 @@ void rvb_rwlock_write(rvb_rwlock *l) {
     rvb_step_begin();
 }
 
-void rvb_rwlock_unwrite(rvb_rwlock *l) {
+void rvb_rwlock_write_unlock(rvb_rwlock *l) {
     rvb_step_end();
     rvb_mutex_lock(&l->lock);
     l->writing = false;

@@ -182,14 +182,14 @@ rv_status rvx_retrain(rv_index *index, const rv_progress *progress, rv_error *er
     rvb_pool_release(pool);
     if (status == RV_OK) {
         rvb_mutex_lock(index->making);
-        rvb_rwlock_write(index->state);
+        rvb_rwlock_write_lock(index->state);
         rvx_quantizer *old = index->quantizer;
         if (!old || old->n_lists != quantizer->n_lists) index->nprobe = 0;
         index->quantizer = quantizer;
         quantizer = old;
         rvx_columns_swap(rows->column, made);
         rvx_lists_clear(&index->lists);
-        rvb_rwlock_unwrite(index->state);
+        rvb_rwlock_write_unlock(index->state);
         rvb_mutex_unlock(index->making);
     }
     rvx_columns_clear(made);

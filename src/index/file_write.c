@@ -297,9 +297,9 @@ rv_status rv_index_save(const rv_index *index, const char *path, rv_error *err) 
 }
 
 uint64_t rv_index_serialized_size(const rv_index *index) {
-    rvb_rwlock_read(index->state);
+    rvb_rwlock_read_lock(index->state);
     uint64_t size = plan(index, 0).size;
-    rvb_rwlock_unread(index->state);
+    rvb_rwlock_read_unlock(index->state);
     return size;
 }
 

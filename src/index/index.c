@@ -42,11 +42,11 @@ rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
         rvb_pool_release(pool);
         if (status == RV_OK) status = rvx_rows_check(&self->rows, err);
         if (status == RV_OK) {
-            rvb_rwlock_write(self->state);
+            rvb_rwlock_write_lock(self->state);
             rvx_lists old = self->lists;
             self->lists = made;
             made = old;
-            rvb_rwlock_unwrite(self->state);
+            rvb_rwlock_write_unlock(self->state);
         }
     }
     rvb_mutex_unlock(self->making);
@@ -162,7 +162,7 @@ void rv_index_free(rv_index *index) {
 
 /* Readers lock a field of an index they may not change. */
 static rvb_rwlock *read_lock(const rv_index *index) {
-    rvb_rwlock_read(index->state);
+    rvb_rwlock_read_lock(index->state);
     return index->state;
 }
 
@@ -192,7 +192,7 @@ rv_status rv_index_get_info(const rv_index *index, rv_index_info *out, rv_error 
         .changes = index->changes,
         .moved = index->moved,
     };
-    rvb_rwlock_unread(lock);
+    rvb_rwlock_read_unlock(lock);
     return rvb_give_info(&type, &info, out, err);
 }
 
@@ -223,7 +223,7 @@ rv_status rv_index_memory(const rv_index *index, rv_memory_usage *out, rv_error 
     m.total =
         m.codes + m.blocks + m.vectors + m.ids + m.rotation + m.slack + sizeof *index;
     m.slack += sizeof *index;
-    rvb_rwlock_unread(lock);
+    rvb_rwlock_read_unlock(lock);
     return rvb_give_info(&type, &m, out, err);
 }
 
@@ -254,7 +254,7 @@ rv_status rv_index_get(const rv_index *index, uint64_t id, float *out, rv_error 
     rv_status status = RV_OK;
     if (row != RVX_NO_ROW) status = copy_vectors(index, row, 1, out, err);
     if (status == RV_OK) status = rvx_rows_check(&index->rows, err);
-    rvb_rwlock_unread(lock);
+    rvb_rwlock_read_unlock(lock);
     if (row != RVX_NO_ROW) return status;
     return rvb_fail_numbers(err, RV_ERR_NOT_FOUND, 0, id, "id %llu is not in the index",
                             (unsigned long long)id);
@@ -269,7 +269,7 @@ uint32_t rv_index_note(const rv_index *index, void *out, uint32_t capacity) {
 int rv_index_contains(const rv_index *index, uint64_t id) {
     rvb_rwlock *lock = read_lock(index);
     size_t row = rvx_row_of_id(&index->ids, &index->rows, id);
-    rvb_rwlock_unread(lock);
+    rvb_rwlock_read_unlock(lock);
     return row != RVX_NO_ROW;
 }
 
@@ -336,7 +336,7 @@ rv_status rv_index_copy_rows(const rv_index *index, uint64_t begin, uint64_t cou
     if (begin > RV_MAX_ROWS || count > RV_MAX_ROWS) begin = count = RV_MAX_ROWS;
     rvb_rwlock *lock = read_lock(index);
     rv_status status = copy_rows(index, (size_t)begin, (size_t)count, out, vectors, err);
-    rvb_rwlock_unread(lock);
+    rvb_rwlock_read_unlock(lock);
     return status;
 }
 
@@ -357,7 +357,7 @@ rv_status rv_index_view(const rv_index *index, rv_view *out, rv_error *err) {
         view.n = index->rows.n;
         view.owner = rvx_buf_ref(v->buf);
     }
-    rvb_rwlock_unread(lock);
+    rvb_rwlock_read_unlock(lock);
     return status == RV_OK ? rvb_give_info(&type, &view, out, err) : status;
 }
 
@@ -396,7 +396,7 @@ static bool same_options(const rv_index *a, const rv_index *b) {
 rv_status rv_index_check_file(const rv_index *index, rv_error *err) {
     rvb_rwlock *lock = read_lock(index);
     rv_status status = rvx_rows_check(&index->rows, err);
-    rvb_rwlock_unread(lock);
+    rvb_rwlock_read_unlock(lock);
     return status;
 }
 
@@ -413,7 +413,7 @@ int rv_index_equal(const rv_index *a, const rv_index *b) {
     rvb_rwlock *outer = read_lock(first), *inner = read_lock(second);
     bool same =
         files_stay(a, b) && same_options(a, b) && same_rows(a, b) && files_stay(a, b);
-    rvb_rwlock_unread(inner);
-    rvb_rwlock_unread(outer);
+    rvb_rwlock_read_unlock(inner);
+    rvb_rwlock_read_unlock(outer);
     return same;
 }

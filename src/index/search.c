@@ -123,17 +123,17 @@ static rv_status answer(void *ctx, unsigned worker, size_t begin, size_t end,
     const search *c = ctx;
     const rv_index *index = c->index;
     for (;;) {
-        rvb_rwlock_read(index->state);
+        rvb_rwlock_read_lock(index->state);
         bool ready = !index->has_codes || index->rows.n_live == 0 ||
                      (index->lists.list && index->lists.group == c->ops->group);
         if (ready) break;
-        rvb_rwlock_unread(index->state);
+        rvb_rwlock_read_unlock(index->state);
         RVB_TRY(rvx_index_ensure_lists(index, c->ops, err));
     }
     rv_status status = rvx_rows_check(&index->rows, err);
     if (status == RV_OK) status = answer_locked(c, begin, end, err);
     if (status == RV_OK) status = rvx_rows_check(&index->rows, err);
-    rvb_rwlock_unread(index->state);
+    rvb_rwlock_read_unlock(index->state);
     return status;
 }
 
@@ -185,11 +185,11 @@ static rv_status build_filters(search *c, uint64_t m, rv_error *err) {
     c->filters = rvb_alloc_zero(n, sizeof *c->filters);
     if (!c->filters) return rvb_fail_memory(err, n * sizeof *c->filters);
     c->n_filters = n;
-    rvb_rwlock_read(c->index->state);
+    rvb_rwlock_read_lock(c->index->state);
     rv_status status = RV_OK;
     for (size_t i = 0; i < n && status == RV_OK; i++)
         status = rvx_filter_build(c->index, o, i, &c->filters[i], err);
-    rvb_rwlock_unread(c->index->state);
+    rvb_rwlock_read_unlock(c->index->state);
     return status;
 }
 
@@ -222,9 +222,9 @@ static rv_status lift_queries(search *c, uint64_t m, rv_error *err) {
 static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, uint64_t k,
                              rv_error *err) {
     if (k == 0) return rvb_fail(err, RV_ERR_ARGUMENT, "k must be at least 1, got 0");
-    rvb_rwlock_read(index->state);
+    rvb_rwlock_read_lock(index->state);
     size_t live = index->rows.n_live;
-    rvb_rwlock_unread(index->state);
+    rvb_rwlock_read_unlock(index->state);
     if (live == 0)
         return rvb_fail(err, RV_ERR_EMPTY, "the index holds no vectors; add some first");
     if (dim != index->dim)
@@ -277,9 +277,9 @@ size_t rvx_flat_at_once(const rvk_ops *ops, size_t rows, size_t dim, uint64_t m,
 static size_t at_once(const search *c, uint64_t m, const rvb_pool *pool) {
     const rv_index *index = c->index;
     if (index->has_codes) return coded_at_once(m, rvb_pool_workers(pool));
-    rvb_rwlock_read(index->state);
+    rvb_rwlock_read_lock(index->state);
     size_t rows = index->rows.n;
-    rvb_rwlock_unread(index->state);
+    rvb_rwlock_read_unlock(index->state);
     return rvx_flat_at_once(c->ops, rows, index->dim, m, rvb_pool_workers(pool));
 }
 

@@ -223,10 +223,10 @@ rv_status rv_index_tune(rv_index *index, const rv_queries *queries, uint64_t k,
     rvb_free(t.scores);
     RVB_TRY(status);
     RVB_TRY(rvx_writer_lock(index, err));
-    rvb_rwlock_write(index->state);
+    rvb_rwlock_write_lock(index->state);
     index->nprobe = chosen.nprobe;
     index->epsilon = chosen.epsilon;
-    rvb_rwlock_unwrite(index->state);
+    rvb_rwlock_write_unlock(index->state);
     rvx_writer_unlock(index);
     return rvb_give_info(&type, &chosen, out, err);
 }

@@ -182,9 +182,9 @@ static rv_status append_rows(rv_index *index, const float *vectors, const uint64
         rvb_mutex_lock(index->making);
         status = reserve(index, &c, replace, err);
         if (status == RV_OK) {
-            rvb_rwlock_write(index->state);
+            rvb_rwlock_write_lock(index->state);
             adopt(index, &c, replace);
-            rvb_rwlock_unwrite(index->state);
+            rvb_rwlock_write_unlock(index->state);
         }
         rvb_mutex_unlock(index->making);
     }
@@ -268,7 +268,7 @@ rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
     rv_status status = reserve_dead(&index->rows, index->rows.n, &c, err);
     if (status == RV_OK) {
         rvb_mutex_lock(index->making);
-        rvb_rwlock_write(index->state);
+        rvb_rwlock_write_lock(index->state);
         size_t before = index->rows.n_live;
         adopt_dead(&index->rows, &c);
         for (uint64_t i = 0; i < n; i++) kill_id(index, ids[i]);
@@ -277,7 +277,7 @@ rv_status rv_index_remove(rv_index *index, const uint64_t *ids, uint64_t n,
             index->moved = true;
         }
         if (removed) *removed = before - index->rows.n_live;
-        rvb_rwlock_unwrite(index->state);
+        rvb_rwlock_write_unlock(index->state);
         rvb_mutex_unlock(index->making);
         rvx_tidy(index);
     }

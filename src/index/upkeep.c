@@ -27,14 +27,14 @@ static rv_status vacuum(rv_index *index, rv_error *err) {
         return status;
     }
     rvb_mutex_lock(index->making);
-    rvb_rwlock_write(index->state);
+    rvb_rwlock_write_lock(index->state);
     index->changes = rvx_next_change();
     old = index->rows;
     old_map = index->ids;
     index->rows = compact;
     index->ids = map;
     rvx_lists_clear(&index->lists);
-    rvb_rwlock_unwrite(index->state);
+    rvb_rwlock_write_unlock(index->state);
     rvb_mutex_unlock(index->making);
     rvx_rows_clear(&old);
     rvx_idmap_clear(&old_map);

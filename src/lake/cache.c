@@ -67,16 +67,16 @@ static bool keeps_order(const rv_lake *lake) {
 
 static void lock_to_hold(rv_lake *lake) {
     if (keeps_order(lake))
-        rvb_rwlock_write(lake->state);
+        rvb_rwlock_write_lock(lake->state);
     else
-        rvb_rwlock_read(lake->state);
+        rvb_rwlock_read_lock(lake->state);
 }
 
 static void unlock_held(rv_lake *lake) {
     if (keeps_order(lake))
-        rvb_rwlock_unwrite(lake->state);
+        rvb_rwlock_write_unlock(lake->state);
     else
-        rvb_rwlock_unread(lake->state);
+        rvb_rwlock_read_unlock(lake->state);
 }
 
 static void start_idling(rv_lake *lake, rvl_entry *entry) {
@@ -176,9 +176,9 @@ static void learn_token(rvl_entry *entry, const rvl_token *token) {
 }
 
 rvl_token rvl_token_of(rv_lake *lake, const rvl_entry *entry) {
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     rvl_token token = entry->token;
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     return token;
 }
 
@@ -235,12 +235,12 @@ static bool is_asked(const rv_lake *lake, rvl_key *key, rvl_ask ask, const char 
 /* The key counts as missing, if it still points there. */
 static void forget(rv_lake *lake, rvl_key *key, const rvl_entry *entry) {
     rvl_entry *dropped = NULL;
-    rvb_rwlock_write(lake->state);
+    rvb_rwlock_write_lock(lake->state);
     if (key->entry == entry) {
         (void)unpoint(lake, key, &dropped);
         RVL_COUNT(lake, key, invalidations, 1);
     }
-    rvb_rwlock_unwrite(lake->state);
+    rvb_rwlock_write_unlock(lake->state);
     give_up_all(dropped);
 }
 
@@ -259,19 +259,19 @@ rvl_entry *rvl_hold(rv_lake *lake, rvl_key *key, rvl_ask ask, const char *witnes
     }
     if (held && ask >= RVL_TOKEN) atomic_store(&key->checked, rvb_now_ns());
     if (learn) {
-        rvb_rwlock_write(lake->state);
+        rvb_rwlock_write_lock(lake->state);
         learn_token(held, token);
-        rvb_rwlock_unwrite(lake->state);
+        rvb_rwlock_write_unlock(lake->state);
     }
     return held;
 }
 
 /* The entry of a witness, looked at, and whether it is altered; NULL if there is none. */
 static rvl_entry *look_at(rv_lake *lake, const char *witness, bool *is_altered) {
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     rvl_entry *entry = find_entry(lake, witness);
     if (entry) atomic_fetch_add(&entry->owners, 1);
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     *is_altered = entry && altered(entry);
     return entry;
 }
@@ -281,7 +281,7 @@ rvl_entry *rvl_share(rv_lake *lake, rvl_key *key, const char *witness,
     bool is_altered;
     rvl_entry *dropped = NULL, *entry = look_at(lake, witness, &is_altered);
     if (!entry) return NULL;
-    rvb_rwlock_write(lake->state);
+    rvb_rwlock_write_lock(lake->state);
     bool good = !is_altered && find_entry(lake, witness) == entry &&
                 !tokens_differ(&entry->token, token);
     if (good) {
@@ -289,7 +289,7 @@ rvl_entry *rvl_share(rv_lake *lake, rvl_key *key, const char *witness,
         point(lake, key, entry, &dropped);
         begin_use(lake, entry);
     }
-    rvb_rwlock_unwrite(lake->state);
+    rvb_rwlock_write_unlock(lake->state);
     give_up_all(dropped);
     if (good) return entry;
     give_up(entry);
@@ -297,12 +297,12 @@ rvl_entry *rvl_share(rv_lake *lake, rvl_key *key, const char *witness,
 }
 
 rvl_entry *rvl_entry_look(rv_lake *lake, const rvl_entry *after) {
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     bool there = after && after->keys > 0;
     rvl_entry *entry = there ? after->next : lake->newest;
     while (after && entry && entry->number >= after->number) entry = entry->next;
     if (entry) atomic_fetch_add(&entry->owners, 1);
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     return entry;
 }
 
@@ -336,7 +336,7 @@ static void evict(rv_lake *lake, rvl_entry **dropped) {
 rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored) {
     bool is_altered;
     rvl_entry *dropped = NULL, *seen = look_at(lake, entry->witness, &is_altered);
-    rvb_rwlock_write(lake->state);
+    rvb_rwlock_write_lock(lake->state);
     rvl_entry *there = find_entry(lake, entry->witness);
     bool other =
         there && !entry->token.lasting && tokens_differ(&there->token, &entry->token);
@@ -352,7 +352,7 @@ rvl_entry *rvl_store(rv_lake *lake, rvl_key *key, rvl_entry *entry, bool *stored
     point(lake, key, kept, &dropped);
     hold(lake, kept);
     if (keeps_order(lake)) evict(lake, &dropped);
-    rvb_rwlock_unwrite(lake->state);
+    rvb_rwlock_write_unlock(lake->state);
     give_up(entry);
     if (seen) give_up(seen);
     give_up_all(dropped);
@@ -366,10 +366,10 @@ void rv_pin_release(rv_pin *pin) {
     rv_lake *lake = pin->lake;
     rvl_entry *dropped = NULL;
     if (keeps_order(lake)) {
-        rvb_rwlock_write(lake->state);
+        rvb_rwlock_write_lock(lake->state);
         end_use(lake, pin);
         evict(lake, &dropped);
-        rvb_rwlock_unwrite(lake->state);
+        rvb_rwlock_write_unlock(lake->state);
     }
     give_up(pin);
     give_up_all(dropped);
@@ -377,7 +377,7 @@ void rv_pin_release(rv_pin *pin) {
 
 void rv_lake_invalidate(rv_lake *lake, rv_key name) {
     rvl_entry *dropped = NULL;
-    rvb_rwlock_write(lake->state);
+    rvb_rwlock_write_lock(lake->state);
     rvl_key *key = rvl_find_key(lake, name.backend, name.collection);
     if (key && !key->backend) key = rvl_meant(lake, key);
     if (key && key->entry) {
@@ -385,7 +385,7 @@ void rv_lake_invalidate(rv_lake *lake, rv_key name) {
         RVL_COUNT(lake, key, invalidations, 1);
     }
     if (key) atomic_store(&key->checked, 0);
-    rvb_rwlock_unwrite(lake->state);
+    rvb_rwlock_write_unlock(lake->state);
     give_up_all(dropped);
 }
 
@@ -413,22 +413,22 @@ static const rvb_sized info_type =
 
 rv_status rv_pin_info(const rv_pin *pin, rv_entry_info *out, rv_error *err) {
     rv_entry_info info;
-    rvb_rwlock_read(pin->lake->state);
+    rvb_rwlock_read_lock(pin->lake->state);
     /* the list owns what keys point at */
     describe(pin, pin->keys > 0, &info);
-    rvb_rwlock_unread(pin->lake->state);
+    rvb_rwlock_read_unlock(pin->lake->state);
     return rvb_give_info(&info_type, &info, out, err);
 }
 
 rv_status rv_lake_get_entry(const rv_lake *lake, rv_key name, rv_entry_info *out,
                             rv_error *err) {
     rv_entry_info info;
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     const rvl_key *key = rvl_find_key(lake, name.backend, name.collection);
     if (key && !key->backend) key = rvl_meant(lake, key);
     bool there = key && key->entry;
     if (there) describe(key->entry, 1, &info);
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     if (!there)
         return rvb_fail(err, RV_ERR_NOT_FOUND, "%s%s%s is not in the cache",
                         name.backend ? name.backend : "", name.backend ? "/" : "",
@@ -442,9 +442,9 @@ uint64_t rv_lake_entry_count(const rv_lake *lake) {
 
 uint64_t rv_lake_refcount(const rv_lake *lake, const char *witness) {
     if (strlen(witness) != RV_WITNESS_CHARS) return 0;
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     const rvl_entry *entry = find_entry(lake, witness);
     uint64_t keys = entry ? entry->keys : 0;
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     return keys;
 }

@@ -129,9 +129,9 @@ static rv_status prepare(fs *f, const char *name, const char *filename, place **
     p->filename = copy_text(filename);
     rv_status status = p->filename ? RV_OK : rvb_fail_memory(err, strlen(filename) + 1);
     if (status == RV_OK) {
-        rvb_rwlock_write(f->lock);
+        rvb_rwlock_write_lock(f->lock);
         status = rvl_names_reserve(&f->names, err);
-        rvb_rwlock_unwrite(f->lock);
+        rvb_rwlock_write_unlock(f->lock);
     }
     if (status != RV_OK) {
         free_place(p);
@@ -143,7 +143,7 @@ static rv_status prepare(fs *f, const char *name, const char *filename, place **
 
 /* Either a new collection or another file for one there is. */
 static void settle(fs *f, place *p) {
-    rvb_rwlock_write(f->lock);
+    rvb_rwlock_write_lock(f->lock);
     place *old = rvl_names_find(&f->names, p->name);
     if (old) {
         char *filename = old->filename;
@@ -153,14 +153,14 @@ static void settle(fs *f, place *p) {
     } else {
         rvl_names_add(&f->names, p);
     }
-    rvb_rwlock_unwrite(f->lock);
+    rvb_rwlock_write_unlock(f->lock);
     if (old) free_place(p);
 }
 
 static void forget(fs *f, place *p) {
-    rvb_rwlock_write(f->lock);
+    rvb_rwlock_write_lock(f->lock);
     rvl_names_cancel(&f->names);
-    rvb_rwlock_unwrite(f->lock);
+    rvb_rwlock_write_unlock(f->lock);
     free_place(p);
 }
 
@@ -199,10 +199,10 @@ rv_status rv_fs_write(rv_backend *backend, const char *collection, const char *f
 
 /* rvb_free *path. */
 static rv_status path_of(fs *f, const char *collection, char **path, rv_error *err) {
-    rvb_rwlock_read(f->lock);
+    rvb_rwlock_read_lock(f->lock);
     const place *p = rvl_names_find(&f->names, collection);
     *path = p ? rvb_join_path(f->root, p->filename) : NULL;
-    rvb_rwlock_unread(f->lock);
+    rvb_rwlock_read_unlock(f->lock);
     if (*path) return RV_OK;
     if (p) return rvb_fail_memory(err, strlen(f->root) + NAME_MAX_BYTES);
     return rvb_fail(err, RV_ERR_NOT_FOUND, "unknown collection: %s/%s", f->id,

@@ -67,20 +67,20 @@ static void add_key(rv_lake *lake, rvl_key *key) {
 
 rv_status rvl_key_of(rv_lake *lake, const char *backend, const char *collection,
                      rvl_key **out, rv_error *err) {
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     *out = rvl_find_key(lake, backend, collection);
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     if (*out) return RV_OK;
     rvl_key *made = new_key(backend, collection);
     if (!made) return rvb_fail_memory(err, sizeof *made);
-    rvb_rwlock_write(lake->state);
+    rvb_rwlock_write_lock(lake->state);
     *out = rvl_find_key(lake, backend, collection);
     if (!*out) {
         add_key(lake, made);
         *out = made;
         made = NULL;
     }
-    rvb_rwlock_unwrite(lake->state);
+    rvb_rwlock_write_unlock(lake->state);
     rvb_free(made);
     return RV_OK;
 }
@@ -118,24 +118,24 @@ rv_status rv_lake_get_stats(const rv_lake *lake, rv_lake_stats *out, rv_error *e
                            .evictions = atomic_load(&lake->evictions),
                            .scans = atomic_load(&lake->scans)};
     read_counters(&lake->counters, &stats);
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     stats.total_prime_ms = lake->total_prime_ms;
     stats.last_prime_ms = lake->last_prime_ms;
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     return rvb_give_info(&stats_type, &stats, out, err);
 }
 
 rv_status rv_lake_get_key_stats(const rv_lake *lake, rv_key name, rv_lake_stats *out,
                                 rv_error *err) {
     rv_lake_stats stats = {0};
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     const rvl_key *one =
         name.collection ? rvl_find_key(lake, name.backend, name.collection) : NULL;
     if (one && one->backend) read_counters(&one->counters, &stats);
     for (const rvl_key *key = lake->first_key; key && !name.collection; key = key->next)
         if (key->backend && same_backend(key->backend, name.backend))
             read_counters(&key->counters, &stats);
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     if (!stats.hits && !stats.misses && !stats.primes && !stats.invalidations &&
         !stats.shared_hits)
         return rvb_fail(err, RV_ERR_NOT_FOUND, "nothing has been counted for %s%s%s yet",
@@ -146,12 +146,12 @@ rv_status rv_lake_get_key_stats(const rv_lake *lake, rv_key name, rv_lake_stats 
 
 size_t rv_lake_keys(const rv_lake *lake, rv_key *out, size_t capacity) {
     size_t n = 0;
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     for (const rvl_key *key = lake->first_key; key; key = key->next) {
         if (!key->backend) continue;
         if (n < capacity) out[n] = (rv_key){key->backend, key->collection};
         n++;
     }
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     return n;
 }

@@ -92,10 +92,10 @@ static rv_status build(const question *q, const rv_pull *rows, rv_index **out,
 static void count_prime(rv_lake *lake, rvl_key *key, uint64_t start_ns) {
     double ms = (double)(rvb_now_ns() - start_ns) * 1e-6;
     RVL_COUNT(lake, key, primes, 1);
-    rvb_rwlock_write(lake->state);
+    rvb_rwlock_write_lock(lake->state);
     lake->total_prime_ms += ms;
     lake->last_prime_ms = ms;
-    rvb_rwlock_unwrite(lake->state);
+    rvb_rwlock_write_unlock(lake->state);
 }
 
 static rv_status build_and_store(question *q, const rv_pull *rows, rv_bundle *bundle,
@@ -283,9 +283,9 @@ static rv_status acquire_one(batch *b, size_t i, const rv_progress *progress,
     o.progress = progress;
     rv_status status = acquire(b->lake, b->keys[i], &o, false, &b->out[i], err);
     if (status != RV_OK) {
-        rvb_rwlock_write(b->lake->state);
+        rvb_rwlock_write_lock(b->lake->state);
         if (i < b->failed) b->failed = i;
-        rvb_rwlock_unwrite(b->lake->state);
+        rvb_rwlock_write_unlock(b->lake->state);
     }
     return status;
 }

@@ -239,9 +239,9 @@ static rv_status prepare(const local *l, const char *name, collection **out,
 }
 
 static rv_status known(local *l, const char *name, collection **out, rv_error *err) {
-    rvb_rwlock_read(l->lock);
+    rvb_rwlock_read_lock(l->lock);
     rv_status status = find(l, name, out, err);
-    rvb_rwlock_unread(l->lock);
+    rvb_rwlock_read_unlock(l->lock);
     return status;
 }
 
@@ -280,17 +280,17 @@ static rv_status create(local *l, const char *name, changer apply, change *what,
                         rv_error *err) {
     collection *c;
     RVB_TRY(prepare(l, name, &c, err));
-    rvb_rwlock_write(l->lock);
+    rvb_rwlock_write_lock(l->lock);
     rv_status status = rvl_names_reserve(&l->names, err);
-    rvb_rwlock_unwrite(l->lock);
+    rvb_rwlock_write_unlock(l->lock);
     if (status == RV_OK) {
         status = change_known(l, c, apply, what, err);
-        rvb_rwlock_write(l->lock);
+        rvb_rwlock_write_lock(l->lock);
         if (status == RV_OK)
             rvl_names_add(&l->names, c);
         else
             rvl_names_cancel(&l->names);
-        rvb_rwlock_unwrite(l->lock);
+        rvb_rwlock_write_unlock(l->lock);
     }
     if (status != RV_OK) free_collection(c);
     return status;
@@ -312,9 +312,9 @@ static rv_status put(local *l, collection *c, change *new, rv_error *err) {
     rows *r = NULL;
     if (new->n && !(r = alloc_rows(new->n, new->dim, err))) return RV_ERR_MEMORY;
     if (r) copy_rows(r, 0, new->ids, new->vectors, new->n, new->dim);
-    rvb_rwlock_write(l->lock);
+    rvb_rwlock_write_lock(l->lock);
     r = settle(c, r, new->n, new->dim);
-    rvb_rwlock_unwrite(l->lock);
+    rvb_rwlock_write_unlock(l->lock);
     release_rows(r);
     return RV_OK;
 }
@@ -347,9 +347,9 @@ static rv_status append(local *l, collection *c, change *new, rv_error *err) {
     rows *r = room_for(c, new->dim, c->n + 1, false, err);
     if (!r) return RV_ERR_MEMORY;
     copy_rows(r, c->n, new->ids, new->vectors, 1, new->dim);
-    rvb_rwlock_write(l->lock);
+    rvb_rwlock_write_lock(l->lock);
     r = settle(c, r, c->n + 1, new->dim);
-    rvb_rwlock_unwrite(l->lock);
+    rvb_rwlock_write_unlock(l->lock);
     release_rows(r);
     return RV_OK;
 }
@@ -391,9 +391,9 @@ static rv_status upsert_anew(local *l, collection *c, const change *new, size_t 
     if (!r) return RV_ERR_MEMORY;
     overwrite(r, new);
     append_new(r, c->n, new);
-    rvb_rwlock_write(l->lock);
+    rvb_rwlock_write_lock(l->lock);
     r = settle(c, r, n, new->dim);
-    rvb_rwlock_unwrite(l->lock);
+    rvb_rwlock_write_unlock(l->lock);
     release_rows(r);
     return RV_OK;
 }
@@ -410,11 +410,11 @@ static rv_status upsert(local *l, collection *c, change *new, rv_error *err) {
     if (r) append_new(r, c->n, new);
     bool own = r != c->rows;
     if (own && r) overwrite(r, new);
-    rvb_rwlock_write(l->lock);
+    rvb_rwlock_write_lock(l->lock);
     bool in_use = !own && s->n_rows > 0 && shared(r);
     if (!own && !in_use && r) overwrite(r, new);
     if (!in_use) r = settle(c, r, n, new->dim);
-    rvb_rwlock_unwrite(l->lock);
+    rvb_rwlock_write_unlock(l->lock);
     if (in_use) return upsert_anew(l, c, new, n, err);
     release_rows(r);
     return RV_OK;
@@ -449,9 +449,9 @@ static rv_status remove_rows(local *l, collection *c, change *gone, rv_error *er
         kept += to - from;
         from = to + 1;
     }
-    rvb_rwlock_write(l->lock);
+    rvb_rwlock_write_lock(l->lock);
     r = settle(c, r, kept, c->dim);
-    rvb_rwlock_unwrite(l->lock);
+    rvb_rwlock_write_unlock(l->lock);
     release_rows(r);
     return RV_OK;
 }
@@ -489,7 +489,7 @@ static rv_status list(void *ctx,
 static rv_status pull(void *ctx, const char *name, rv_pull *out, rv_error *err) {
     local *l = ctx;
     collection *c;
-    rvb_rwlock_read(l->lock);
+    rvb_rwlock_read_lock(l->lock);
     rv_status status = find(l, name, &c, err);
     if (status == RV_OK) {
         *out = (rv_pull){
@@ -502,7 +502,7 @@ static rv_status pull(void *ctx, const char *name, rv_pull *out, rv_error *err) 
             out->release = release_rows;
         }
     }
-    rvb_rwlock_unread(l->lock);
+    rvb_rwlock_read_unlock(l->lock);
     return status;
 }
 
@@ -510,13 +510,13 @@ static rv_status pull(void *ctx, const char *name, rv_pull *out, rv_error *err) 
 static rv_status state_of(local *l, const char *name, uint64_t *generation, uint64_t *dim,
                           rv_error *err) {
     collection *c;
-    rvb_rwlock_read(l->lock);
+    rvb_rwlock_read_lock(l->lock);
     rv_status status = find(l, name, &c, err);
     if (status == RV_OK) {
         *generation = c->generation;
         if (dim) *dim = c->dim;
     }
-    rvb_rwlock_unread(l->lock);
+    rvb_rwlock_read_unlock(l->lock);
     return status;
 }
 

@@ -58,11 +58,11 @@ void rvl_names_cancel(rvl_names *names) { names->promised--; }
 rv_status rvl_names_each(const rvl_names *names, rvb_rwlock *lock,
                          rv_status (*each)(void *ctx, const char *name, rv_error *err),
                          void *ctx, rv_error *err) {
-    rvb_rwlock_read(lock);
+    rvb_rwlock_read_lock(lock);
     const size_t n = names->n;
     rvl_named **records = rvb_alloc(n, sizeof *records);
     if (records && n) memcpy(records, names->records, bytes_of(n));
-    rvb_rwlock_unread(lock);
+    rvb_rwlock_read_unlock(lock);
     if (!records) return rvb_fail_memory(err, bytes_of(n));
     rv_status status = RV_OK;
     for (size_t i = 0; status == RV_OK && i < n; i++)

@@ -19,9 +19,9 @@ static rv_backend *find_backend(const rv_lake *lake, const char *id) {
 }
 
 rv_backend *rvl_backend(const rv_lake *lake, const char *id) {
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     rv_backend *backend = find_backend(lake, id);
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     return backend;
 }
 
@@ -58,16 +58,16 @@ static rv_status add_backend(rv_lake *lake, rv_backend *backend, rv_error *err) 
 }
 
 rv_status rv_lake_register(rv_lake *lake, rv_backend *backend, rv_error *err) {
-    rvb_rwlock_write(lake->state);
+    rvb_rwlock_write_lock(lake->state);
     rv_status status = add_backend(lake, backend, err);
-    rvb_rwlock_unwrite(lake->state);
+    rvb_rwlock_write_unlock(lake->state);
     return status;
 }
 
 rv_backend *rv_lake_backend(const rv_lake *lake, size_t i) {
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     rv_backend *backend = i < lake->n_backends ? lake->backends[i]->backend : NULL;
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     return backend;
 }
 
@@ -128,13 +128,13 @@ static rv_status several(const rv_key *keys, size_t n, const char *collection,
 static size_t cached_keys(rv_lake *lake, const char *collection, rv_key *out,
                           size_t capacity) {
     size_t n = 0;
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     for (rvl_key *key = NULL; (key = rvl_next_holder(lake, key, collection));) {
         if (!key->entry) continue;
         if (n < capacity) out[n] = (rv_key){key->backend, key->collection};
         n++;
     }
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     return n;
 }
 
@@ -166,16 +166,16 @@ rv_status rvl_resolve(rv_lake *lake, rv_key name, rvl_key **out, rv_error *err) 
     RVB_TRY(rvl_key_of(lake, name.backend, name.collection, out, err));
     rvl_key *alias = *out;
     if (alias->backend) return RV_OK;
-    rvb_rwlock_read(lake->state);
+    rvb_rwlock_read_lock(lake->state);
     *out = rvl_meant(lake, alias);
     size_t among = lake->n_backends;
-    rvb_rwlock_unread(lake->state);
+    rvb_rwlock_read_unlock(lake->state);
     if (*out) return RV_OK;
     RVB_TRY(find_out(lake, name.collection, out, err));
-    rvb_rwlock_write(lake->state);
+    rvb_rwlock_write_lock(lake->state);
     alias->meant = *out;
     alias->meant_among = among;
-    rvb_rwlock_unwrite(lake->state);
+    rvb_rwlock_write_unlock(lake->state);
     return RV_OK;
 }
 
@@ -189,8 +189,8 @@ rv_status rv_lake_resolve(rv_lake *lake, const char *collection, rv_key *out,
 
 /* A collection that is gone may be somewhere else by the next search. */
 void rvl_forget_meaning(rv_lake *lake, const char *collection) {
-    rvb_rwlock_write(lake->state);
+    rvb_rwlock_write_lock(lake->state);
     rvl_key *alias = rvl_find_key(lake, NULL, collection);
     if (alias) alias->meant = NULL;
-    rvb_rwlock_unwrite(lake->state);
+    rvb_rwlock_write_unlock(lake->state);
 }

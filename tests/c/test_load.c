@@ -414,14 +414,14 @@ static void an_index_that_is_locked_locks_no_lake(void **state) {
     caller c = {lake, {"a", "docs"}, RV_ACQUIRE_DEFAULT, 0, 0};
     searcher other = {.lake = lake, .key = {"b", "docs"}};
     assert_ok(rv_lake_install(lake, c.key, index, NULL, err));
-    rvb_rwlock_write(index->state);
+    rvb_rwlock_write_lock(index->state);
     pthread_t threads[2];
     pthread_create(&threads[0], NULL, call, &c);
     sleep_ms(50); /* enough for it to get there, as a rule */
     pthread_create(&threads[1], NULL, invalidate, &other);
     wait_until(&other.done);
     bool free = other.done;
-    rvb_rwlock_unwrite(index->state);
+    rvb_rwlock_write_unlock(index->state);
     for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
     assert_true(free);
     assert_int_equal(c.status, RV_OK);

@@ -47,14 +47,14 @@ static void read_and_write(void *ctx) {
     counting *c = ctx;
     for (int i = 0; i < ROUNDS; i++) {
         if (i % 4 == 0) {
-            rvb_rwlock_write(c->lock);
+            rvb_rwlock_write_lock(c->lock);
             c->count[0]++;
             c->count[1]++;
-            rvb_rwlock_unwrite(c->lock);
+            rvb_rwlock_write_unlock(c->lock);
         } else {
-            rvb_rwlock_read(c->lock);
+            rvb_rwlock_read_lock(c->lock);
             if (c->count[0] != c->count[1]) atomic_store(&c->torn, 1);
-            rvb_rwlock_unread(c->lock);
+            rvb_rwlock_read_unlock(c->lock);
         }
     }
 }
@@ -97,10 +97,10 @@ typedef struct meeting {
 
 static void meet_as_reader(void *ctx) {
     meeting *m = ctx;
-    rvb_rwlock_read(m->lock);
+    rvb_rwlock_read_lock(m->lock);
     atomic_fetch_add(&m->present, 1);
     while (atomic_load(&m->present) < THREADS) usleep(100);
-    rvb_rwlock_unread(m->lock);
+    rvb_rwlock_read_unlock(m->lock);
 }
 
 static void readers_share(void **state) {
@@ -122,17 +122,17 @@ typedef struct turn {
 static void write_in_turn(void *ctx) {
     turn *t = ctx;
     atomic_store(&t->thread_id, (int)syscall(SYS_gettid));
-    rvb_rwlock_write(t->lock);
+    rvb_rwlock_write_lock(t->lock);
     t->place = atomic_fetch_add(t->order, 1);
-    rvb_rwlock_unwrite(t->lock);
+    rvb_rwlock_write_unlock(t->lock);
 }
 
 static void read_in_turn(void *ctx) {
     turn *t = ctx;
     atomic_store(&t->thread_id, (int)syscall(SYS_gettid));
-    rvb_rwlock_read(t->lock);
+    rvb_rwlock_read_lock(t->lock);
     t->place = atomic_fetch_add(t->order, 1);
-    rvb_rwlock_unread(t->lock);
+    rvb_rwlock_read_unlock(t->lock);
 }
 
 /* Returns when the kernel has seen the thread asleep for a while: it waits. */
@@ -161,13 +161,13 @@ static void a_waiting_writer_goes_before_new_readers(void **state) {
     turn writer = {.lock = lock, .order = &order},
          reader = {.lock = lock, .order = &order};
     rvb_thread write_thread, read_thread;
-    rvb_rwlock_read(lock);
+    rvb_rwlock_read_lock(lock);
     assert_int_equal(rvb_thread_start(&write_thread, write_in_turn, &writer), 0);
     await_sleep(&writer);
     assert_int_equal(rvb_thread_start(&read_thread, read_in_turn, &reader), 0);
     await_sleep(&reader);
     assert_int_equal(atomic_load(&order), 0);
-    rvb_rwlock_unread(lock);
+    rvb_rwlock_read_unlock(lock);
     rvb_thread_join(&write_thread);
     rvb_thread_join(&read_thread);
     assert_int_equal(writer.place, 0);
@@ -280,29 +280,29 @@ typedef struct holding {
 static void hold(void *ctx) {
     holding *h = ctx;
     rvb_mutex_lock(h->mutex);
-    rvb_rwlock_read(h->read);
+    rvb_rwlock_read_lock(h->read);
     bool took = rvb_baton_take(h->baton);
     atomic_store(&h->ready, took ? 1 : -1);
     while (!atomic_load(&h->stop)) rvb_os_yield();
     rvb_baton_give(h->baton);
-    rvb_rwlock_unread(h->read);
+    rvb_rwlock_read_unlock(h->read);
     rvb_mutex_unlock(h->mutex);
 }
 
 static void want(void *ctx) {
     holding *h = ctx;
-    rvb_rwlock_write(h->wanted);
-    rvb_rwlock_unwrite(h->wanted);
+    rvb_rwlock_write_lock(h->wanted);
+    rvb_rwlock_write_unlock(h->wanted);
 }
 
 static int use_in_child(holding *h) {
     alarm(20); /* a lock that stays shut is no success */
     rvb_mutex_lock(h->mutex);
     rvb_mutex_unlock(h->mutex);
-    rvb_rwlock_read(h->wanted);
-    rvb_rwlock_unread(h->wanted);
-    rvb_rwlock_write(h->read);
-    rvb_rwlock_unwrite(h->read);
+    rvb_rwlock_read_lock(h->wanted);
+    rvb_rwlock_read_unlock(h->wanted);
+    rvb_rwlock_write_lock(h->read);
+    rvb_rwlock_write_unlock(h->read);
     if (!rvb_baton_take(h->baton)) return 1;
     rvb_baton_give(h->baton);
     if (!rvb_baton_is_mine(h->own) || rvb_baton_take(h->own)) return 2;
@@ -319,7 +319,7 @@ static void a_child_finds_no_lock_shut(void **state) {
                  .baton = rvb_baton_create(),
                  .own = rvb_baton_create()};
     assert_true(rvb_baton_take(h.own));
-    rvb_rwlock_read(h.wanted);
+    rvb_rwlock_read_lock(h.wanted);
     rvb_thread holder, waiter;
     assert_int_equal(rvb_thread_start(&holder, hold, &h), 0);
     assert_int_equal(rvb_thread_start(&waiter, want, &h), 0);
@@ -329,7 +329,7 @@ static void a_child_finds_no_lock_shut(void **state) {
     if (child == 0) _exit(rvb_process_life() == life ? 3 : use_in_child(&h));
     assert_int_equal(end_of(child), 0);
     assert_int_equal(rvb_process_life(), life);
-    rvb_rwlock_unread(h.wanted);
+    rvb_rwlock_read_unlock(h.wanted);
     atomic_store(&h.stop, 1);
     rvb_thread_join(&holder);
     rvb_thread_join(&waiter);
@@ -352,19 +352,19 @@ typedef struct pair {
 static void write_pairs(void *ctx) {
     pair *p = ctx;
     while (!atomic_load(&p->stop)) {
-        rvb_rwlock_write(p->lock);
+        rvb_rwlock_write_lock(p->lock);
         p->count[0]++;
         for (int i = 0; i < 10; i++) rvb_os_yield();
         rvb_step_begin(); /* inside another one */
         p->count[1]++;
         rvb_step_end();
-        rvb_rwlock_unwrite(p->lock);
+        rvb_rwlock_write_unlock(p->lock);
     }
 }
 
 static int read_pair(pair *p) {
     alarm(20);
-    rvb_rwlock_read(p->lock);
+    rvb_rwlock_read_lock(p->lock);
     return p->count[0] == p->count[1] ? 0 : 1;
 }
 
