@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 
 from . import indexes, report
 
-LEAST_RECALL = 0.8
+MIN_RECALL = 0.8
 # No loss of recall has no place on a logarithmic axis.
 _NO_LOSS = 1e-4
 _PEERS = [name for name in indexes.ALL if name not in indexes.OURS]
@@ -52,7 +52,7 @@ def _recall_speed(records: report.Records) -> plt.Figure:
     figure, panels = plt.subplots(1, 3, figsize=(15, 5.4), layout="constrained", sharey=True)
     for axes, mode in zip(panels, report.MODES):
         for name in report.names(records):
-            front = [p for p in report.front(records, name, mode) if p[0] >= LEAST_RECALL]
+            front = [p for p in report.front(records, name, mode) if p[0] >= MIN_RECALL]
             if front:
                 x = [max(1 - found, _NO_LOSS) for found, _ in front]
                 axes.plot(x, [qps for _, qps in front], label=name, **_style(name))
@@ -77,7 +77,7 @@ def _families(records: report.Records) -> plt.Figure:
             kind = "ruvector" if r["index"] in indexes.OURS else _kind(r["index"])
             families.setdefault(kind, []).append({**r, "index": kind})
     for kind, rows in families.items():
-        front = [p for p in report.front(rows, kind, report.MODES[0]) if p[0] >= LEAST_RECALL]
+        front = [p for p in report.front(rows, kind, report.MODES[0]) if p[0] >= MIN_RECALL]
         if front:
             x = [max(1 - found, _NO_LOSS) for found, _ in front]
             sizes = sorted({r["bytes"] // r["n"] for r in rows})
@@ -95,7 +95,7 @@ def _kind(name: str) -> str:
 
 
 def _recall_axis(axes: plt.Axes, k: int) -> None:
-    axes.set(xscale="log", yscale="log", xlim=(1 - LEAST_RECALL, 0.8 * _NO_LOSS))
+    axes.set(xscale="log", yscale="log", xlim=(1 - MIN_RECALL, 0.8 * _NO_LOSS))
     ticks = [0.2, 0.1, 0.05, 0.01, 0.001, _NO_LOSS]
     axes.set_xticks(ticks, ["0.8", "0.9", "0.95", "0.99", "0.999", "≥ 0.9999"])
     axes.minorticks_off()

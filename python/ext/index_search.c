@@ -194,14 +194,14 @@ static PyObject *batch_into(PyObject *self, const search *s, PyObject *progress,
 }
 
 /* Places of a batch that asks for more than there are rows: 800 MB, mostly padding. */
-#define MOST_PADDED (UINT64_C(1) << 26)
+#define MAX_PADDED (UINT64_C(1) << 26)
 
 /* An index without rows says so itself, whatever k is. */
 static int check_places(PyObject *self, const search *s) {
     rv_index_info info;
     rvpy_info(self, &info);
     uint64_t m = (uint64_t)s->query.shape[0];
-    uint64_t most = m > 0 ? MOST_PADDED / m : (uint64_t)PY_SSIZE_T_MAX / sizeof(uint64_t);
+    uint64_t most = m > 0 ? MAX_PADDED / m : (uint64_t)PY_SSIZE_T_MAX / sizeof(uint64_t);
     if (s->k <= info.n || s->k <= most) return 0;
     rv_error error = {0};
     if (info.n == 0 &&

@@ -13,7 +13,7 @@
 #define TURN_NS UINT64_C(500000)
 #define ERRAND_NS UINT64_C(1000000) /* longer absences are no errands of a loop */
 #define LATER 8u
-#define LONGEST_TURN_NS (256 * TURN_NS)
+#define MAX_TURN_NS (256 * TURN_NS)
 
 static _Thread_local bool polite;
 static _Thread_local uint64_t turn_ns, turn_ends;
@@ -28,7 +28,7 @@ bool rvb_set_polite(bool now) {
 
 uint64_t rvb_next_turn_ns(uint64_t turn, uint64_t away) {
     if (turn < TURN_NS || away < ERRAND_NS) return TURN_NS;
-    return turn < LONGEST_TURN_NS / LATER ? turn * LATER : LONGEST_TURN_NS;
+    return turn < MAX_TURN_NS / LATER ? turn * LATER : MAX_TURN_NS;
 }
 
 bool rvb_make_room(void) {

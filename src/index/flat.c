@@ -49,10 +49,10 @@ static float lowered(float norm2, size_t dim) {
 /* ---- by bytes -------------------------------------------------------------------- */
 
 #define SCREEN_QUERIES 4u /* for fewer, memory is the limit; rounding takes as long */
-#define MOST_PACKS (RVX_FLAT_AT_ONCE / RVK_PACK)
+#define MAX_PACKS (RVX_FLAT_AT_ONCE / RVK_PACK)
 
 typedef struct screen {
-    rvk_pack rows, queries[MOST_PACKS];
+    rvk_pack rows, queries[MAX_PACKS];
     float own[RVX_FLAT_AT_ONCE], limit[RVX_FLAT_AT_ONCE];
     uint8_t *bytes; /* of all packs */
 } screen;

@@ -55,13 +55,13 @@ rv_status rvx_index_ensure_lists(const rv_index *index, const rvk_ops *ops,
 }
 
 #define PROBED_SHARE 8u
-#define PROBED_LEAST 32u
+#define MIN_PROBED 32u
 
 uint32_t rvx_default_nprobe(const rv_index *index) {
     if (index->nprobe) return index->nprobe;
     if (!index->quantizer || index->rows.n_live < RVX_PROBING_ROWS) return RV_ALL_LISTS;
     uint32_t share = index->quantizer->n_lists / PROBED_SHARE;
-    return share > PROBED_LEAST ? share : PROBED_LEAST;
+    return share > MIN_PROBED ? share : MIN_PROBED;
 }
 
 uint64_t rvx_next_change(void) {

@@ -416,7 +416,7 @@ void rvx_hits_sort(rvx_hit *hits, size_t n);
 /* ---- probe.c ------------------------------------------------------------------ */
 
 /* Lists a search may look into that is to look into nprobe on average. */
-#define RVX_MOST_PROBED(nprobe) (2 * (size_t)(nprobe))
+#define RVX_MAX_PROBED(nprobe) (2 * (size_t)(nprobe))
 /* Sets q->reach from n > 0 points as kmeans had them; needs centroids and spread. */
 rv_status rvx_probe_train(rvx_quantizer *q, const rvk_ops *ops, const float *points,
                           size_t n, rv_error *err);

@@ -15,7 +15,7 @@ enum { STREAM_INIT = 0x52420010 };
 static const struct { size_t part, iterations; } course[] = {{4, 8}, {2, 3}, {1, 2}};
 #define COURSES (sizeof course / sizeof *course)
 /* A part takes part only with so many points per centroid. */
-#define LEAST_POINTS 32u
+#define MIN_POINTS 32u
 
 typedef struct kmeans {
     const float *points;
@@ -97,7 +97,7 @@ static void refill_empty(kmeans *m) {
 
 /* Points of the first course that there are enough of; all take part in the last. */
 static size_t points_of(const kmeans *m, size_t n, size_t part) {
-    return n / part < LEAST_POINTS * m->k ? n : n / part;
+    return n / part < MIN_POINTS * m->k ? n : n / part;
 }
 
 static void initialize(kmeans *m, uint64_t seed) {

@@ -15,8 +15,8 @@
 #include <math.h>
 
 #define POINTS 512u
-#define FEWEST_POINTS 64u
-#define MOST_KEYS (UINT64_C(1) << 20)
+#define MIN_POINTS 64u
+#define MAX_KEYS (UINT64_C(1) << 20)
 /* Floats >= 0 are ordered as their bits are; the upper half tells them apart by 2^-7. */
 #define BINS 65536u
 
@@ -74,7 +74,7 @@ static void set_reaches(rvx_quantizer *q, const uint32_t *bins, size_t n_points)
 rv_status rvx_probe_train(rvx_quantizer *q, const rvk_ops *ops, const float *points,
                           size_t n, rv_error *err) {
     size_t n_points = n < POINTS ? n : POINTS;
-    while (n_points > FEWEST_POINTS && (uint64_t)n_points * q->n_lists > MOST_KEYS)
+    while (n_points > MIN_POINTS && (uint64_t)n_points * q->n_lists > MAX_KEYS)
         n_points /= 2;
     float *keys = rvb_alloc(q->n_lists, sizeof *keys);
     uint32_t *bins = rvb_alloc_zero(BINS, sizeof *bins);
@@ -115,7 +115,7 @@ size_t rvx_probe_choose(const rvx_quantizer *q, size_t nprobe, rvx_hit *lists, s
         taken = rvx_hits_divide(lists, n,
                                 nextafterf(best + rvx_probe_radius(q, nprobe), INFINITY));
         least = (nprobe + 1) / 2;
-        most = RVX_MOST_PROBED(nprobe) < n ? RVX_MOST_PROBED(nprobe) : n;
+        most = RVX_MAX_PROBED(nprobe) < n ? RVX_MAX_PROBED(nprobe) : n;
     }
     if (taken > most) {
         rvx_hits_select(lists, taken, most);

@@ -195,7 +195,7 @@ rv_status rvx_rows_compact(const rvx_rows *from, rvx_rows *out, rv_error *err) {
     return RV_OK;
 }
 
-#define LEAST_AHEAD 2u
+#define MIN_AHEAD 2u
 
 /* RVX_ROW_FETCH is a quarter of a small first-level cache, which also has to hold what
  * else a search reads. */
@@ -204,5 +204,5 @@ size_t rvx_rows_ahead(const rvx_rows *rows) {
     size_t width =
         column[RVX_VECTORS].width ? column[RVX_VECTORS].width : column[RVX_CODES].width;
     size_t n = RVX_ROW_FETCH / width;
-    return n < LEAST_AHEAD ? LEAST_AHEAD : n < RVX_AHEAD ? n : RVX_AHEAD;
+    return n < MIN_AHEAD ? MIN_AHEAD : n < RVX_AHEAD ? n : RVX_AHEAD;
 }

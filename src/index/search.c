@@ -246,11 +246,11 @@ static rv_status check_shape(const rv_index *index, uint64_t m, uint32_t dim, ui
 
 /* Of batches small enough for it to matter, groups such that no thread gets many more
  * queries than another when they take groups in turn. */
-#define LEAST_AT_ONCE 5u /* fewer share too little of a pass */
+#define MIN_AT_ONCE 5u /* fewer share too little of a pass */
 static size_t coded_at_once(uint64_t m, size_t workers) {
     size_t best = RVX_QUERIES_AT_ONCE;
     uint64_t least = UINT64_MAX;
-    for (size_t size = RVX_QUERIES_AT_ONCE; size >= LEAST_AT_ONCE; size--) {
+    for (size_t size = RVX_QUERIES_AT_ONCE; size >= MIN_AT_ONCE; size--) {
         uint64_t groups = (m + size - 1) / size, turns = (groups + workers - 1) / workers;
         uint64_t most = turns * size;
         if (groups % workers == 1 % workers) most -= groups * size - m; /* the last one */

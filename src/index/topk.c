@@ -136,12 +136,12 @@ size_t rvx_hits_divide(rvx_hit *hits, size_t n, float key) {
 }
 
 /* Quickselect; a range that resists is sorted. */
-#define MOST_TRIES 64u
+#define MAX_TRIES 64u
 void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
     size_t low = 0, high = n;
     for (unsigned tries = 0; m > low && m < high; tries++) {
         size_t size = high - low;
-        if (size <= 8 || tries > MOST_TRIES) {
+        if (size <= 8 || tries > MAX_TRIES) {
             rvx_hits_sort(hits + low, size);
             return;
         }
@@ -154,17 +154,17 @@ void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
         else if (middle > low)
             low = middle;
         else
-            tries = MOST_TRIES; /* many are equal to the pivot */
+            tries = MAX_TRIES; /* many are equal to the pivot */
     }
 }
 
 /* ---- shortlists ------------------------------------------------------------------ */
 
 /* Room beyond k, so that cuts are few. */
-#define LEAST_SPARE 32u
+#define MIN_SPARE 32u
 
 rv_status rvx_shortlist_init(rvx_shortlist *t, size_t k, rv_error *err) {
-    size_t spare = k > LEAST_SPARE ? k : LEAST_SPARE;
+    size_t spare = k > MIN_SPARE ? k : MIN_SPARE;
     *t = (rvx_shortlist){.k = k, .room = k + spare};
     t->hit = rvb_alloc(t->room, sizeof *t->hit);
     if (!t->hit) return rvb_fail_memory(err, (uint64_t)t->room * sizeof *t->hit);

@@ -6,8 +6,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define LEAST_RERANK 5u /* of a shard */
-#define MOST_REQUEST 4u /* times k, from a shard */
+#define MIN_RERANK 5u  /* of a shard */
+#define MAX_REQUEST 4u /* times k, from a shard */
 
 static rv_status check_dim(const rv_pin *pin, uint32_t dim, rv_error *err) {
     if (dim == pin->dim) return RV_OK;
@@ -67,7 +67,7 @@ static rv_status search_shards(void *ctx, unsigned worker, size_t begin, size_t 
 static uint64_t request_of(uint64_t k, size_t shards) {
     if (shards <= 1) return k;
     double more = ceil(sqrt((double)k * log((double)shards)));
-    uint64_t most = k > UINT64_MAX / MOST_REQUEST ? UINT64_MAX : MOST_REQUEST * k;
+    uint64_t most = k > UINT64_MAX / MAX_REQUEST ? UINT64_MAX : MAX_REQUEST * k;
     uint64_t extra = more < 0x1p63 ? (uint64_t)more : UINT64_MAX;
     uint64_t sum = extra > UINT64_MAX - k ? UINT64_MAX : k + extra;
     return sum < most ? sum : most;
@@ -76,7 +76,7 @@ static uint64_t request_of(uint64_t k, size_t shards) {
 static uint32_t rerank_of(const rv_pin *pin, size_t shards, uint32_t asked) {
     if (asked || shards <= 1) return asked;
     uint64_t share = pin->lake->options.rerank_factor / shards;
-    return share > LEAST_RERANK ? (uint32_t)share : LEAST_RERANK;
+    return share > MIN_RERANK ? (uint32_t)share : MIN_RERANK;
 }
 
 static int by_score(const void *a, const void *b) {

@@ -148,7 +148,7 @@ static void twins_follow_each_other(void **state) {
  * keys that fall at random into a table loaded to a, the chance that some run is longer
  * than r is at most about n exp(-r (a - 1 - log a)): with a <= 0.45, n <= 10^5 and
  * r = 250 below 10^-22. */
-enum { LONGEST_RUN = 250 };
+enum { MAX_RUN = 250 };
 static size_t longest_run(const rvx_idmap *map) {
     size_t longest = 0, run = 0;
     for (size_t i = 0; i < 2 * map->capacity; i++) {
@@ -244,7 +244,7 @@ static void no_ids_meet_in_one_place(void **state) {
         rvx_idmap map;
         assert_ok(rvx_idmap_build(&rows, 0, true, &map, err));
         assert_int_equal(map.n, n);
-        assert_true(longest_run(&map) < LONGEST_RUN);
+        assert_true(longest_run(&map) < MAX_RUN);
         rvx_idmap_clear(&map);
     }
     free(ids);
@@ -262,16 +262,16 @@ static void chosen_ids_in_an_index(void **state) {
     }
     rv_build_options o = options_for(RV_FLAT, RV_L2, 1);
     rv_index *index = build_with(&o, rows, ids, half);
-    assert_true(longest_run(&index->ids) < LONGEST_RUN);
+    assert_true(longest_run(&index->ids) < MAX_RUN);
     file_bytes bytes = bytes_of(index);
     rv_index *loaded = from_bytes(&bytes);
-    assert_true(longest_run(&loaded->ids) < LONGEST_RUN);
+    assert_true(longest_run(&loaded->ids) < MAX_RUN);
     assert_ok(
         rv_index_add(index, &(rv_rows){rows + half, ids + half, n - half, 1}, NULL, err));
     assert_ok(rv_index_remove(index, ids, half, &removed, err));
     assert_int_equal(removed, half);
     assert_ok(rv_index_vacuum(index, err));
-    assert_true(longest_run(&index->ids) < LONGEST_RUN);
+    assert_true(longest_run(&index->ids) < MAX_RUN);
     for (size_t i = 0; i < n; i++)
         assert_int_equal(rv_index_contains(index, ids[i]), i >= half);
     rv_index_free(index);

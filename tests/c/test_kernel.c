@@ -331,7 +331,7 @@ static void pairs_agree(void **state) {
 typedef void (*tile_kernel)(const float *queries, size_t n_queries, const void *rows,
                             size_t stride_bytes, size_t n_rows, size_t dim, float *out);
 
-enum { MOST_QUERIES = 5, MOST_ROWS = 9 };
+enum { MAX_QUERIES = 5, MAX_ROWS = 9 };
 
 static void compare_tile(const rvk_ops *ops, size_t n_queries, const uint8_t *rows,
                          size_t stride, size_t n_rows, size_t n) {
@@ -341,7 +341,7 @@ static void compare_tile(const rvk_ops *ops, size_t n_queries, const uint8_t *ro
                                                                      scalar()->l2sq};
     const float *queries = fence_floats(&fences[1], n_queries * n);
     for (size_t k = 0; k < 2; k++) {
-        float want[MOST_QUERIES * MOST_ROWS], by_tile[MOST_QUERIES * MOST_ROWS];
+        float want[MAX_QUERIES * MAX_ROWS], by_tile[MAX_QUERIES * MAX_ROWS];
         float *out = fence_floats(&fences[2], n_queries * n_rows);
         for (size_t i = 0; i < n_queries * n_rows; i++) {
             want[i] =
@@ -360,8 +360,8 @@ static void compare_rows(const rvk_ops *ops, uint64_t *rng, int kind, size_t n) 
     static const size_t queries[] = {1, 4, 5, 0};
     if (n > 1000) return; /* nine rows must fit their fence */
     const size_t stride = 4 * n + extra[n % 4];
-    fill_floats(rng, kind, fence_floats(&fences[1], MOST_QUERIES * n), MOST_QUERIES * n);
-    for (size_t n_rows = 0; n_rows <= MOST_ROWS; n_rows++) {
+    fill_floats(rng, kind, fence_floats(&fences[1], MAX_QUERIES * n), MAX_QUERIES * n);
+    for (size_t n_rows = 0; n_rows <= MAX_ROWS; n_rows++) {
         const size_t bytes = n_rows == 0 ? 0 : (n_rows - 1) * stride + 4 * n;
         uint8_t *rows = fences[0].end - bytes;
         for (size_t i = 0; i < n_rows; i++) fill_floats(rng, kind, rows + i * stride, n);

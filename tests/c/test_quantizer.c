@@ -97,7 +97,7 @@ static void rotation_depends_on_the_seed(void **state) {
 
 /* ---- the estimator ---- */
 
-#define MOST_DIM 768u
+#define MAX_DIM 768u
 
 typedef struct sums {
     double n, error, error2; /* of the normalized error */
@@ -107,10 +107,10 @@ typedef struct sums {
 /* A row as the quantizer sees it, in double precision: r = P(scale * v - m) - c, and
  * what its code says of r: half of its signs, or X - (2^bits - 1)/2. */
 typedef struct coded {
-    uint8_t code[RVX_MAX_BITS * MOST_DIM / 8];
+    uint8_t code[RVX_MAX_BITS * MAX_DIM / 8];
     rvx_fine_factors f;
     uint32_t list;
-    double r_norm, r[MOST_DIM], y[MOST_DIM];
+    double r_norm, r[MAX_DIM], y[MAX_DIM];
 } coded;
 
 static double number_of(const uint8_t *code, size_t padded, unsigned bits, size_t j) {
@@ -165,7 +165,7 @@ static void measure(const rvx_quantizer *q, const float *rows, size_t n,
     size_t padded = q->padded;
     float *y = need(2 * padded, sizeof *y), *p = y + padded;
     coded *codes = need(n, sizeof *codes);
-    assert_true(padded <= MOST_DIM);
+    assert_true(padded <= MAX_DIM);
     for (size_t i = 0; i < n; i++) code_row(q, rows + i * q->dim, &codes[i]);
     for (size_t k = 0; k < m; k++) {
         const float *query = queries + k * q->dim;

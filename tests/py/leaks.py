@@ -8,7 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterable
 
-SMALLEST_OBJECT = 24  # bytes: a float
+MIN_OBJECT = 24  # bytes: a float
 
 
 def attempt(function: Callable) -> None:
@@ -50,6 +50,6 @@ def leak(function: Callable, rounds: int, values: Iterable) -> tuple[int, int] |
     attempt(function)
     for _ in range(3):
         held, references = growth(function, rounds, values)
-        if held < rounds * SMALLEST_OBJECT and references < rounds:
+        if held < rounds * MIN_OBJECT and references < rounds:
             return None
     return held, references

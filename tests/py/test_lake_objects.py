@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import ruvector
 from lakes import Source, bundle_path, lake_of, local, rows
-from leaks import SMALLEST_OBJECT, attempt, growth
+from leaks import MIN_OBJECT, attempt, growth
 from ruvector import Consistency, FsBackend, LocalBackend, RuLake, RuLakeBundle
 
 # ---- the sample --------------------------------------------------------------------
@@ -357,13 +357,13 @@ def test_no_call_leaves_objects_behind(tmp_path):
         attempt(function)
         for rounds in (60, 60, 1_500):
             held, references = growth(function, rounds, values)
-            if held < rounds * SMALLEST_OBJECT + spare and references < rounds:
+            if held < rounds * MIN_OBJECT + spare and references < rounds:
                 break
         else:
             leaking[name] = (held, references)
         if spare:
             held, references = growth(function, 1_000, values)
-            if held >= 1_000 * SMALLEST_OBJECT + spare or references >= 1_000:
+            if held >= 1_000 * MIN_OBJECT + spare or references >= 1_000:
                 leaking[name] = (held, references)
     gc.unfreeze()
     loop.close()

@@ -144,7 +144,7 @@ QUOTED = [
         "search.md",
         r"an eighth of the lists, and at least (\d+)\.",
         "src/index/index.c",
-        "PROBED_LEAST",
+        "MIN_PROBED",
     ),
     ("search.md", r"1 to (\d+); none by default", "src/index/index_i.h", "RVX_MAX_RERANK_FACTOR"),
     ("indexes.md", r"([\d,]+) at most\)", "include/ruvector/index.h", "RV_MAX_LISTS"),

@@ -8,7 +8,7 @@ from calendar import timegm
 from collections.abc import Mapping
 
 #: What longer delays are taken for, as RFC 9111, 1.2.2 says of delta-seconds.
-LONGEST_S = float(2**31)
+MAX_SECONDS = float(2**31)
 
 _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 _DAYS = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
@@ -53,7 +53,7 @@ def http_date(text: str, now: float) -> float | None:
 
 
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds to wait, from 0 to `LONGEST_S`; None where nothing that is understood is said.
+    """Seconds to wait, from 0 to `MAX_SECONDS`; None where nothing that is understood is said.
 
     A date is compared with the answer's own ``Date``, so that clocks may differ. Of
     several numbers, as a proxy and an agent may each add one, the longest counts.
@@ -62,9 +62,9 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
     value = headers.get("retry-after", "").strip()
     numbers = [number.strip() for number in value.split(",")]
     if all(_SECONDS.fullmatch(number) for number in numbers):
-        return min(max(map(float, numbers)), LONGEST_S)
+        return min(max(map(float, numbers)), MAX_SECONDS)
     until = http_date(value, now)
     if until is None:
         return None
     told = http_date(headers.get("date", ""), now)
-    return min(max(until - (now if told is None else told), 0.0), LONGEST_S)
+    return min(max(until - (now if told is None else told), 0.0), MAX_SECONDS)
