@@ -408,7 +408,7 @@ void rvx_shortlist_push(rvx_shortlist *t, rvx_hit hit); /* key <= worst */
 void rvx_shortlist_cut(rvx_shortlist *t);               /* leaves the k best, unordered */
 
 /* Moves hits with keys below `key` to the front; returns how many they are. */
-size_t rvx_hits_divide(rvx_hit *hits, size_t n, float key);
+size_t rvx_hits_partition(rvx_hit *hits, size_t n, float key);
 /* Moves the m first of n hits, in no order, to the front. */
 void rvx_hits_select(rvx_hit *hits, size_t n, size_t m);
 void rvx_hits_sort(rvx_hit *hits, size_t n);

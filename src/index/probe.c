@@ -112,8 +112,8 @@ size_t rvx_probe_choose(const rvx_quantizer *q, size_t nprobe, rvx_hit *lists, s
     size_t least = nprobe, most = nprobe < n ? nprobe : n, taken = n;
     if (q->spread && nprobe < n) {
         float best = set_keys(q, lists, n);
-        taken = rvx_hits_divide(lists, n,
-                                nextafterf(best + rvx_probe_radius(q, nprobe), INFINITY));
+        taken = rvx_hits_partition(
+            lists, n, nextafterf(best + rvx_probe_radius(q, nprobe), INFINITY));
         least = (nprobe + 1) / 2;
         most = RVX_MAX_PROBED(nprobe) < n ? RVX_MAX_PROBED(nprobe) : n;
     }

@@ -121,7 +121,7 @@ static float median(float a, float b, float c) {
 
 /* Without a branch on how a comparison ends, which no processor could guess, and in
  * copies as wide as those that may read them right after. */
-size_t rvx_hits_divide(rvx_hit *hits, size_t n, float key) {
+size_t rvx_hits_partition(rvx_hit *hits, size_t n, float key) {
     size_t below = 0;
     for (size_t i = 0; i < n; i++) {
         uint64_t a[2], b[2];
@@ -148,7 +148,7 @@ void rvx_hits_select(rvx_hit *hits, size_t n, size_t m) {
         float pivot = size > 2 * SAMPLE ? pivot_for(hits + low, size, m - low)
                                         : median(hits[low].key, hits[low + size / 2].key,
                                                  hits[high - 1].key);
-        size_t middle = low + rvx_hits_divide(hits + low, size, pivot);
+        size_t middle = low + rvx_hits_partition(hits + low, size, pivot);
         if (m <= middle)
             high = middle;
         else if (middle > low)
@@ -185,7 +185,7 @@ void rvx_shortlist_reset(rvx_shortlist *t) {
 /* By one division, which leaves some more than k. */
 static void cut_roughly(rvx_shortlist *t) {
     float pivot = pivot_for(t->hit, t->n, t->k);
-    size_t n = rvx_hits_divide(t->hit, t->n, pivot);
+    size_t n = rvx_hits_partition(t->hit, t->n, pivot);
     if (n < t->k || n + t->k / 4 > t->room) {
         rvx_shortlist_cut(t);
         return;
