@@ -163,7 +163,7 @@ static void find_by_code(finding *f, float *scratch) {
     rvk_query q;
     rvk_lut_build(c->ops->group, dim, f->x,
                   (int8_t *)(lut + rvk_lut_bytes(c->ops->group, dim)), lut, &q);
-    float t = SIGMAS * rvx_sign_deviation(dim, sqrtf(norm2), q.error);
+    float t = SIGMAS * rvx_estimator_stddev(dim, sqrtf(norm2), q.error);
     rvk_scan scan = {.blocks = c->codes,
                      .n_blocks = blocks_for(c->k),
                      .lut = lut,

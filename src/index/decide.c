@@ -143,7 +143,7 @@ float rvx_estimate(const rvx_query_state *s, size_t row, uint32_t list, float *b
         a = f.a;
         b = sign_b = f.b;
         ip = s->ops->code_dot(code, s->rotated, q->padded);
-        deviation = -b * rvx_sign_deviation(q->padded, off.distance, 0);
+        deviation = -b * rvx_estimator_stddev(q->padded, off.distance, 0);
     }
     float value = a + s->list_g[list] + b * (ip - s->half_sum);
     float levels =
@@ -169,9 +169,9 @@ void rvx_enter_list(rvx_query_state *s, uint32_t list) {
     size_t padded = s->index->quantizer->padded;
     const allowance off = allowance_of(s, list);
     bool decides = !s->index->has_vectors && s->index->bits == 1;
-    float width = decides ? ROUNDING_SIGMAS * rvx_sign_deviation(padded, 0, s->rq.error)
+    float width = decides ? ROUNDING_SIGMAS * rvx_estimator_stddev(padded, 0, s->rq.error)
                           : s->params.epsilon *
-                                rvx_sign_deviation(padded, off.distance, s->rq.error);
+                                rvx_estimator_stddev(padded, off.distance, s->rq.error);
     s->t = width + 0.5f * sqrtf((float)padded) * rvx_rounding(padded) * off.lengths;
     if (!(s->t < FLT_MAX)) s->t = FLT_MAX; /* infinity times B = 0 would be NaN */
     s->g = s->list_g[list] - off.constant;

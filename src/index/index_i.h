@@ -63,10 +63,10 @@ rv_status rvx_round_rows(const rvk_ops *ops, const float *rows, size_t n, size_t
 
 /* Standard deviation of the estimates of sum_j q_j (u_j - 1/2), u the signs of a code,
  * for a centroid at that distance from the query, which is rounded by query_error. */
-float rvx_sign_deviation(size_t padded, float distance, float query_error);
+float rvx_estimator_stddev(size_t padded, float distance, float query_error);
 /* The same of a squared distance that a code with magnitudes estimates, for each unit of
  * the distance between query and centroid. norm2: of the row, from the centroid. */
-double rvx_level_deviation(size_t padded, double norm2, const rvk_levels *level);
+double rvx_ex_estimator_stddev(size_t padded, double norm2, const rvk_levels *level);
 
 /* What float32 is off by at most in an estimate, as a share of the products of lengths it
  * is made of; see decide.c. */

@@ -159,7 +159,7 @@ void rvx_quantizer_encode(const rvx_quantizer *q, const rvk_ops *ops, const floa
     s = some ? (double)r.norm2 / level.dot : 0;
     factors->a = (float)(a + scale * s * level.sign_c);
     factors->b = (float)(-scale * s);
-    double e = some ? rvx_level_deviation(q->padded, r.norm2, &level) : 0;
+    double e = some ? rvx_ex_estimator_stddev(q->padded, r.norm2, &level) : 0;
     factors->e = (float)(ip ? 0.5 * e : e);
 }
 

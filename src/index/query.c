@@ -88,7 +88,7 @@ void rvx_measure_list(rvx_query_state *s, uint32_t list) {
 static void bound_lists(rvx_query_state *s) {
     const rvx_lists *lists = &s->index->lists;
     float t =
-        LIST_SIGMAS * rvx_sign_deviation(lists->padded, s->rotated_norm, s->rq.error);
+        LIST_SIGMAS * rvx_estimator_stddev(lists->padded, s->rotated_norm, s->rq.error);
     rvk_scan scan = {.blocks = lists->centroids,
                      .n_blocks = (lists->n_lists + RVK_BLOCK - 1) / RVK_BLOCK,
                      .lut = s->lut,
