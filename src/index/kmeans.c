@@ -12,8 +12,8 @@
 
 enum { STREAM_INIT = 0x52420010 };
 /* Iterations over the first n / part of n points. */
-static const struct { size_t part, iterations; } course[] = {{4, 8}, {2, 3}, {1, 2}};
-#define COURSES (sizeof course / sizeof *course)
+static const struct { size_t part, iterations; } schedule[] = {{4, 8}, {2, 3}, {1, 2}};
+#define STAGES (sizeof schedule / sizeof *schedule)
 /* A part takes part only with so many points per centroid. */
 #define MIN_POINTS 32u
 
@@ -95,13 +95,13 @@ static void refill_empty(kmeans *m) {
     }
 }
 
-/* Points of the first course that there are enough of; all take part in the last. */
+/* Points of a stage, if there are enough; the last one takes all. */
 static size_t points_of(const kmeans *m, size_t n, size_t part) {
     return n / part < MIN_POINTS * m->k ? n : n / part;
 }
 
 static void initialize(kmeans *m, uint64_t seed) {
-    size_t stretch = points_of(m, m->n, course[0].part) / m->k;
+    size_t stretch = points_of(m, m->n, schedule[0].part) / m->k;
     for (size_t c = 0; c < m->k; c++) {
         size_t i = c * stretch + (size_t)rvb_random_below(seed, STREAM_INIT, c, stretch);
         memcpy(m->centroids + c * m->dim, m->points + i * m->dim, m->dim * sizeof(float));
@@ -125,10 +125,10 @@ static rv_status iterate(kmeans *m, rvb_pool *pool, const rv_progress *progress,
 static rv_status run(kmeans *m, rvb_pool *pool, const rv_progress *progress,
                      rv_error *err) {
     size_t n = m->n;
-    for (size_t i = 0; i < COURSES; i++) {
-        m->n = points_of(m, n, course[i].part);
+    for (size_t i = 0; i < STAGES; i++) {
+        m->n = points_of(m, n, schedule[i].part);
         atomic_store(&m->moved, 1);
-        for (size_t it = 0; it < course[i].iterations && atomic_load(&m->moved); it++)
+        for (size_t it = 0; it < schedule[i].iterations && atomic_load(&m->moved); it++)
             RVB_TRY(iterate(m, pool, progress, err));
     }
     return RV_OK;
