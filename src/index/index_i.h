@@ -69,7 +69,7 @@ float rvx_estimator_stddev(size_t padded, float distance, float query_error);
 double rvx_ex_estimator_stddev(size_t padded, double norm2, const rvk_levels *level);
 
 /* What float32 is off by at most in an estimate, as a share of the products of lengths it
- * is made of; see decide.c. */
+ * is made of; see rerank.c. */
 static inline float rvx_rounding(size_t padded) {
     return ((float)padded / 4 + 160) * 0x1p-24f;
 }
@@ -350,7 +350,7 @@ typedef struct rvx_lists {
     unsigned group; /* of the instruction set they were arranged for */
     size_t padded, block_bytes;
     float
-        curvature; /* times B^2: what A is stored lower by, for rounding; see decide.c */
+        curvature; /* times B^2: what A is stored lower by, for rounding; see rerank.c */
     uint8_t *blocks; /* what lists that do not own theirs share */
     uint32_t *rows;
     size_t shared_blocks; /* room in them */
@@ -452,23 +452,23 @@ typedef struct rvx_params {
 } rvx_params;
 
 /* A row on its way to be looked at more closely; its memory is being fetched. */
-typedef struct rvx_waiting {
+typedef struct rvx_pending {
     uint32_t row, list;
     float bound; /* key the row cannot be better than */
-} rvx_waiting;
+} rvx_pending;
 
-typedef struct rvx_ring {
-    rvx_waiting at[RVX_AHEAD];
+typedef struct rvx_prefetch_queue {
+    rvx_pending at[RVX_AHEAD];
     size_t head, n;
-} rvx_ring;
+} rvx_prefetch_queue;
 
 /* A place of a list that passed; which row is there is being fetched. */
-typedef struct rvx_place {
+typedef struct rvx_candidate {
     const uint32_t *row;
     uint32_t list;
     float bound, estimated; /* key the row cannot be better than, and the likely one */
-} rvx_place;
-#define RVX_PLACES 8u
+} rvx_candidate;
+#define RVX_CANDIDATES 8u
 
 /* What a search costs, in bytes read in order: a byte of a row somewhere else counts
  * several times, and going to a list or a row has a price of its own. The ratios are
@@ -500,24 +500,24 @@ typedef struct rvx_query_state {
     float mean_dot;  /* RV_IP only: <m, query> */
     float mean_norm; /* RV_IP only: |m| */
 
-    rvx_hit *order;     /* lists: first those to look into, in that order */
-    size_t n_order;     /* lists that are not empty */
-    size_t n_near;      /* of those, the nearest; nearest first */
-    size_t n_probed;    /* n_near and, in ascending order, others that are to be seen */
-    rvx_shortlist pool; /* best estimates, where a floor or a cap asks for them */
+    rvx_hit *order;  /* lists: first those to look into, in that order */
+    size_t n_order;  /* lists that are not empty */
+    size_t n_near;   /* of those, the nearest; nearest first */
+    size_t n_probed; /* n_near and, in ascending order, others that are to be seen */
+    rvx_shortlist shortlist;  /* best estimates, where a floor or a cap asks for them */
     const rvx_filter *filter; /* NULL: all rows */
-    rvx_place place[RVX_PLACES];
-    size_t first_place, n_places;
-    rvx_ring coarse; /* rows whose magnitudes come next */
-    rvx_ring fine;   /* rows to be decided, */
-    size_t ahead;    /* that many at most */
-    uint32_t list;   /* being scanned; and of it, see rvx_enter_list: */
+    rvx_candidate candidate[RVX_CANDIDATES];
+    size_t first_candidate, n_candidates;
+    rvx_prefetch_queue coarse; /* rows whose magnitudes come next */
+    rvx_prefetch_queue fine;   /* rows to be decided, */
+    size_t ahead;              /* that many at most */
+    uint32_t list;             /* being scanned; and of it, see rvx_enter_list: */
     float t, g;
     float least; /* by which estimates exceed their bounds at least; may be 0 */
     uint64_t cost;
 } rvx_query_state;
 
-/* decide.c: key of a row by its original vector: squared distance, minus the inner
+/* rerank.c: key of a row by its original vector: squared distance, minus the inner
  * product, or minus the cosine. */
 float rvx_exact_key(const rvx_query_state *s, size_t row);
 /* Minus the cosine of the query and a row whose inner product is known. */
@@ -532,7 +532,7 @@ void rvx_order_rest(rvx_query_state *s);
 /* Fills list_g2 and list_g of a list, if that has not been done. */
 void rvx_measure_list(rvx_query_state *s, uint32_t list);
 
-/* decide.c: from rows that pass a bound to answers. */
+/* rerank.c: from rows that pass a bound to answers. */
 void rvx_enter_list(rvx_query_state *s, uint32_t list);
 /* Of a row of a list that has been measured, by its stored code and the query as it is:
  * the estimate, in scan space, and what the key is hardly below. */
@@ -542,15 +542,15 @@ float rvx_limit(const rvx_query_state *s);
 /* Whether the scan compares estimates with the limit, not lower bounds. */
 bool rvx_scans_estimates(const rvx_query_state *s);
 /* A row of the current list whose value came out of the scan; `b` is its factor. */
-void rvx_offer(rvx_query_state *s, uint32_t row, float value, float b);
+void rvx_consider(rvx_query_state *s, uint32_t row, float value, float b);
 /* The same by the place where the number of the row stands. */
-void rvx_offer_place(rvx_query_state *s, const uint32_t *row, float value, float b);
+void rvx_consider_slot(rvx_query_state *s, const uint32_t *row, float value, float b);
 /* A row by its stored code, whatever list it is in. */
-void rvx_offer_row(rvx_query_state *s, size_t row);
+void rvx_consider_row(rvx_query_state *s, size_t row);
 /* Waits for nothing more: all rows offered so far are decided (with a cap: known). */
-void rvx_settle(rvx_query_state *s);
+void rvx_flush(rvx_query_state *s);
 /* What floor or cap still ask for once every list has been seen. */
-void rvx_finish_pool(rvx_query_state *s);
+void rvx_flush_shortlist(rvx_query_state *s);
 
 /* scan.c: fills s[i].top for n <= RVX_QUERIES_AT_ONCE queries; the answers are those of
  * each alone. filters[i] may be NULL. */

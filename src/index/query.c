@@ -43,12 +43,13 @@ rv_status rvx_scan_init(rvx_query_state *s, rv_error *err) {
     s->ahead = rvx_rows_ahead(&s->index->rows);
     size_t best = p->cap ? p->cap : p->floor;
     size_t live = s->index->rows.n_live;
-    return best ? rvx_shortlist_init(&s->pool, best < live ? best : live, err) : RV_OK;
+    return best ? rvx_shortlist_init(&s->shortlist, best < live ? best : live, err)
+                : RV_OK;
 }
 
 void rvx_scan_clear(rvx_query_state *s) {
     rvb_free(s->arena);
-    rvx_shortlist_clear(&s->pool);
+    rvx_shortlist_clear(&s->shortlist);
 }
 
 /* ---- distances to the centroids ----------------------------------------------- */

@@ -25,16 +25,16 @@ static bool is_direct(const rvx_query_state *s) {
     return s->filter && s->filter->count <= s->index->rows.n / DIRECT_SHARE + s->params.k;
 }
 
-static void offer_allowed(rvx_query_state *s) {
+static void consider_allowed(rvx_query_state *s) {
     const rvx_filter *filter = s->filter;
     for (size_t word = 0; word < (filter->n_rows + 63) / 64; word++) {
         for (uint64_t bits = filter->bits[word]; bits; bits &= bits - 1) {
             size_t row = word * 64 + rvx_lowest_bit(bits);
-            if (rvx_row_live(&s->index->rows, row)) rvx_offer_row(s, row);
+            if (rvx_row_live(&s->index->rows, row)) rvx_consider_row(s, row);
         }
     }
-    rvx_settle(s);
-    if (s->pool.k) rvx_finish_pool(s);
+    rvx_flush(s);
+    if (s->shortlist.k) rvx_flush_shortlist(s);
 }
 
 /* ---- lists ------------------------------------------------------------------------ */
@@ -67,7 +67,7 @@ static void visit_allowed(rvx_query_state *s, const rvx_list *list, size_t block
     for (; mask; mask &= mask - 1) {
         unsigned lane = rvx_lowest_bit(mask);
         if (rvx_filter_passes(s->filter, rows[lane]))
-            rvx_offer(s, rows[lane], values[lane], b[lane]);
+            rvx_consider(s, rows[lane], values[lane], b[lane]);
     }
 }
 
@@ -82,7 +82,8 @@ static void visit(rvx_query_state *s, const rvx_list *list, size_t block, uint64
     }
     for (; mask; mask &= mask - 1) {
         unsigned lane = rvx_lowest_bit(mask);
-        rvx_offer_place(s, &list->rows[block * RVK_BLOCK + lane], values[lane], b[lane]);
+        rvx_consider_slot(s, &list->rows[block * RVK_BLOCK + lane], values[lane],
+                          b[lane]);
     }
 }
 
@@ -95,7 +96,7 @@ static void offer_hits(rvx_query_state *s, const rvx_list *list, const rvx_hit *
         uint8_t *at = list->blocks + slot / RVK_BLOCK * lists->block_bytes;
         const float *b = rvk_block_b(lists->group, lists->padded, at);
         if (hits[i].key < rvx_limit(s) - s->g)
-            rvx_offer(s, hits[i].row, hits[i].key, b[slot % RVK_BLOCK]);
+            rvx_consider(s, hits[i].row, hits[i].key, b[slot % RVK_BLOCK]);
     }
 }
 
@@ -126,7 +127,7 @@ static size_t scan_first(rvx_query_state *s, const rvx_list *list, rvk_scan *sca
     if (best > n) best = n;
     rvx_hits_select(hits, n, best);
     offer_hits(s, list, hits, best);
-    rvx_settle(s);
+    rvx_flush(s);
     offer_hits(s, list, hits + best, n - best);
     return blocks;
 }
@@ -149,9 +150,10 @@ static void scan_list(rvx_query_state *s, uint32_t l) {
 
 /* Filters that allow fewer rows than k do not get here. */
 static bool is_filled(rvx_query_state *s) {
-    rvx_settle(s);
-    return s->params.cap ? s->pool.n >= s->pool.k || s->pool.n >= s->params.k
-                         : s->top.n >= s->params.k;
+    rvx_flush(s);
+    return s->params.cap
+               ? s->shortlist.n >= s->shortlist.k || s->shortlist.n >= s->params.k
+               : s->top.n >= s->params.k;
 }
 
 /* The lists that were to be seen may hold fewer rows than were asked for. */
@@ -161,8 +163,8 @@ static void finish(rvx_query_state *s) {
         for (size_t i = s->n_probed; i < s->n_order && !is_filled(s); i++)
             scan_list(s, s->order[i].row);
     }
-    rvx_settle(s);
-    if (s->pool.k) rvx_finish_pool(s);
+    rvx_flush(s);
+    if (s->shortlist.k) rvx_flush_shortlist(s);
 }
 
 /* ---- several queries together --------------------------------------------------- */
@@ -244,10 +246,10 @@ void rvx_scan_queries(rvx_query_state *s, size_t n, const rvx_filter *const *fil
     for (size_t i = 0; i < n; i++) {
         if (filters[i] && !filters[i]->count) continue;
         s[i].filter = filters[i];
-        rvx_shortlist_reset(&s[i].pool);
+        rvx_shortlist_reset(&s[i].shortlist);
         rvx_query_prepare(&s[i]);
         if (is_direct(&s[i]))
-            offer_allowed(&s[i]);
+            consider_allowed(&s[i]);
         else
             g.s[g.n++] = &s[i];
     }

@@ -1,5 +1,5 @@
 /*
- * decide.c - from rows that pass a bound to answers, in one or two steps.
+ * rerank.c - from rows that pass a bound to answers, in one or two steps.
  *
  * A row whose sign code gives a lower bound below the threshold waits, a few rows long,
  * while its memory is fetched. With multi-bit codes the next step is their estimate and
@@ -191,7 +191,7 @@ bool rvx_scans_estimates(const rvx_query_state *s) {
 }
 
 float rvx_limit(const rvx_query_state *s) {
-    float best = s->pool.k ? s->pool.worst : -INFINITY;
+    float best = s->shortlist.k ? s->shortlist.worst : -INFINITY;
     if (s->params.cap) return best;
     float worst = threshold(s);
     best -= s->least;
@@ -208,7 +208,7 @@ static void push(rvx_query_state *s, size_t row, float key) {
     rvx_topk_push(&s->top, (rvx_hit){.key = key, .row = (uint32_t)row, .id = id});
 }
 
-static void decide(rvx_query_state *s, size_t row, uint32_t list) {
+static void rerank(rvx_query_state *s, size_t row, uint32_t list) {
     const rvx_column *column = s->index->rows.column;
     int what = s->index->has_vectors ? RVX_VECTORS : RVX_CODES;
     s->cost += RVX_ROW_COST + RVX_SCATTERED * column[what].width;
@@ -225,83 +225,84 @@ static void fetch(const rvx_query_state *s, int column, size_t row) {
     rvx_fetch(rvx_cell(c, row), c->width < RVX_ROW_FETCH ? c->width : RVX_ROW_FETCH);
 }
 
-static rvx_waiting take(rvx_ring *ring) {
-    rvx_waiting w = ring->at[ring->head];
+static rvx_pending take(rvx_prefetch_queue *ring) {
+    rvx_pending w = ring->at[ring->head];
     ring->head = (ring->head + 1) % RVX_AHEAD;
     ring->n--;
     return w;
 }
 
-static void put(rvx_ring *ring, rvx_waiting w) {
+static void put(rvx_prefetch_queue *ring, rvx_pending w) {
     ring->at[(ring->head + ring->n++) % RVX_AHEAD] = w;
 }
 
 /* A floor promises to look at its rows whatever the bound says by now. */
-static void decide_oldest(rvx_query_state *s) {
-    rvx_waiting w = take(&s->fine);
-    if (w.bound < threshold(s) || s->params.floor) decide(s, w.row, w.list);
+static void rerank_oldest(rvx_query_state *s) {
+    rvx_pending w = take(&s->fine);
+    if (w.bound < threshold(s) || s->params.floor) rerank(s, w.row, w.list);
 }
 
-static void await_decision(rvx_query_state *s, rvx_waiting w) {
+static void enqueue_rerank(rvx_query_state *s, rvx_pending w) {
     fetch(s, s->index->has_vectors ? RVX_VECTORS : RVX_CODES, w.row);
-    if (s->fine.n == s->ahead) decide_oldest(s);
+    if (s->fine.n == s->ahead) rerank_oldest(s);
     put(&s->fine, w);
 }
 
 /* Pool entries keep the row in the upper half of the id, where it breaks ties, and a
  * note in the lower: the bits of the bound (cap), or whether the row has been sent to be
  * decided already (floor). */
-static void pool_push(rvx_query_state *s, float estimated, uint32_t row, uint32_t note) {
-    if (!(estimated <= s->pool.worst)) return;
+static void shortlist_push(rvx_query_state *s, float estimated, uint32_t row,
+                           uint32_t note) {
+    if (!(estimated <= s->shortlist.worst)) return;
     rvx_shortlist_push(
-        &s->pool,
+        &s->shortlist,
         (rvx_hit){.key = estimated, .row = row, .id = (uint64_t)row << 32 | note});
 }
 
 /* A row with the best estimate and bound its code can give. */
-static void weigh(rvx_query_state *s, rvx_waiting w, float estimated) {
+static void admit(rvx_query_state *s, rvx_pending w, float estimated) {
     if (s->params.cap) {
         uint32_t bits;
         memcpy(&bits, &w.bound, sizeof bits);
-        pool_push(s, estimated, w.row, bits);
+        shortlist_push(s, estimated, w.row, bits);
         return;
     }
     bool wanted = w.bound < threshold(s);
-    if (wanted) await_decision(s, w);
-    if (s->params.floor) pool_push(s, estimated, w.row, wanted);
+    if (wanted) enqueue_rerank(s, w);
+    if (s->params.floor) shortlist_push(s, estimated, w.row, wanted);
 }
 
 /* What the stored code says of a row with the query as it is. */
-static void refine(rvx_query_state *s, rvx_waiting w) {
+static void estimate_full(rvx_query_state *s, rvx_pending w) {
     float estimated = rvx_estimate(s, w.row, w.list, &w.bound);
     s->cost += RVX_ROW_COST + RVX_SCATTERED * s->index->rows.column[RVX_CODES].width;
     if (s->index->has_vectors)
-        weigh(s, w, estimated);
+        admit(s, w, estimated);
     else
         push(s, w.row, coded_key(s, w.row, estimated));
 }
 
-static void refine_oldest(rvx_query_state *s) {
-    rvx_waiting w = take(&s->coarse);
-    if (w.bound < rvx_limit(s)) refine(s, w);
+static void estimate_oldest(rvx_query_state *s) {
+    rvx_pending w = take(&s->coarse);
+    if (w.bound < rvx_limit(s)) estimate_full(s, w);
 }
 
-static void await_refinement(rvx_query_state *s, rvx_waiting w) {
+static void enqueue_estimate(rvx_query_state *s, rvx_pending w) {
     fetch(s, RVX_CODES, w.row);
     fetch(s, RVX_FACTORS, w.row);
-    if (s->coarse.n == RVX_AHEAD) refine_oldest(s);
+    if (s->coarse.n == RVX_AHEAD) estimate_oldest(s);
     put(&s->coarse, w);
 }
 
-void rvx_offer_row(rvx_query_state *s, size_t row) {
-    rvx_waiting w = {.row = (uint32_t)row, .bound = -INFINITY};
+void rvx_consider_row(rvx_query_state *s, size_t row) {
+    rvx_pending w = {.row = (uint32_t)row, .bound = -INFINITY};
     memcpy(&w.list, rvx_cell(&s->index->rows.column[RVX_LISTS], row), sizeof w.list);
     rvx_measure_list(s, w.list);
-    await_refinement(s, w);
+    enqueue_estimate(s, w);
 }
 
-static rvx_place judge(const rvx_query_state *s, float value, float b) {
-    rvx_place p = {.list = s->list, .bound = value + s->g};
+static rvx_candidate bounds_of(const rvx_query_state *s, float value, float b) {
+    rvx_candidate p = {.list = s->list, .bound = value + s->g};
     p.estimated = p.bound;
     if (s->params.cap)
         p.bound += b * s->t;
@@ -311,61 +312,61 @@ static rvx_place judge(const rvx_query_state *s, float value, float b) {
 }
 
 /* The limit of the scan lets rows pass that neither threshold nor floor ask for. */
-static bool is_wanted(const rvx_query_state *s, const rvx_place *p) {
-    if (!s->pool.k || s->params.cap || s->index->bits > 1) return true;
-    return p->bound < threshold(s) || p->estimated <= s->pool.worst;
+static bool is_wanted(const rvx_query_state *s, const rvx_candidate *p) {
+    if (!s->shortlist.k || s->params.cap || s->index->bits > 1) return true;
+    return p->bound < threshold(s) || p->estimated <= s->shortlist.worst;
 }
 
-static void offer(rvx_query_state *s, uint32_t row, const rvx_place *p) {
-    rvx_waiting w = {.row = row, .list = p->list, .bound = p->bound};
+static void consider(rvx_query_state *s, uint32_t row, const rvx_candidate *p) {
+    rvx_pending w = {.row = row, .list = p->list, .bound = p->bound};
     if (s->index->bits > 1)
-        await_refinement(s, w);
+        enqueue_estimate(s, w);
     else
-        weigh(s, w, p->estimated);
+        admit(s, w, p->estimated);
 }
 
-void rvx_offer(rvx_query_state *s, uint32_t row, float value, float b) {
-    rvx_place p = judge(s, value, b);
-    offer(s, row, &p);
+void rvx_consider(rvx_query_state *s, uint32_t row, float value, float b) {
+    rvx_candidate p = bounds_of(s, value, b);
+    consider(s, row, &p);
 }
 
-static void offer_oldest(rvx_query_state *s) {
-    rvx_place p = s->place[s->first_place];
-    s->first_place = (s->first_place + 1) % RVX_PLACES;
-    s->n_places--;
-    offer(s, *p.row, &p);
+static void consider_oldest(rvx_query_state *s) {
+    rvx_candidate p = s->candidate[s->first_candidate];
+    s->first_candidate = (s->first_candidate + 1) % RVX_CANDIDATES;
+    s->n_candidates--;
+    consider(s, *p.row, &p);
 }
 
-void rvx_offer_place(rvx_query_state *s, const uint32_t *row, float value, float b) {
-    rvx_place p = judge(s, value, b);
+void rvx_consider_slot(rvx_query_state *s, const uint32_t *row, float value, float b) {
+    rvx_candidate p = bounds_of(s, value, b);
     if (!is_wanted(s, &p)) return;
-    if (s->n_places == RVX_PLACES) offer_oldest(s);
+    if (s->n_candidates == RVX_CANDIDATES) consider_oldest(s);
     p.row = row;
     rvx_fetch(row, sizeof *row);
-    s->place[(s->first_place + s->n_places++) % RVX_PLACES] = p;
+    s->candidate[(s->first_candidate + s->n_candidates++) % RVX_CANDIDATES] = p;
 }
 
-void rvx_settle(rvx_query_state *s) {
-    while (s->n_places) offer_oldest(s);
-    while (s->coarse.n) refine_oldest(s);
-    while (s->fine.n) decide_oldest(s);
+void rvx_flush(rvx_query_state *s) {
+    while (s->n_candidates) consider_oldest(s);
+    while (s->coarse.n) estimate_oldest(s);
+    while (s->fine.n) rerank_oldest(s);
 }
 
-void rvx_finish_pool(rvx_query_state *s) {
-    rvx_shortlist_cut(&s->pool);
+void rvx_flush_shortlist(rvx_query_state *s) {
+    rvx_shortlist_cut(&s->shortlist);
     if (s->params.cap)
-        rvx_hits_sort(s->pool.hit, s->pool.n); /* lets the last be skipped */
-    for (size_t i = 0; i < s->pool.n; i++) {
-        uint32_t note = (uint32_t)s->pool.hit[i].id;
-        rvx_waiting w = {.row = s->pool.hit[i].row, .bound = -INFINITY};
+        rvx_hits_sort(s->shortlist.hit, s->shortlist.n); /* lets the last be skipped */
+    for (size_t i = 0; i < s->shortlist.n; i++) {
+        uint32_t note = (uint32_t)s->shortlist.hit[i].id;
+        rvx_pending w = {.row = s->shortlist.hit[i].row, .bound = -INFINITY};
         memcpy(&w.list, rvx_cell(&s->index->rows.column[RVX_LISTS], w.row),
                sizeof w.list);
         if (s->params.cap) {
             memcpy(&w.bound, &note, sizeof w.bound);
-            await_decision(s, w);
+            enqueue_rerank(s, w);
         } else if (!note) {
-            await_decision(s, w);
+            enqueue_rerank(s, w);
         }
     }
-    rvx_settle(s);
+    rvx_flush(s);
 }

@@ -1,5 +1,5 @@
 /*
- * test_decide.c - what decides which rows get an exact distance: the bound and its
+ * test_rerank.c - what decides which rows get an exact distance: the bound and its
  * epsilon, the floor (rerank_factor), the cap (max_rerank), with codes of signs alone and
  * with magnitudes; and results of codes alone.
  */
