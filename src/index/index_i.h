@@ -447,8 +447,8 @@ typedef struct rvx_params {
     size_t k;        /* <= live rows */
     uint32_t nprobe; /* lists to look into */
     float epsilon;
-    size_t floor; /* best estimates to check exactly in any case */
-    size_t cap;   /* most exact distances, 0 = no cap */
+    size_t min_rerank; /* best estimates to check exactly in any case */
+    size_t max_rerank; /* most exact distances, 0 = no limit */
 } rvx_params;
 
 /* A row on its way to be looked at more closely; its memory is being fetched. */
@@ -504,12 +504,13 @@ typedef struct rvx_query_state {
     size_t n_order;  /* lists that are not empty */
     size_t n_near;   /* of those, the nearest; nearest first */
     size_t n_probed; /* n_near and, in ascending order, others that are to be seen */
-    rvx_shortlist shortlist;  /* best estimates, where a floor or a cap asks for them */
+    rvx_shortlist
+        shortlist; /* best estimates, where min_rerank or max_rerank asks for them */
     const rvx_filter *filter; /* NULL: all rows */
     rvx_candidate candidate[RVX_CANDIDATES];
     size_t first_candidate, n_candidates;
     rvx_prefetch_queue coarse; /* rows whose magnitudes come next */
-    rvx_prefetch_queue fine;   /* rows to be decided, */
+    rvx_prefetch_queue fine;   /* rows to be reranked, */
     size_t ahead;              /* that many at most */
     uint32_t list;             /* being scanned; and of it, see rvx_enter_list: */
     float t, g;
@@ -537,7 +538,7 @@ void rvx_enter_list(rvx_query_state *s, uint32_t list);
 /* Of a row of a list that has been measured, by its stored code and the query as it is:
  * the estimate, in scan space, and what the key is hardly below. */
 float rvx_estimate(const rvx_query_state *s, size_t row, uint32_t list, float *bound);
-/* Lower bounds below this pass (with a cap and no magnitudes: estimates). */
+/* Lower bounds below this pass (with max_rerank and no magnitudes: estimates). */
 float rvx_limit(const rvx_query_state *s);
 /* Whether the scan compares estimates with the limit, not lower bounds. */
 bool rvx_scans_estimates(const rvx_query_state *s);
@@ -547,9 +548,10 @@ void rvx_consider(rvx_query_state *s, uint32_t row, float value, float b);
 void rvx_consider_slot(rvx_query_state *s, const uint32_t *row, float value, float b);
 /* A row by its stored code, whatever list it is in. */
 void rvx_consider_row(rvx_query_state *s, size_t row);
-/* Waits for nothing more: all rows offered so far are decided (with a cap: known). */
+/* Waits for nothing more: all rows considered so far are ranked (with max_rerank: known).
+ */
 void rvx_flush(rvx_query_state *s);
-/* What floor or cap still ask for once every list has been seen. */
+/* What min_rerank or max_rerank still ask for once every list has been seen. */
 void rvx_flush_shortlist(rvx_query_state *s);
 
 /* scan.c: fills s[i].top for n <= RVX_QUERIES_AT_ONCE queries; the answers are those of

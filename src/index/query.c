@@ -41,7 +41,7 @@ rv_status rvx_scan_init(rvx_query_state *s, rv_error *err) {
     s->rounded = carve(&at, q->padded);
     s->probed = carve(&at, bits);
     s->ahead = rvx_rows_ahead(&s->index->rows);
-    size_t best = p->cap ? p->cap : p->floor;
+    size_t best = p->max_rerank ? p->max_rerank : p->min_rerank;
     size_t live = s->index->rows.n_live;
     return best ? rvx_shortlist_init(&s->shortlist, best < live ? best : live, err)
                 : RV_OK;

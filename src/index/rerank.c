@@ -168,10 +168,11 @@ void rvx_enter_list(rvx_query_state *s, uint32_t list) {
     rvx_measure_list(s, list);
     size_t padded = s->index->quantizer->padded;
     const allowance off = allowance_of(s, list);
-    bool decides = !s->index->has_vectors && s->index->bits == 1;
-    float width = decides ? ROUNDING_SIGMAS * rvx_estimator_stddev(padded, 0, s->rq.error)
-                          : s->params.epsilon *
-                                rvx_estimator_stddev(padded, off.distance, s->rq.error);
+    bool estimate_decides = !s->index->has_vectors && s->index->bits == 1;
+    float width =
+        estimate_decides
+            ? ROUNDING_SIGMAS * rvx_estimator_stddev(padded, 0, s->rq.error)
+            : s->params.epsilon * rvx_estimator_stddev(padded, off.distance, s->rq.error);
     s->t = width + 0.5f * sqrtf((float)padded) * rvx_rounding(padded) * off.lengths;
     if (!(s->t < FLT_MAX)) s->t = FLT_MAX; /* infinity times B = 0 would be NaN */
     s->g = s->list_g[list] - off.constant;
@@ -187,12 +188,12 @@ static float threshold(const rvx_query_state *s) {
 }
 
 bool rvx_scans_estimates(const rvx_query_state *s) {
-    return s->params.cap && s->index->bits == 1;
+    return s->params.max_rerank && s->index->bits == 1;
 }
 
 float rvx_limit(const rvx_query_state *s) {
     float best = s->shortlist.k ? s->shortlist.worst : -INFINITY;
-    if (s->params.cap) return best;
+    if (s->params.max_rerank) return best;
     float worst = threshold(s);
     best -= s->least;
     return best > worst ? best : worst;
@@ -225,21 +226,21 @@ static void fetch(const rvx_query_state *s, int column, size_t row) {
     rvx_fetch(rvx_cell(c, row), c->width < RVX_ROW_FETCH ? c->width : RVX_ROW_FETCH);
 }
 
-static rvx_pending take(rvx_prefetch_queue *ring) {
-    rvx_pending w = ring->at[ring->head];
-    ring->head = (ring->head + 1) % RVX_AHEAD;
-    ring->n--;
+static rvx_pending take(rvx_prefetch_queue *queue) {
+    rvx_pending w = queue->at[queue->head];
+    queue->head = (queue->head + 1) % RVX_AHEAD;
+    queue->n--;
     return w;
 }
 
-static void put(rvx_prefetch_queue *ring, rvx_pending w) {
-    ring->at[(ring->head + ring->n++) % RVX_AHEAD] = w;
+static void put(rvx_prefetch_queue *queue, rvx_pending w) {
+    queue->at[(queue->head + queue->n++) % RVX_AHEAD] = w;
 }
 
-/* A floor promises to look at its rows whatever the bound says by now. */
+/* min_rerank promises to look at its rows whatever the bound says by now. */
 static void rerank_oldest(rvx_query_state *s) {
     rvx_pending w = take(&s->fine);
-    if (w.bound < threshold(s) || s->params.floor) rerank(s, w.row, w.list);
+    if (w.bound < threshold(s) || s->params.min_rerank) rerank(s, w.row, w.list);
 }
 
 static void enqueue_rerank(rvx_query_state *s, rvx_pending w) {
@@ -248,9 +249,9 @@ static void enqueue_rerank(rvx_query_state *s, rvx_pending w) {
     put(&s->fine, w);
 }
 
-/* Pool entries keep the row in the upper half of the id, where it breaks ties, and a
- * note in the lower: the bits of the bound (cap), or whether the row has been sent to be
- * decided already (floor). */
+/* Entries of the shortlist keep the row in the upper half of the id, where it breaks
+ * ties, and a note in the lower: the bits of the bound (max_rerank), or whether the row
+ * has been sent to be reranked already (min_rerank). */
 static void shortlist_push(rvx_query_state *s, float estimated, uint32_t row,
                            uint32_t note) {
     if (!(estimated <= s->shortlist.worst)) return;
@@ -261,7 +262,7 @@ static void shortlist_push(rvx_query_state *s, float estimated, uint32_t row,
 
 /* A row with the best estimate and bound its code can give. */
 static void admit(rvx_query_state *s, rvx_pending w, float estimated) {
-    if (s->params.cap) {
+    if (s->params.max_rerank) {
         uint32_t bits;
         memcpy(&bits, &w.bound, sizeof bits);
         shortlist_push(s, estimated, w.row, bits);
@@ -269,7 +270,7 @@ static void admit(rvx_query_state *s, rvx_pending w, float estimated) {
     }
     bool wanted = w.bound < threshold(s);
     if (wanted) enqueue_rerank(s, w);
-    if (s->params.floor) shortlist_push(s, estimated, w.row, wanted);
+    if (s->params.min_rerank) shortlist_push(s, estimated, w.row, wanted);
 }
 
 /* What the stored code says of a row with the query as it is. */
@@ -304,16 +305,16 @@ void rvx_consider_row(rvx_query_state *s, size_t row) {
 static rvx_candidate bounds_of(const rvx_query_state *s, float value, float b) {
     rvx_candidate p = {.list = s->list, .bound = value + s->g};
     p.estimated = p.bound;
-    if (s->params.cap)
+    if (s->params.max_rerank)
         p.bound += b * s->t;
     else
         p.estimated -= b * s->t;
     return p;
 }
 
-/* The limit of the scan lets rows pass that neither threshold nor floor ask for. */
+/* The limit of the scan lets rows pass that neither threshold nor min_rerank ask for. */
 static bool is_wanted(const rvx_query_state *s, const rvx_candidate *p) {
-    if (!s->shortlist.k || s->params.cap || s->index->bits > 1) return true;
+    if (!s->shortlist.k || s->params.max_rerank || s->index->bits > 1) return true;
     return p->bound < threshold(s) || p->estimated <= s->shortlist.worst;
 }
 
@@ -354,14 +355,14 @@ void rvx_flush(rvx_query_state *s) {
 
 void rvx_flush_shortlist(rvx_query_state *s) {
     rvx_shortlist_cut(&s->shortlist);
-    if (s->params.cap)
+    if (s->params.max_rerank)
         rvx_hits_sort(s->shortlist.hit, s->shortlist.n); /* lets the last be skipped */
     for (size_t i = 0; i < s->shortlist.n; i++) {
         uint32_t note = (uint32_t)s->shortlist.hit[i].id;
         rvx_pending w = {.row = s->shortlist.hit[i].row, .bound = -INFINITY};
         memcpy(&w.list, rvx_cell(&s->index->rows.column[RVX_LISTS], w.row),
                sizeof w.list);
-        if (s->params.cap) {
+        if (s->params.max_rerank) {
             memcpy(&w.bound, &note, sizeof w.bound);
             enqueue_rerank(s, w);
         } else if (!note) {

@@ -88,8 +88,8 @@ static void visit(rvx_query_state *s, const rvx_list *list, size_t block, uint64
 }
 
 /* Offers hits whose `id` is a slot of the list. */
-static void offer_hits(rvx_query_state *s, const rvx_list *list, const rvx_hit *hits,
-                       size_t n) {
+static void consider_hits(rvx_query_state *s, const rvx_list *list, const rvx_hit *hits,
+                          size_t n) {
     const rvx_lists *lists = &s->index->lists;
     for (size_t i = 0; i < n; i++) {
         size_t slot = (size_t)hits[i].id;
@@ -126,9 +126,9 @@ static size_t scan_first(rvx_query_state *s, const rvx_list *list, rvk_scan *sca
     size_t best = 2 * s->params.k > FIRST_BEST ? 2 * s->params.k : FIRST_BEST;
     if (best > n) best = n;
     rvx_hits_select(hits, n, best);
-    offer_hits(s, list, hits, best);
+    consider_hits(s, list, hits, best);
     rvx_flush(s);
-    offer_hits(s, list, hits + best, n - best);
+    consider_hits(s, list, hits + best, n - best);
     return blocks;
 }
 
@@ -151,7 +151,7 @@ static void scan_list(rvx_query_state *s, uint32_t l) {
 /* Filters that allow fewer rows than k do not get here. */
 static bool is_filled(rvx_query_state *s) {
     rvx_flush(s);
-    return s->params.cap
+    return s->params.max_rerank
                ? s->shortlist.n >= s->shortlist.k || s->shortlist.n >= s->params.k
                : s->top.n >= s->params.k;
 }

@@ -168,13 +168,14 @@ static rv_status check_options(search *c, const rv_search_options *given, rv_err
             index->has_vectors ? "vectors" : "codes");
     c->options = o;
     uint32_t factor = o.rerank_factor ? o.rerank_factor : index->rerank_factor;
-    size_t floor = 0;
-    if (index->has_vectors && !rvb_mul(c->k, factor, &floor)) floor = SIZE_MAX;
-    c->params = (rvx_params){.k = c->k,
-                             .nprobe = o.nprobe,
-                             .epsilon = o.epsilon,
-                             .floor = floor,
-                             .cap = o.max_rerank > SIZE_MAX ? SIZE_MAX : o.max_rerank};
+    size_t min_rerank = 0;
+    if (index->has_vectors && !rvb_mul(c->k, factor, &min_rerank)) min_rerank = SIZE_MAX;
+    c->params =
+        (rvx_params){.k = c->k,
+                     .nprobe = o.nprobe,
+                     .epsilon = o.epsilon,
+                     .min_rerank = min_rerank,
+                     .max_rerank = o.max_rerank > SIZE_MAX ? SIZE_MAX : o.max_rerank};
     return RV_OK;
 }
 
